@@ -248,12 +248,11 @@ class Hub:
         Raises:
             ConfigurationError: No such epoch has ended here.
         """
-        await self._permit("allow_deletes", epoch, "deletes")
-        core = self._core
-        parts = core.context.row_rules.stores
-        steps = [WithdrawStep(scope, lost, parts) for scope, lost in await core.database.traced()]
-        if steps:
-            await core.database.run(steps, core.committed)
+        if self._core.closed:  # it is open for upkeep, without the row rules
+            await self._permit("allow_deletes", epoch, "deletes_put_off")
+        else:
+            await self._permit("allow_deletes", epoch, "deletes")
+            await _withdraw(self._core)
 
     async def allow_offers(self, epoch: bytes) -> None:
         """Let devices bring back by themselves what the hub has lost, after ``devices="ask"`` or ``"forget"``.
@@ -288,6 +287,23 @@ class Hub:
         self._guard.check()
         if not await self._core.database.permit(epoch, what):
             raise ConfigurationError(f"{call}(): no epoch {epoch.hex()} has ended at this hub")
+
+
+async def _withdraw(core: HubCore) -> None:
+    """Carry out the deletions that were held back until they were allowed."""
+    parts = core.context.row_rules.stores
+    steps = [WithdrawStep(scope, lost, parts) for scope, lost in await core.database.traced()]
+    if steps:
+        await core.database.run(steps, core.committed)
+
+
+async def _catch_up(core: HubCore) -> None:
+    """Carry out what an operator has allowed while no hub ran."""
+    put_off = await core.database.put_off()
+    if put_off:
+        await _withdraw(core)
+    for epoch in put_off:
+        await core.database.permit(epoch, "deletes")
 
 
 @lifetime
@@ -349,6 +365,7 @@ async def open_hub(
     of_rows, readers, rooms = RowRules(schema, row_rules or {}), Readers(reads or ReadBudget()), _rooms(presence)
     context = DecisionContext(schema, rules or EveryScope(), limits or Limits(), of_rows, fields, customs, deleted_rows)
     async with _open_core(store, context, environment or Environment(), readers, rooms, listener) as core:
+        await _catch_up(core)
         hub = Hub(core, verifier)
         async with core.database.follow(core.follow, core.hints.scopes), open_tasks() as nursery:
             for task in _tasks(core, hub, verify_again_s):
@@ -367,7 +384,7 @@ async def open_for_upkeep(
     """Open a hub for what its operator does to it: ``compact``, ``new_epoch``, ``epochs`` and what is allowed about them.
 
     It answers no calls and decides nothing, so the application's rules and functions are not needed. What other programs have left with
-    ``atoma.write()`` waits for a hub that has them.
+    ``atoma.write()``, and deletions that ``allow_deletes`` allows, wait for a hub that has them.
 
     Args:
         schema: The declared stores.

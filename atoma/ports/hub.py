@@ -27,7 +27,7 @@ from atoma.schema.schema import Schema
 RowKey: TypeAlias = tuple[str, str]
 """Store name and row id, within a scope."""
 
-Permission: TypeAlias = Literal["offers", "deletes", "unproven"]
+Permission: TypeAlias = Literal["offers", "deletes", "deletes_put_off", "unproven"]
 """What an operator may allow devices: to offer lost rows by themselves, to delete rows that the hub has, to offer unproven ones."""
 
 
@@ -561,6 +561,10 @@ class HubDatabase(Protocol):
 
     async def unfinished(self) -> Sequence[str]:
         """Scopes with a transaction behind their head, which an older version has written by half; cheap."""
+        ...
+
+    async def put_off(self) -> Sequence[bytes]:
+        """Ended epochs with ``deletes_put_off``: allowed, and to be carried out by a hub that knows what devices may see."""
         ...
 
     async def traced(self) -> Sequence[tuple[str, bytes]]:

@@ -236,6 +236,10 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.unfinished()
 
+    async def put_off(self) -> Sequence[bytes]:
+        """Pass it on."""
+        return await self._database.put_off()
+
     async def traced(self) -> Sequence[tuple[str, bytes]]:
         """Pass it on."""
         return await self._database.traced()

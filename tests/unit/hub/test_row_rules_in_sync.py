@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, SnapshotRequest
 from atoma.errors import RemoteError
 from atoma.hub import AllowLoopback, Caller, Hub, RowRule, open_hub
+from atoma.hub.hub import open_for_upkeep
 from atoma.ports.service import Principal
 from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import rows_of
-from tests.unit.hub.homes import Home
+from tests.unit.hub.homes import Home, SQLiteHome
 from tests.unit.hub.kit import Client, direct, pull_all, snapshot_page
 
 CONTEXT = OperationContext("trace")
@@ -281,6 +283,45 @@ async def test_who_sees_a_part_says_nothing_by_silence(home: Home) -> None:
         assert await bring(ann, later, Op("delete", "notes", "kept")) == "superseded", "it may have left, not gone"
         rows = (await hub.service(BOSS).query(QueryRequest(rows_of("notes"), CONTEXT))).rows
         assert {row.id for row in rows} == {"kept", "v", "w", "z"}
+
+
+async def test_deletions_that_are_allowed_without_the_rules_wait_for_them(tmp_path: Path) -> None:
+    """An operator allows them while no hub runs; who sees a part still says nothing by silence."""
+    home, hub_file = SQLiteHome(tmp_path), tmp_path / "hub.db"
+    async with ruled(home) as hub:
+        made = [Op("create", store, "x", note("cid")) for store in ("notes", "posts")]
+        await device(hub, BOSS).do(*made)
+        fork = (await device(hub, BOSS).pull()).end
+    backup = hub_file.read_bytes()
+    async with ruled(home) as hub:
+        boss, seen = device(hub, BOSS, "boss 2"), [(store, note("cid", "seen")) for store in ("notes", "posts")]
+        await boss.do(*[Op("patch", store, "x", {"text": "seen"}) for store, _ in seen], base=fork.seq)
+        earlier = await offered(device(hub, CID))
+        await boss.do(*[Op("delete", store, "x") for store, _ in seen], base=9)
+        later = await offered(device(hub, ANN))
+    hub_file.write_bytes(backup)
+
+    async def rows(hub: Hub) -> dict[str, list[object]]:
+        return {store: [row["text"] for row in (await device(hub, BOSS).query(store)).values()] for store, _ in seen}
+
+    async with ruled(home) as hub:
+        epoch = hub.identity.epoch
+        assert epoch != fork.epoch, "it has found out by itself"
+        for who, place, ops in (
+            (CID, earlier, [Op("replace", store, "x", row) for store, row in seen]),
+            (ANN, later, []),
+        ):
+            offer = replace(place, last=not ops)
+            outcome = await device(hub, who, f"{who.subject} again").do(
+                *ops, base=fork.seq, recovers=offer, epoch=epoch
+            )
+            assert outcome.status == "applied", outcome
+        assert await rows(hub) == {"notes": ["seen"], "posts": ["seen"]}, "deletions are held back"
+    async with open_for_upkeep(SCHEMA, home.store()) as upkeep:
+        await upkeep.allow_deletes(fork.epoch)
+        assert (await upkeep.epochs())[0].deletes
+    async with ruled(home) as hub:
+        assert await rows(hub) == {"notes": ["seen"], "posts": []}
 
 
 async def test_a_rule_looks_at_what_the_hub_sets(home: Home) -> None:

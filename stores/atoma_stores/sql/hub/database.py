@@ -197,6 +197,10 @@ class ScriptedHubDatabase(ABC):
         """Scopes whose log goes beyond their head."""
         return await self._read(partial(reads.read_unfinished, self._reads))
 
+    async def put_off(self) -> Sequence[bytes]:
+        """Ended epochs whose deletions are allowed and were not carried out yet."""
+        return await self._read(partial(epochs.put_off, self._dialect))
+
     async def traced(self) -> Sequence[tuple[str, bytes]]:
         """Scopes with the epochs of which devices have brought rows back."""
         return await self._read(partial(epochs.traced, self._dialect))

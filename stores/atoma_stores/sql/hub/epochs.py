@@ -33,7 +33,12 @@ ENDS = (
     "LEFT JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=k.scope ORDER BY k.n, e.number"
 )
 """The head of each scope at the end of every epoch, oldest first."""
-_PERMITTED: dict[Permission, str] = {"offers": "devices='offer'", "deletes": "deletes=1", "unproven": "unproven=1"}
+_PERMITTED: dict[Permission, str] = {
+    "offers": "devices='offer'",
+    "deletes": "deletes=1",
+    "deletes_put_off": "deletes=2",
+    "unproven": "unproven=1",
+}
 
 
 def info(dialect: Dialect) -> Script[tuple[HubIdentity, int, int] | None]:
@@ -180,6 +185,12 @@ def traced(dialect: Dialect) -> Script[list[tuple[str, bytes]]]:
     """Scopes with the epochs of which devices have brought rows back."""
     (rows,) = yield [Execute(dialect.render("SELECT DISTINCT r.scope, r.epoch FROM {trace} r"))]
     return list(cast("Sequence[tuple[str, bytes]]", rows))
+
+
+def put_off(dialect: Dialect) -> Script[list[bytes]]:
+    """Ended epochs whose deletions are allowed and were not carried out yet."""
+    (rows,) = yield [Execute(dialect.render("SELECT e.epoch FROM {epoch} e WHERE e.deletes=2 ORDER BY e.number"))]
+    return [cast("bytes", epoch) for (epoch,) in rows]
 
 
 def permit(dialect: Dialect, epoch: bytes, what: Permission) -> Script[bool]:
