@@ -235,7 +235,8 @@ async def test_a_group_that_finds_no_turn_is_told_so_and_nothing_of_it_is_writte
         with pytest.raises(RemoteError) as busy:
             await client.push()
         assert (busy.value.remote_code, busy.value.remote_retryable) == ("BUSY", True)
-        assert plan.hit > 3
+        assert plan.hit > 1
+        monkeypatch.undo()  # what is there again has the time that it needs
         plan.heal()
         assert [outcome.seq for outcome in (await client.push()).outcomes] == [1]
     check_truth(pg, SCHEMA)
