@@ -90,14 +90,18 @@ def main(arguments: "list[str]") -> int:
         print(f"dev.py check: no check {unknown[0]!r}; there are {', '.join(CHECKS)}", file=sys.stderr)
         return 2
     prepare(GROUPS[command])
+    if command in ("test", "soak", "check"):
+        # tests start hundreds of programs, and each would compile the project anew where nothing may be written beside it
+        os.environ["PYTHONPYCACHEPREFIX"] = str(STAMP.with_name("pycache"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if command == "check":
         return check(rest or list(CHECKS))
     if command in ("test", "soak"):
         # the order of sets: tests print it, so that a failure can be run again
         os.environ.setdefault("PYTHONHASHSEED", str(random.SystemRandom().randrange(2**32)))
-        # tests start hundreds of programs, and each would compile the project anew where nothing may be written beside it
-        os.environ["PYTHONPYCACHEPREFIX"] = str(STAMP.with_name("pycache"))
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        folder = memory_folder()
+        if folder is not None:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
     return run([PYTHON, *arguments_of(command, rest)])
 
 
@@ -115,6 +119,13 @@ def arguments_of(command: str, rest: "list[str]") -> "list[str]":
         return ["-m", CAMPAIGNS[rest[0]], *rest[1:]]
     seed = f"--hypothesis-seed={random.SystemRandom().randrange(2**32)}"  # a later one on the command line wins
     return ["-m", "pytest", "-m", "soak", "-o", "faulthandler_timeout=0", "--hypothesis-profile=soak", seed, *rest]
+
+
+def memory_folder(place: str = "/dev/shm", room_bytes: int = 2 << 30) -> "str | None":
+    """Where tests put their files, which are thousands of small databases: in memory, where the machine has room for that."""
+    if not os.path.ismount(place) or not os.access(place, os.W_OK):
+        return None
+    return place if shutil.disk_usage(place).free >= room_bytes else None
 
 
 def check(names: "list[str]") -> int:

@@ -52,7 +52,7 @@ CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("lane")])
 SCHEMA = Schema(CARDS)
 ROOT = re.escape(str(Path(__file__).parents[2]))
 LEAK = re.compile(
-    rf'traceback|select\s|insert into|sqlite|apsw|file "|\.py\b|{ROOT}|/tmp/|site-packages', re.IGNORECASE
+    rf'traceback|select\s|insert into|sqlite|apsw|file "|\.py\b|{ROOT}|/tmp/|/dev/shm/|site-packages', re.IGNORECASE
 )
 
 

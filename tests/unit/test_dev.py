@@ -178,6 +178,13 @@ def test_the_tests_run_on_every_core_unless_the_caller_says_otherwise(dev: Modul
     assert "-n" not in dev.arguments_of("test", ["-p", "no:xdist"])
 
 
+def test_files_of_tests_are_in_memory_where_there_is_room(dev: ModuleType, tmp_path: Path) -> None:
+    assert dev.memory_folder("/", room_bytes=0) == ("/" if os.access("/", os.W_OK) else None)
+    assert dev.memory_folder("/", room_bytes=1 << 80) is None, "there is too little room"
+    assert dev.memory_folder(str(tmp_path), room_bytes=0) is None, "it is on the disk with everything else"
+    assert dev.memory_folder(str(tmp_path / "nowhere"), room_bytes=0) is None
+
+
 def test_soak_draws_a_seed_that_the_caller_can_override(dev: ModuleType) -> None:
     first, second = (dev.arguments_of("soak", ["--hypothesis-seed=7"]) for _ in range(2))
     assert first[-1] == "--hypothesis-seed=7"
@@ -207,7 +214,7 @@ def test_a_signal_ends_the_program_within_a_second_without_a_traceback(
         child = int(process.stdout.readline())
         process.send_signal(sent)
         try:
-            _, errors = process.communicate(timeout=5)
+            _, errors = process.communicate(timeout=30)
         finally:
             process.kill()
     assert process.returncode == code
@@ -231,7 +238,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_program_once(checkout: Path) -> None:
         assert process.stdout.readline() == "up\n"
         os.killpg(process.pid, signal.SIGINT)
         try:
-            told, errors = process.communicate(timeout=5)
+            told, errors = process.communicate(timeout=30)
         finally:
             process.kill()
     assert (process.returncode, told, errors) == (130, "told\n", "")
