@@ -235,6 +235,9 @@ def _check_receipts(node: str, result: WriteResult, request: WriteRequest) -> No
         count = len(result.receipts)
         raise _unknown(request, ExecutionError(f"{node!r} answered {len(result.items)} entries with {count} receipts"))
     try:
+        if len(result.receipts) == 1:
+            as_receipt(result.receipts[0])
+            return
         for one in {type(one): one for one in result.receipts}.values():  # a class says it for all of them
             as_receipt(one)
     except ExecutionError as error:

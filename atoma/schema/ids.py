@@ -51,11 +51,9 @@ class IdSource:
             if self._counter >> _COUNTER_BITS:
                 self._last_ms += 1
                 self._counter = 0
-        value = (self._last_ms & 0xFFFF_FFFF_FFFF) << 80
-        value |= 0x7 << 76 | self._counter << 64
-        value |= 0b10 << 62 | self._random.getrandbits(_RANDOM_BITS)
-        digits = f"{value:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        bits = 0b10 << _RANDOM_BITS | self._random.getrandbits(_RANDOM_BITS)
+        ms = self._last_ms & 0xFFFF_FFFF_FFFF
+        return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{self._counter:03x}-{bits >> 48:04x}-{bits & 0xFFFF_FFFF_FFFF:012x}"
 
 
 def drawn_ms(key: str) -> int | None:

@@ -140,6 +140,8 @@ def text(store: str, name: str) -> Kind:
         return value
 
     def encode(value: object) -> Scalar:
+        if type(value) is str and value.isascii() and "\x00" not in value:
+            return value  # quick: nearly all of them
         found = literal(value)
         if "\x00" in found:  # type: ignore[operator]  # it is a str
             raise refuse(store, name, "text without NUL", value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from atoma.contracts.mutations import Effect
 from atoma.contracts.values import StoredRow
@@ -16,8 +17,7 @@ StoreDelta: TypeAlias = Mapping[str, RowChange]
 """Row id → change; rows that are the same before and after are not in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommitDelta:
+class CommitDelta(msgspec.Struct, frozen=True):
     """The net effect of one local commit on the visible rows.
 
     Attributes:

@@ -42,7 +42,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "repair-untold": (0, "I25"),
     "restart-loses-tail": (1, "I1"),
     "row-version-as-base": (0, "I5 verdict"),
-    "sent-not-noted": (0, "I1 I4"),
+    "sent-not-noted": (2, "I1 I4"),
     "server-wins-lost": (0, "verdict"),
     "swap-not-rebased": (0, "I2 I10"),
     "trades-offered-alone": (2, "I22"),

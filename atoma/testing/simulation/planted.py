@@ -302,7 +302,7 @@ def _lose_last(original: Original) -> object:
 def _own_changes_only(original: Original) -> object:
     def finish(tx: Any, value: object, wrote_before: int) -> object:
         done: Any = original(tx, value, wrote_before)
-        return done if tx.unit.effects else replace(done, changes={})
+        return done if tx.unit.effects else msgspec.structs.replace(done, changes={})
 
     return finish
 

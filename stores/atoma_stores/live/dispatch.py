@@ -232,10 +232,14 @@ class LocalLiveQueries:
     def hear(self, change: CommitDelta) -> None:
         """A commit was made: find the views that it may concern."""
         before = change.commit - 1 if change.before is None else change.before
-        told = Told(change.commit, {}, unknown=0 <= self._position.heard < before, first=self._position.heard + 1)
+        heard = self._position.heard
+        self._position.heard = max(heard, change.commit)
+        if self._hearing:
+            self._hearing.unpark_all()
+        if not self._views:
+            return  # most writes: nobody follows anything
+        told = Told(change.commit, {}, unknown=0 <= heard < before, first=heard + 1)
         told.written = [group for name in change.unknown if (group := self._stores.get(name))]
-        self._position.heard = max(self._position.heard, change.commit)
-        self._hearing.unpark_all()
         followed = [(group, delta) for name, delta in change.changes.items() if (group := self._stores.get(name))]
         for group in {*(group for group, _ in followed), *told.written}:
             group.commits += 1

@@ -39,6 +39,9 @@ _KNOWN = (
 _MOVED = "UPDATE _atoma_meta SET value=CASE key WHEN 'commit' THEN ? ELSE ? END WHERE key IN ('commit', 'version')"
 
 
+_OF_THE_OUTBOX = ("outbox_rows", "outbox_bytes")
+
+
 class Known:
     """The knowledge of the file from one transaction to the next, as long as nobody else writes to it.
 
@@ -46,7 +49,7 @@ class Known:
     has left holds within it, and in the next one when the version is one further: then that commit was its own.
 
     Attributes:
-        counters: The counters as they stand in the file.
+        counters: The counters as the last unit has left them; :meth:`write` brings them into the file.
         shadows: Whether confirmed images may be set aside, of any store.
         units: Whether answers of units may be kept.
         raw: How many rows other tools have written in all.
@@ -54,10 +57,11 @@ class Known:
         told: How far the file was when this program last told what it has come to.
     """
 
-    __slots__ = ("_connection", "_version", "counters", "programs", "raw", "shadows", "told", "units")
+    __slots__ = ("_connection", "_version", "_written", "counters", "programs", "raw", "shadows", "told", "units")
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
+        self._written = self.counters
         self.shadows = self.units = True
         self.raw = 0
         self.programs = 1
@@ -76,18 +80,33 @@ class Known:
         self.counters = dict(rows)
         self.raw, self.programs = self.counters.pop("raw"), self.counters.pop("programs")
         self.shadows, self.units = bool(self.counters.pop("shadows")), bool(self.counters.pop("units"))
+        self._written = self.counters
         self._version = connection.data_version()
 
     def left(self, connection: apsw.Connection, counters: dict[str, int]) -> None:
-        """The open transaction leaves these counters behind."""
+        """A unit of the open transaction leaves these counters behind."""
         self.counters, self._version = counters, connection.data_version()
 
+    def write(self, connection: apsw.Connection) -> None:
+        """Bring the counters into the file, before COMMIT: once for all units of a group, and two of them by one statement."""
+        now, written = self.counters, self._written
+        if now is written:
+            return
+        if now["version"] != written["version"]:
+            connection.execute(_MOVED, (now["commit"], now["version"]))
+        elif now["commit"] != written["commit"]:
+            connection.execute("UPDATE _atoma_meta SET value=? WHERE key='commit'", (now["commit"],))
+        for name in _OF_THE_OUTBOX:
+            if now[name] != written[name]:
+                connection.execute("UPDATE _atoma_meta SET value=? WHERE key=?", (now[name], name))
+        self._written = now
+
     def _forget(self) -> None:
-        self._version = -2
+        self._version, self._written = -2, self.counters  # what was left is undone, and nothing of it is to be written
 
 
 class Counters:
-    """The file's counters in one transaction: known when first needed, written back once at its end."""
+    """The file's counters in one unit: known when first needed, and left to the next one at its end."""
 
     __slots__ = ("_connection", "_known", "_loaded", "_now")
 
@@ -98,7 +117,7 @@ class Counters:
         self._now: dict[str, int] = {}
 
     def get(self, name: str) -> int:
-        """The counter as it stands in this transaction."""
+        """The counter as it stands in this unit."""
         if not self._loaded:
             self._known.refresh(self._connection)
             self._loaded = self._known.counters
@@ -112,20 +131,12 @@ class Counters:
 
     @property
     def moved(self) -> bool:
-        """Whether there is something to write."""
+        """Whether there is something to leave."""
         return self._now != self._loaded
 
-    def flush(self) -> None:
-        """Write what moved; the two that commits move together go in one statement."""
-        now, loaded = self._now, self._loaded
-        if now["version"] != loaded["version"]:
-            self._connection.execute(_MOVED, (now["commit"], now["version"]))
-        elif now["commit"] != loaded["commit"]:
-            self._connection.execute("UPDATE _atoma_meta SET value=? WHERE key='commit'", (now["commit"],))
-        moved = [(now[name], name) for name in ("outbox_rows", "outbox_bytes") if now[name] != loaded[name]]
-        if moved:
-            self._connection.executemany("UPDATE _atoma_meta SET value=? WHERE key=?", moved)
-        self._known.left(self._connection, dict(now))
+    def leave(self) -> None:
+        """Let what follows go on from here; called once, last."""
+        self._known.left(self._connection, self._now)
 
 
 class TxState:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import cast
 
 import apsw
@@ -44,8 +44,7 @@ class _Item(msgspec.Struct, frozen=True, array_like=True):
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """The report of a transaction, to be given after COMMIT.
 
     Attributes:
@@ -67,8 +66,7 @@ class Committed:
     others: Sequence[CommitDelta] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class UnitAnswer:
+class UnitAnswer(msgspec.Struct, frozen=True):
     """The result of a unit.
 
     Attributes:
@@ -81,8 +79,8 @@ class UnitAnswer:
 
     items: tuple[WriteItemResult, ...]
     mutations: tuple[tuple[int, int] | None, ...]
-    known: Mapping[int, PendingMutation] = field(default_factory=dict)
-    rejected: Mapping[int, ErrorInfo] = field(default_factory=dict)
+    known: Mapping[int, PendingMutation] = MappingProxyType({})
+    rejected: Mapping[int, ErrorInfo] = MappingProxyType({})
     repeat: bool = False
 
 
@@ -313,7 +311,7 @@ class EngineTx:
         if known.programs > 1:
             leave(state.connection, number, changes)
         known.told = now
-        state.counters.flush()
+        state.counters.leave()
         if state.recorder is not None:
             state.recorder.record(number, changes)
         return Committed(number, changes, settlements, value, saved, now, others)

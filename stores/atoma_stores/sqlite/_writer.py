@@ -57,6 +57,7 @@ class Writer:
         commits: Transactions committed.
         units: Units committed in them.
         largest_group: Most units in one transaction.
+        before_commit: Called with the connection before each COMMIT, to write what the units have left to be written once.
     """
 
     def __init__(self, connection: apsw.Connection, path: str) -> None:
@@ -68,6 +69,7 @@ class Writer:
         self.commits = 0
         self.units = 0
         self.largest_group = 0
+        self.before_commit: Body | None = None
         self._synchronous = -1
         # before it was opened somebody may have been killed, or may be at work, who did not wait for the disk
         self._unsynced = path != MEMORY
@@ -223,6 +225,8 @@ class Writer:
     def _commit(self, done: list[Job[Body]]) -> None:
         full = self._synchronous == SYNCHRONOUS_FULL
         try:
+            if self.before_commit is not None:
+                self.before_commit(self.connection)
             others = self._commits_of_others() if full else self._others
             if full and (self._unsynced or others != self._others):
                 self._touch()

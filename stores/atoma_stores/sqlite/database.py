@@ -164,6 +164,10 @@ class Database:
             self._waiting -= 1
             self._catching_up = False  # the queue is in order: what was asked for before this job is done
 
+    def before_commit(self, body: Body) -> None:
+        """Have ``body`` write, at the end of each transaction, what its units have left to be written once."""
+        self._writer.before_commit = body
+
     async def flush(self) -> None:
         """Return once the disk has everything that is committed now; at once when it has.
 

@@ -212,6 +212,7 @@ class SQLiteLocalDatabase:
         self._full = frozenset(name for name in self._tables if self._default_durability(name) == "full")
         self._receipts = Receipts()
         self._known = Known()
+        database.before_commit(self._known.write)
         self._standing = Standing()
         self._indexed = 0
         self._companions = Companions()
@@ -462,7 +463,8 @@ class SQLiteLocalDatabase:
             return
         # what others did may have been told with a commit that was undone: a listener then hears a gap
         self._others = self._others or done.commit > self._standing.commit + 1
-        self._tell(done.others)
+        if done.others:
+            self._tell(done.others)
         self._tell([CommitDelta(done.commit, done.changes, done.saved)])
         if done.commit == self._standing.commit:
             self._standing = done.standing

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 import trio.testing
@@ -21,6 +23,8 @@ from atoma.ports import LocalTx
 from atoma.schema import Schema
 from atoma_stores.changes import CommitDelta
 from atoma_stores.sqlite._outbox import OutboxLimits
+from atoma_stores.sqlite._queries import commit_number
+from atoma_stores.sqlite._rows import Known
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.paths import memory
@@ -243,6 +247,28 @@ async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> 
             result = await db.queue_request(unit)
             assert (result.status, result.meta.commit) == ("confirmed", 1)
             assert await db.db.inspect(lambda tx: tx.outbox.identity().next_mid) == 2
+
+
+async def test_what_a_group_has_left_is_written_once_and_never_after_it_was_given_up() -> None:
+    async with opened(synced=SYNCED) as db:
+        await db.queue(insert("1"))
+        sqlite, known = db.db.sqlite, Known()
+        sqlite.before_commit(known.write)
+
+        def leave(connection: apsw.Connection, *, number: int, gives_up: bool = False) -> None:
+            known.refresh(connection)
+            known.left(connection, {**known.counters, "commit": number, "version": number})
+            if gives_up:
+                connection.execute("ROLLBACK")
+                raise DiskFull("SQLite gave the transaction up")
+
+        with pytest.raises(DiskFull):
+            await sqlite.transact(partial(leave, number=50, gives_up=True))
+        await sqlite.transact(lambda _: None)
+        assert await sqlite.read(commit_number) == 1
+        await sqlite.transact(partial(leave, number=7))
+        await sqlite.transact(lambda _: None)
+        assert await sqlite.read(commit_number) == 7
 
 
 @pytest.mark.paths
