@@ -99,12 +99,14 @@ class Outbox:
         "_identity_moved",
         "_limits",
         "_recorder",
+        "_state",
         "_tables",
         "added",
         "settlements",
     )
 
     def __init__(self, state: TxState, limits: OutboxLimits) -> None:
+        self._state = state
         self._connection = state.connection
         self._counters = state.counters
         self._tables = state.tables
@@ -117,6 +119,9 @@ class Outbox:
 
     def identity(self) -> ClientIdentity:
         """Who this file is to the hub."""
+        if self._identity is None:
+            known = self._state.asked
+            self._identity = None if known is None else known.identity
         if self._identity is None:
             data: object = self._connection.execute("SELECT value FROM _atoma_meta WHERE key='identity'").get
             self._identity = decode(cast("bytes", data), ClientIdentity)
@@ -136,6 +141,9 @@ class Outbox:
                 (encode(self._identity),),
             )
             self._identity_moved = False
+        known = self._state.asked
+        if known is not None and self._identity is not None:
+            known.identity = self._identity
 
     def add(self, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""

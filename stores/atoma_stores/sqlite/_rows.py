@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.mutations import BaseRow
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
 from atoma.query.indexes import checked_index, indexes_of, unique_values
@@ -36,7 +37,12 @@ _KNOWN = (
     "UNION ALL SELECT 'shadows', EXISTS (SELECT 1 FROM _atoma_shadow) "
     "UNION ALL SELECT 'units', EXISTS (SELECT 1 FROM _atoma_unit)"
 )
+_COMMITTED = "UPDATE _atoma_meta SET value=? WHERE key='commit'"
 _MOVED = "UPDATE _atoma_meta SET value=CASE key WHEN 'commit' THEN ? ELSE ? END WHERE key IN ('commit', 'version')"
+_QUEUED = (
+    "UPDATE _atoma_meta SET value=CASE key WHEN 'commit' THEN ? WHEN 'version' THEN ? WHEN 'outbox_rows' THEN ? ELSE ? END "
+    "WHERE key IN ('commit', 'version', 'outbox_rows', 'outbox_bytes')"
+)
 
 
 _OF_THE_OUTBOX = ("outbox_rows", "outbox_bytes")
@@ -50,6 +56,7 @@ class Known:
 
     Attributes:
         counters: The counters as the last unit has left them; :meth:`write` brings them into the file.
+        identity: Who the file is to a hub, as the last unit has left it; None when that has not been asked.
         shadows: Whether confirmed images may be set aside, of any store.
         units: Whether answers of units may be kept.
         raw: How many rows other tools have written in all.
@@ -57,11 +64,23 @@ class Known:
         told: How far the file was when this program last told what it has come to.
     """
 
-    __slots__ = ("_connection", "_version", "_written", "counters", "programs", "raw", "shadows", "told", "units")
+    __slots__ = (
+        "_connection",
+        "_version",
+        "_written",
+        "counters",
+        "identity",
+        "programs",
+        "raw",
+        "shadows",
+        "told",
+        "units",
+    )
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self._written = self.counters
+        self.identity: ClientIdentity | None = None
         self.shadows = self.units = True
         self.raw = 0
         self.programs = 1
@@ -80,7 +99,7 @@ class Known:
         self.counters = dict(rows)
         self.raw, self.programs = self.counters.pop("raw"), self.counters.pop("programs")
         self.shadows, self.units = bool(self.counters.pop("shadows")), bool(self.counters.pop("units"))
-        self._written = self.counters
+        self._written, self.identity = self.counters, None
         self._version = connection.data_version()
 
     def left(self, connection: apsw.Connection, counters: dict[str, int]) -> None:
@@ -88,17 +107,16 @@ class Known:
         self.counters, self._version = counters, connection.data_version()
 
     def write(self, connection: apsw.Connection) -> None:
-        """Bring the counters into the file, before COMMIT: once for all units of a group, and two of them by one statement."""
+        """Bring the counters into the file, before COMMIT: once for all units of a group, and those that moved by one statement."""
         now, written = self.counters, self._written
         if now is written:
             return
-        if now["version"] != written["version"]:
+        if any(now[name] != written[name] for name in _OF_THE_OUTBOX):
+            connection.execute(_QUEUED, (now["commit"], now["version"], *[now[name] for name in _OF_THE_OUTBOX]))
+        elif now["version"] != written["version"]:
             connection.execute(_MOVED, (now["commit"], now["version"]))
         elif now["commit"] != written["commit"]:
-            connection.execute("UPDATE _atoma_meta SET value=? WHERE key='commit'", (now["commit"],))
-        for name in _OF_THE_OUTBOX:
-            if now[name] != written[name]:
-                connection.execute("UPDATE _atoma_meta SET value=? WHERE key=?", (now[name], name))
+            connection.execute(_COMMITTED, (now["commit"],))
         self._written = now
 
     def _forget(self) -> None:
@@ -178,6 +196,11 @@ class TxState:
             self._known.refresh(self.connection)
             self._asked = True
         return self._known
+
+    @property
+    def asked(self) -> Known | None:
+        """What is known of the file, if it was asked for in this unit; None when it may hold no more."""
+        return self._known if self._asked else None
 
     def table(self, store: str) -> StoreTable:
         """The table of a store.

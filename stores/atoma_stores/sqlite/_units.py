@@ -30,6 +30,7 @@ from atoma_stores.sqlite._scopes import Scopes
 from atoma_stores.sqlite._tables import StoreTable
 
 UNITS_KEPT = 10_000
+FORGET_EVERY = 64
 
 
 class _Item(msgspec.Struct, frozen=True, array_like=True):
@@ -257,7 +258,8 @@ class EngineTx:
         )
         self._state.known.units = True
         number = self._state.connection.last_insert_rowid()
-        self._state.connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
+        if number % FORGET_EVERY == 0:
+            self._state.connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
 
     def _kept(self, idem: str) -> Sequence[_Item] | None:
         if not self._state.known.units:

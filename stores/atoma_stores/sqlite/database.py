@@ -342,8 +342,6 @@ class Database:
             stuck=self._stuck,
         )
 
-    # inside
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"{self.path}: the database is closed")

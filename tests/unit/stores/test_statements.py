@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from atoma import Schema, open_client
 from atoma.ports import LocalTx
@@ -105,3 +106,38 @@ async def test_what_was_rolled_back_is_not_known(tmp_path: Path) -> None:
             assert last.items[0].version == first.version + 1
             first = last.items[0]
         assert not await db.db.apply(lambda tx: tx.base.read("cards", "1").shadowed)
+
+
+async def test_a_queued_write_takes_as_few_statements_as_it_needs(tmp_path: Path) -> None:
+    counts: dict[str, int] = {}
+    with statements() as told:
+        async with opened(tmp_path / "a.db", synced=SYNCED) as db:
+            for number in range(WARM_UP):
+                await db.queue(insert(f"warm {number}"))
+            for name, op in (("insert", insert("1")), ("update", update("warm 1", title="b"))):
+                del told[:]
+                await db.queue(op)
+                counts[name] = len(told)
+                assert (told[0], told[-1]) == ("BEGIN IMMEDIATE", "COMMIT")
+    assert counts == {"insert": 12, "update": 14}
+
+
+async def test_numbers_of_mutations_go_on_behind_what_another_program_and_a_failure_have_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(path, synced=SYNCED) as mine, opened(path, synced=SYNCED) as other:
+        await mine.queue(insert("1"))
+        await other.queue(insert("2"))
+        await mine.queue(insert("3"))
+
+        def fail(tx: LocalTx) -> None:
+            assert not tx.base.read("cards", "4").shadowed
+            tx.outbox.save_identity(replace(tx.outbox.identity(), next_mid=99))
+            raise RuntimeError("no")
+
+        with pytest.raises(RuntimeError):
+            await mine.db.apply(fail)
+        await mine.queue(insert("4"))
+        await other.queue(insert("5"))
+        found = await mine.db.inspect(lambda tx: [each.mid for each in tx.outbox.every()])
+        assert found == [1, 2, 3, 4, 5]
+        assert await other.db.inspect(lambda tx: tx.outbox.identity().next_mid) == 6
