@@ -63,7 +63,7 @@ def parsed(pattern: str) -> Regex:
     """
     try:
         with needs_extra("regex"):
-            import re2
+            import re2  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError:
         raise QueryError("regular expressions are RE2's, which is not installed", hint=install_line("regex")) from None
     if "\x00" in pattern:
