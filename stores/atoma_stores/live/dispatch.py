@@ -262,7 +262,7 @@ class LocalLiveQueries:
             if tests > TESTS_AT_ONCE:
                 return False
             for view, changes in found.items():
-                group.judge(view, changes, hits)
+                group.judge(view, changes, hits, self._clock)
         return True
 
     def _enqueue(self, told: Told) -> None:
@@ -379,7 +379,7 @@ class LocalLiveQueries:
                 group.find(id, row_change, found, every=True)
                 await self._breathe()
             for view, changes in found.items():
-                group.judge(view, changes, told.hits)
+                group.judge(view, changes, told.hits, self._clock)
                 await self._breathe()
         for view in told.hits:
             view.touch(told.commit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from atoma_stores.changes import RowChange, StoreDelta
@@ -65,7 +65,7 @@ class StoreViews:
             found.setdefault(view, {})[id] = change
         return len(views)
 
-    def judge(self, view: View, changes: StoreDelta, hits: Hits) -> None:
-        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do."""
-        if deltas := view.concerns(self.name, changes):
+    def judge(self, view: View, changes: StoreDelta, hits: Hits, clock: Callable[[], float]) -> None:
+        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do; what that costs is measured by ``clock``."""
+        if deltas := view.concerns(self.name, changes, clock):
             hits[view] = {**hits[view], **deltas} if view in hits else deltas

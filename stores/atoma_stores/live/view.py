@@ -21,10 +21,14 @@ from atoma_stores.live.index import Beside
 from atoma_stores.live.operators.operator import Deltas, Surrounded
 from atoma_stores.live.planner import Planned
 
-CUT_OVER_MIN = 64
+CUT_OVER_MIN = 8
 """Fewer changed rows than this are never worth a read."""
 ROW_S = 2e-6
 """What taking one changed row costs, in seconds, until it was measured."""
+TEST_S = 2e-6
+"""What it costs to see whether one changed row concerns a result, in seconds, until it was measured."""
+TESTED = 0.3
+"""The part of what a read costs that may be spent on seeing whether it is needed."""
 MEASURED = 0.2
 """The weight of the latest measurement."""
 ROW_BYTES = 250
@@ -84,7 +88,7 @@ class View:
         self._operator = planned.operator
         self._position = position
         self._commits_before = commits
-        self._row_s = ROW_S
+        self._row_s, self._test_s = ROW_S, TEST_S
         self._load_s = 0.0
         self._row_bytes = 0
         self.weight = 0
@@ -121,9 +125,20 @@ class View:
         """Whether something has to be read before the result is known."""
         return self._operator.lacks
 
-    def concerns(self, store: str, delta: StoreDelta) -> Deltas:
-        """Those changes of a store that may concern the result; empty when there are none."""
-        found = self._operator.concerns(store, delta, settled=self.is_clean and not self.busy)
+    def concerns(self, store: str, delta: StoreDelta, clock: Callable[[], float]) -> Deltas:
+        """Those changes of a store that may concern the result; empty when there are none.
+
+        Where to see that costs too much of what reading the result does, it is all of them: it is read then.
+        """
+        count, settled = len(delta), self.is_clean and not self.busy
+        if count <= CUT_OVER_MIN:
+            found = self._operator.concerns(store, delta, settled=settled)
+            return {store: found} if found else {}
+        if count * self._test_s > TESTED * self._load_s and count * self._row_s > self._load_s:
+            return {store: delta}
+        started = clock()
+        found = self._operator.concerns(store, delta, settled=settled)
+        self._test_s += MEASURED * ((clock() - started) / count - self._test_s)
         return {store: found} if found else {}
 
     def touch(self, commit: int) -> None:
