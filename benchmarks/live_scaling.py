@@ -168,7 +168,7 @@ async def by_subscriptions(rows: Rows) -> list[Point]:
                 await anext(readers[number])
 
             points.append(Point("Atoma", "user", rows.count, count, await median(200, ours), setup))
-        points.append(Point("raw apsw, the one asked again", "user", rows.count, count, await median(200, again)))
+        points.append(Point("raw apsw, asked again", "user", rows.count, count, await median(200, again)))
     return points
 
 

@@ -37,7 +37,7 @@ def running(folder: Path, peer: str) -> Iterator[Ask]:
     """The program for ``peer``, ``tanstack`` or ``rxdb``, with the packages in ``folder``: what asks it to measure."""
     program = folder / PROGRAM.name
     program.write_text(PROGRAM.read_text(encoding="utf-8"), encoding="utf-8")  # beside its packages, where node looks
-    command = ["node", "--max-old-space-size=4096", str(program), peer]
+    command = ["node", "--max-old-space-size=4096", "--stack-size=3900", str(program), peer]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
