@@ -13,6 +13,7 @@ from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, Subscription
 from atoma.contracts.shapes import marked
 from atoma.contracts.sync import Cursor, Outcome, PullReply, PullRequest, SnapshotReply, SnapshotRequest
+from atoma.contracts.writeback import ConfirmedRow
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
@@ -31,7 +32,8 @@ APPLY_TARGET_S = 0.05
 MIN_CHANGES = 500
 PACE_S = 0.25
 SHORT_CHANGES = 32
-"""A page of so few changes is applied where the lane runs: a thread would keep who waits for it longer."""
+SHORT_BYTES = 64 * 1024
+"""A page of so few changes and bytes is applied where the lane runs: a thread would keep who waits for it longer."""
 
 
 class PullLane:
@@ -242,7 +244,7 @@ class PullLane:
             rows=rows,
             verdicts=verdicts,
             durability=durability,
-            short=not staged and len(rows) <= SHORT_CHANGES,
+            short=not staged and _is_short(rows),
         )
         self._resize(self._replica.environment.clock() - began)
         if work is not None:
@@ -268,3 +270,11 @@ def by_key(tx: LocalTx, outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
     """Outcomes of mutations that are still pending, by idempotency key."""
     found = ((tx.outbox.by_mid(outcome.mid), outcome) for outcome in outcomes)
     return {pending.idem: outcome for pending, outcome in found if pending is not None}
+
+
+def _is_short(rows: Sequence[ConfirmedRow]) -> bool:
+    """Whether writing ``rows`` keeps the loop no longer than a change of threads would keep who waits."""
+    if len(rows) > SHORT_CHANGES:
+        return False
+    values = [value for row in rows if row.image is not None for value in row.image.values()]
+    return sum([len(value) for value in values if isinstance(value, (str, bytes))]) <= SHORT_BYTES

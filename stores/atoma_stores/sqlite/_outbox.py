@@ -141,9 +141,11 @@ class Outbox:
                 (encode(self._identity),),
             )
             self._identity_moved = False
-        known = self._state.asked
-        if known is not None and self._identity is not None:
-            known.identity = self._identity
+
+    def leave(self) -> None:
+        """Let what follows know the identity as it is now; called once, last, as it cannot be taken back."""
+        if self._identity is not None:
+            self._state.known.identity = self._identity
 
     def add(self, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""

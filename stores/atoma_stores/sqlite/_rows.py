@@ -91,7 +91,6 @@ class Known:
     def refresh(self, connection: apsw.Connection) -> None:
         """Ask the file, unless what is known of it holds."""
         if connection is not self._connection:
-            connection.set_rollback_hook(self._forget)
             self._connection, self._version = connection, -2
         if 0 <= connection.data_version() - self._version <= 1:
             return
@@ -119,8 +118,9 @@ class Known:
             connection.execute(_COMMITTED, (now["commit"],))
         self._written = now
 
-    def _forget(self) -> None:
-        self._version, self._written = -2, self.counters  # what was left is undone, and nothing of it is to be written
+    def forget(self) -> None:
+        """Ask the file anew: what was left is undone, and nothing of it is to be written."""
+        self._version, self._written = -2, self.counters
 
 
 class Counters:

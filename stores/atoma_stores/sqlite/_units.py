@@ -127,10 +127,12 @@ class Unit:
 class EngineTx:
     """The transaction as the engine makes it: the parts of ``LocalTx``, units, and its own end.
 
-    What most writes have no use for is made when it is first asked for.
+    What most writes have no use for is made when it is first asked for. One that is not told what is known of the file brings the
+    counters into it by itself; else that is done once for all units of a group.
     """
 
     __slots__ = (
+        "_alone",
         "_inbox",
         "_limits",
         "_now_ms",
@@ -154,6 +156,7 @@ class EngineTx:
         known: Known | None = None,
         history: History | None = None,
     ) -> None:
+        self._alone = known is None
         self._state = state = TxState(connection, schema, tables, known or Known())
         if history is not None:
             state.recorder = Recorder(connection, tables, wall_ms, history)
@@ -312,10 +315,15 @@ class EngineTx:
             others = made_by_others(state.connection, since, before, state.tables)
         if known.programs > 1:
             leave(state.connection, number, changes)
-        known.told = now
-        state.counters.leave()
         if state.recorder is not None:
             state.recorder.record(number, changes)
+        # nothing may fail from here on: SQLite does not say that a savepoint is rolled back
+        known.told = now
+        state.counters.leave()
+        if self._outbox is not None:
+            self._outbox.leave()
+        if self._alone:
+            known.write(state.connection)
         return Committed(number, changes, settlements, value, saved, now, others)
 
 

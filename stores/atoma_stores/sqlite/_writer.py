@@ -224,9 +224,9 @@ class Writer:
 
     def _commit(self, done: list[Job[Body]]) -> None:
         full = self._synchronous == SYNCHRONOUS_FULL
+        if not self._complete(done):
+            return
         try:
-            if self.before_commit is not None:
-                self.before_commit(self.connection)
             others = self._commits_of_others() if full else self._others
             if full and (self._unsynced or others != self._others):
                 self._touch()
@@ -245,6 +245,20 @@ class Writer:
         self.commits += 1
         self.units += len(done)
         self.largest_group = max(self.largest_group, len(done))
+
+    def _complete(self, done: list[Job[Body]]) -> bool:
+        """Write what the units have left to be written once; where that fails, none of them is committed."""
+        if self.before_commit is None:
+            return True
+        try:
+            self.before_commit(self.connection)
+        except apsw.Error as error:
+            for unit in done:
+                unit.fail(translate(error, self.path))
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            return False
+        return True
 
     def _commits_of_others(self) -> object:
         """A number that is another one once another connection has committed."""

@@ -164,9 +164,15 @@ class Database:
             self._waiting -= 1
             self._catching_up = False  # the queue is in order: what was asked for before this job is done
 
-    def before_commit(self, body: Body) -> None:
-        """Have ``body`` write, at the end of each transaction, what its units have left to be written once."""
+    def before_commit(self, body: Body, undone: Callable[[], None]) -> None:
+        """Have ``body`` write, at the end of each transaction, what its units have left to be written once.
+
+        Args:
+            body: Writes it.
+            undone: Called when a transaction is rolled back, with all that its units have left; by SQLite, within the rollback.
+        """
         self._writer.before_commit = body
+        self._writer.connection.set_rollback_hook(undone)
 
     async def flush(self) -> None:
         """Return once the disk has everything that is committed now; at once when it has.

@@ -212,7 +212,7 @@ class SQLiteLocalDatabase:
         self._full = frozenset(name for name in self._tables if self._default_durability(name) == "full")
         self._receipts = Receipts()
         self._known = Known()
-        database.before_commit(self._known.write)
+        database.before_commit(self._known.write, self._known.forget)
         self._standing = Standing()
         self._indexed = 0
         self._companions = Companions()

@@ -253,7 +253,7 @@ async def test_what_a_group_has_left_is_written_once_and_never_after_it_was_give
     async with opened(synced=SYNCED) as db:
         await db.queue(insert("1"))
         sqlite, known = db.db.sqlite, Known()
-        sqlite.before_commit(known.write)
+        sqlite.before_commit(known.write, known.forget)
 
         def leave(connection: apsw.Connection, *, number: int, gives_up: bool = False) -> None:
             known.refresh(connection)
