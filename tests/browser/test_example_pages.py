@@ -78,7 +78,7 @@ def test_the_stations_page_counts_what_the_gateway_measures(
         assert said(running, r"(\d+) to send") == 0
         total = "2,400" if PICTURES else "600"
         page.wait_for_function(f"document.getElementById('total').textContent === '{total}'")
-        page.wait_for_function("document.querySelector('polyline').getAttribute('points').includes(' ')")
+        page.wait_for_function("document.querySelector('polyline').getAttribute('points')?.includes(' ')")
         assert page.locator("#sensors div").count() == 200
         if PICTURES:
             page.screenshot(path=DOCS / "station.png")

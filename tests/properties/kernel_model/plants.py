@@ -190,8 +190,8 @@ PLANTS: dict[str, Plant] = {
         "failure = translate(error, what, clock() - started)",
     ),
     "a replicating store takes the other way": Plant(
-        "compiler", "return await (synced if replicates else otherwise)(request, frame)",
-        "return await (otherwise if replicates else synced)(request, frame)",
+        "compiler", "return await (synced if replicates(request) else otherwise)(request, frame)",
+        "return await (otherwise if replicates(request) else synced)(request, frame)",
     ),
     "a refused write runs": Plant("kernel", "or not (stores.isdisjoint(self._barred.get(policy, _NOTHING)) or self._draws(request, policy))", ""),
     # the whole

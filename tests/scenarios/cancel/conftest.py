@@ -267,4 +267,4 @@ def no_thread_left() -> Any:
     """The test ends with the threads it began with."""
     before = threading.active_count()
     yield
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # one of the pool may have ended by itself

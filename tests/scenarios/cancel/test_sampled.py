@@ -90,7 +90,7 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
                 await subject.write()
         assert cancelled >= points // 10, f"{cancelled} of {points} were hit"
         await check_rows(house, subject)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of the pool may have ended by itself
     assert tasks() == tasks_outside
     for file in ("client.db", "hub.db"):
         with closing(sqlite3.connect(tmp_path / file, timeout=0)) as other:
