@@ -17,6 +17,7 @@ from atoma.query.builder import select
 from atoma.query.check import check
 from atoma.query.compared import check_compared
 from atoma.query.compiled import Getter, compiled
+from atoma.query.origins import by_origin
 from atoma.query.walk import changed, inner_plans
 from atoma.schema.expressions import Condition, Expression
 from atoma.schema.kinds import is_storable
@@ -96,30 +97,35 @@ class RowRules:
         stores: Names of the stores that have a rule.
     """
 
-    __slots__ = ("_conditions", "_replicated", "stores")
+    __slots__ = ("_conditions", "_replicated", "_schema", "stores")
 
     def __init__(self, schema: Schema, rules: Mapping[str, RowRule]) -> None:
         if not is_a(rules, Mapping):
             raise ConfigurationError(f"row_rules is a mapping, {{'notes': lambda caller: …}}, not {rules!r}")
+        self._schema = schema
         self._conditions = {name: _condition(schema, name, rule) for name, rule in sorted(rules.items())}
         self._replicated = frozenset(name for name in self._conditions if schema.store(name).replicate)
         self.stores = frozenset(self._conditions)
 
     def view(self, principal: Principal) -> View:
         """What ``principal`` sees of rows."""
-        return View(self._conditions, self._replicated, principal)
+        return View(self._schema, self._conditions, self._replicated, principal)
 
 
 class View:
     """What one principal sees of rows, and so may write; made by :meth:`RowRules.view`.
 
     Args:
+        schema: The hub's stores.
         rules: The condition of each store that has one.
         replicated: Names of those of them that go to devices.
         principal: Whose facts stand in the conditions.
     """
 
-    def __init__(self, rules: Mapping[str, Expr], replicated: frozenset[str], principal: Principal) -> None:
+    def __init__(
+        self, schema: Schema, rules: Mapping[str, Expr], replicated: frozenset[str], principal: Principal
+    ) -> None:
+        self._schema = schema
         self._rules = rules
         self._replicated = replicated
         self._principal = principal
@@ -165,7 +171,7 @@ class View:
             both = [each for each in (self.condition(store), parts.get(store, _NOTHING)) if each is not None]
             if both:
                 rules[store] = both[0] if len(both) == 1 else Call("and", tuple(both))
-        found = View(rules, frozenset(rules), self._principal)
+        found = View(self._schema, rules, frozenset(rules), self._principal)
         found._given, found.digest = rules, self.digest + mark
         return found
 
@@ -174,10 +180,11 @@ class View:
         """Tells views apart whose pages differ, in :attr:`Cursor.view`; empty where everything is seen.
 
         It is made of the conditions with the values in them: a claim that no rule looks at changes nothing, and neither does
-        a hub that is opened again with the same rules.
+        a hub that is opened again with the same rules. One that has turned the values that a rule looks at into others
+        has another view.
         """
-        pages = self.pages
-        return hashlib.sha256(encode(list(pages.items()))).digest()[:VIEW_BYTES] if pages else b""
+        told = [(name, by_origin(where, name, self._schema)) for name, where in self.pages.items()]
+        return hashlib.sha256(encode(told)).digest()[:VIEW_BYTES] if told else b""
 
 
 def _condition(schema: Schema, name: str, rule: RowRule) -> Expr:

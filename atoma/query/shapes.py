@@ -16,6 +16,7 @@ from atoma.errors import ProtocolError, QueryError, SchemaError
 from atoma.query.check import check
 from atoma.query.compared import check_compared
 from atoma.query.literals import for_type
+from atoma.query.origins import by_origin
 from atoma.query.walk import changed
 from atoma.schema.schema import Schema
 from atoma.schema.shapes import ScopePart, Shape, parameter
@@ -81,7 +82,7 @@ class Shapes:
         if self._shapes.get(shape.name) is not shape:
             raise SchemaError(f"the schema does not declare shape {shape.name!r}: Schema(…, shapes=[…])")
         condition = self._condition(shape, dict(part.values))
-        data = ShapeCall(shape.name, part.values, _digest(shape.store.name, condition)).data
+        data = ShapeCall(shape.name, part.values, self._digest(shape.store.name, condition)).data
         if len(data) > SHAPE_BYTES:
             raise QueryError(f"the values of shape {shape.name!r} have {len(data)} bytes, at most {SHAPE_BYTES}")
         return data
@@ -109,7 +110,7 @@ class Shapes:
         ):
             raise QueryError(f"shape {call.name!r} takes the parameters {', '.join(sorted(shape.params)) or 'none'}")
         where = self._condition(shape, values)
-        if call.condition != _digest(shape.store.name, where):
+        if call.condition != self._digest(shape.store.name, where):
             raise QueryError(f"shape {call.name!r} is declared otherwise on the other side")
         shown = ", ".join(f"{name}={value!r}" for name, value in call.values)
         return Taken(shape.store.name, where, f"{call.name}({shown})")
@@ -128,6 +129,6 @@ class Shapes:
         # a row that is hidden is a row: a device that has it passes over it by itself
         return check(changed(plan, value), self._schema.store).where
 
-
-def _digest(store: str, where: Expr | None) -> bytes:
-    return hashlib.sha256(encode((store, where))).digest()[:DIGEST_BYTES]
+    def _digest(self, store: str, where: Expr | None) -> bytes:
+        told = None if where is None else by_origin(where, store, self._schema)
+        return hashlib.sha256(encode((store, told))).digest()[:DIGEST_BYTES]

@@ -108,6 +108,21 @@ class Schema:
         """The forms of each store's columns as ``version`` had them."""
         return self.forms | {name: past.forms for name, past in self.past(version).items()}
 
+    def origin(self, store: str, column: str) -> str:
+        """What tells a column of today apart from one of another version that is called the same and holds other values.
+
+        It is the name that the column came with, as far as the steps tell, and behind it the last version whose steps made other
+        values of what it held: ``"rank@3"``. One that was only renamed is what it was.
+        """
+        name = column
+        for to in sorted(self._pasts, reverse=True):
+            past = self._pasts[to].get(store)
+            then = () if past is None else past.names_then((column,))
+            if past is not None and any(map(past.converts, then)):
+                return f"{name}@{to}"
+            name = then[0] if then else name
+        return name
+
     @property
     def hash(self) -> bytes:
         """16 bytes that are equal for equal declarations."""

@@ -258,8 +258,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F75",
         "atoma.hub.rules:View.digest",
-        "list(pages.items())",
-        "list(pages)",
+        "encode(told)",
+        "encode(sorted(self.pages))",
         "two claims are one view",
         IN_SYNC,
         DEVICES,

@@ -19,7 +19,7 @@ from atoma.errors import RemoteError
 from atoma.hub import AllowLoopback, Caller, Hub, RowRule, open_hub
 from atoma.hub.hub import open_for_upkeep
 from atoma.ports.service import Principal
-from atoma.schema import Schema, StoreSpec
+from atoma.schema import Convert, Rename, Schema, Step, StoreSpec
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import rows_of
 from tests.unit.hub.homes import Home, SQLiteHome
@@ -342,3 +342,39 @@ async def test_hints_say_how_far_a_scope_is_and_nothing_else(home: Home) -> None
             assert await anext(hints) == Hint("main", 1)
         page = await cid.pull(Cursor())
         assert (page.stores, page.head, page.end.seq) == ((), 1, 1), "the cursor passes what is not seen"
+
+
+@dataclass(frozen=True)
+class Called:
+    id: str
+    holder: str
+    text: str = ""
+    team: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("step", "seen"),
+    [
+        (Convert("notes.owner", str.upper, was=str), "VIEW_CHANGED"),
+        (Convert("notes.text", str.upper, was=str), ""),
+        (Rename("notes.owner", "holder"), ""),
+    ],
+    ids=["converted", "another", "renamed"],
+)
+async def test_a_view_is_another_one_where_a_step_has_converted_what_a_rule_looks_at(
+    home: Home, step: Step, seen: str
+) -> None:
+    name = "holder" if isinstance(step, Rename) else "owner"
+    schema = Schema(StoreSpec("notes", Called if name == "holder" else Note), version=2, steps={2: [step]})
+    first, end = Schema(StoreSpec("notes", Note)), Cursor()
+    for version, column in ((first, "owner"), (schema, name)):
+        rules: Mapping[str, RowRule] = {"notes": lambda caller, of=column: col(of) == caller.subject}  # type: ignore[misc]
+        async with open_hub(version, home.store(), verifier=AllowLoopback(), row_rules=rules) as hub:
+            ann = device(hub, ANN)
+            if version is first:
+                await ann.do(Op("create", "notes", "of-ann", note("ann")))
+                end = (await ann.pull()).end
+            elif seen:
+                assert await refused(ann.pull(end)) == seen
+            else:
+                assert not (await ann.pull(end)).stores
