@@ -130,7 +130,7 @@ class ScopeKeeper:
     async def _bring(self, portions: Sequence[Portion]) -> None:
         replicated = self._replica.replicated
         async with self._turn:  # so that two do not find room for one
-            await self._make_room([portion for portion in portions if portion not in replicated.brought])
+            await self._make_room(portions)
             await self._note(portions)
         refused = [portion.scope for portion in portions if refusal(self._replica.error_of(portion))]
         if refused:
@@ -156,22 +156,26 @@ class ScopeKeeper:
         used = [portion for portion in portions if self._held[portion]]
         left = [portion for portion in portions if not self._held[portion]]
         self._held -= Counter()  # lets go of those that nobody holds
-        change = ScopesUsed(self._replica.program, used, left)
+        kept = (*self._replica.replicated.always, *self._held)
+        change = ScopesUsed(self._replica.program, used, left, kept)
         await self._replica.change(change, durability="normal", fenced=False)
         await self._replica.refresh()
 
-    async def _make_room(self, new: Sequence[Portion]) -> None:
-        """Drop what nobody uses, the longest unused first, until there is room for ``new``; nothing where that would not do.
+    async def _make_room(self, portions: Sequence[Portion]) -> None:
+        """Drop scopes that nobody uses, the longest unused first, until there is room for ``portions``; none where that would not do.
+
+        Parts of a scope make room as they are noted: see :class:`ScopesUsed`.
 
         Raises:
-            TooManyScopes: There is no room for all of ``new``.
+            TooManyScopes: There is no room for all of ``portions``.
         """
         replicated = self._replica.replicated
-        for scope in {portion.scope for portion in new if portion.shape}:
-            stay = {each for each in replicated.portions(scope) if each in replicated.always or self._uses(each)}
-            if len(stay.union(each for each in new if each.scope == scope)) > SHAPES_MAX:
+        for scope in {portion.scope for portion in portions if portion.shape}:
+            used = {each for each in replicated.portions(scope) if each in replicated.always or self._uses(each)}
+            used.update(each for each in portions if each.scope == scope)
+            if sum(bool(each.shape) for each in used) > SHAPES_MAX:
                 raise TooManyScopes(SHAPES_MAX, f"parts of scope {scope!r}")
-        scopes = {portion.scope for portion in new} - set(replicated.every)
+        scopes = {portion.scope for portion in portions} - set(replicated.every)
         if (beyond := len(replicated.every) + len(scopes) - self._limit) <= 0:
             return
         unused = [drop for drop in self._drops(self._unused()) if self._is_whole(drop)]

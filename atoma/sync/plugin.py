@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, get_args
@@ -10,6 +11,7 @@ import trio
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.events import Event, SyncStateChanged, WriteSettled
+from atoma.contracts.shapes import SHAPES_MAX
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
 from atoma.plugins.context import Listener, PluginContext
@@ -63,7 +65,7 @@ class Sync:
         scopes: Names of the scopes, whole or in part.
 
     Raises:
-        ConfigurationError: No store, no scope, one of them twice, or an unknown mode.
+        ConfigurationError: No store, no scope, one of them twice, more than a hub takes, or an unknown mode.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Sync:
         self._parts = tuple(scopes)
         names_of = (part.scope if isinstance(part, ScopePart) else part for part in self._parts)
         self.scopes: tuple[str, ...] = tuple(dict.fromkeys(names_of))
+        parts = Counter(part.scope for part in self._parts if isinstance(part, ScopePart))
         if not names or not self.scopes or not all(map(is_scope, self.scopes)):
             raise ConfigurationError("Sync() needs at least one store and one scope, each with a name that a hub takes")
         if len(set(names)) < len(names) or len(set(self._parts)) < len(self._parts):
@@ -106,6 +109,11 @@ class Sync:
         self._limits = limits or Limits()
         if len(self.scopes) > self._limits.scopes:
             raise ConfigurationError(f"Sync(): {len(self.scopes)} scopes, at most {self._limits.scopes}")
+        if crowded := [scope for scope, count in parts.items() if count > SHAPES_MAX]:
+            raise ConfigurationError(
+                f"Sync(): {parts[crowded[0]]} parts of scope {crowded[0]!r}, at most {SHAPES_MAX}; a part that takes in more rows "
+                "takes the place of several"
+            )
 
     @property
     def id(self) -> str:

@@ -86,6 +86,16 @@ class ReplicatedScopes:
         shapes = tuple(portion.shape for portion in self.portions(scope))
         return () if b"" in shapes else shapes
 
+    def by_use(self, scope: str) -> list[bytes]:
+        """The shapes in which ``scope`` is wanted, those first that the program was configured with, then those used now, or last."""
+
+        def rank(shape: bytes) -> tuple[bool, bool, int]:
+            portion = Portion(scope, shape)
+            use = self.brought.get(portion)
+            return portion not in self.always, use is None or not use.programs, 0 if use is None else -use.used_ms
+
+        return sorted(self.shapes(scope), key=rank)
+
     def takes_in(self, portion: Portion) -> bool:
         """Whether ``portion`` is wanted, or all of its scope."""
         portions = self.portions(portion.scope)

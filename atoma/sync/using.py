@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoma.contracts.replica import Portion
-from atoma.contracts.shapes import read_call
+from atoma.contracts.shapes import SHAPES_MAX, read_call
 from atoma.errors import SyncError
 from atoma.ports.local import LocalTx
 from atoma.sync.inbox import open_entries
@@ -33,12 +33,20 @@ class ScopeInUse(SyncError):
 class ScopesUsed:
     """What a program uses from now on, and what it uses no more.
 
-    With a new part of a scope those go that are of the same shape, with other values, and that nobody uses: a window that moves on.
+    With a new part of a scope those go that are of the same shape, with other values, and that nobody uses: a window that moves on. Where
+    there are still more parts of it than a hub takes, those go as well that nobody uses, the longest unused first.
+
+    Attributes:
+        program: The number of the program.
+        used: What it uses.
+        left: What it uses no more.
+        kept: All that it uses, and what it was configured with.
     """
 
     program: int
     used: Sequence[Portion] = ()
     left: Sequence[Portion] = ()
+    kept: Sequence[Portion] = ()
 
     def stage(self, at: Opened) -> None:
         """Note it."""
@@ -50,9 +58,20 @@ class ScopesUsed:
             at.tx.scopes.leave(portion, self.program, at.tx.now_ms)
         moved = {_window(portion) for portion in self.used if portion.shape and portion not in known}
         for each in before:
-            unused = not each.programs and each.portion not in self.used
+            unused = not each.programs and each.portion not in self.kept
             if unused and each.portion.shape and _window(each.portion) in moved:
                 at.tx.scopes.let_go(each.portion)
+        for scope in dict.fromkeys(portion.scope for portion in self.used if portion.shape):
+            self._make_room(at.tx, scope)
+
+    def _make_room(self, tx: LocalTx, scope: str) -> None:
+        """Let go of unused parts of ``scope`` until there are as many as a hub takes."""
+        kept = {portion for portion in self.kept if portion.scope == scope and portion.shape}
+        brought = [each for each in tx.scopes.brought() if each.scope == scope and each.portion.shape]
+        others = [each for each in brought if each.portion not in kept]
+        unused = sorted((each for each in others if not each.programs), key=lambda each: (each.used_ms, each.portion))
+        for each in unused[: max(0, len(kept) + len(others) - SHAPES_MAX)]:
+            tx.scopes.let_go(each.portion)
 
 
 def _window(portion: Portion) -> tuple[str, str]:

@@ -261,5 +261,21 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "of a window that moves on everything stays that was ever in it",
         f"{SHAPES}::test_a_window_that_moves_on_leaves_nothing",
     ),
+    plant(
+        "F112",
+        "atoma.sync.using:ScopesUsed._make_room",
+        "tx.scopes.let_go(each.portion)",
+        "pass",
+        "parts that nobody uses keep out those that are wanted",
+        f"{SHAPES}::test_parts_that_nobody_uses_make_room_for_those_that_are_wanted",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.parts:ask_for",
+        "tuple(sorted(shapes[:SHAPES_MAX]))",
+        "tuple(sorted(shapes))",
+        "one part too many of a scope ends every session of the device",
+        f"{SHAPES}::test_of_more_parts_than_a_hub_takes_the_others_go_on",
+    ),
 )
 """What each plant breaks, and the test that sees it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.shapes import SHAPES_MAX, read_call
-from atoma.errors import RemoteError, SchemaError, ScopeNotSubscribed, ValidationError
+from atoma.errors import ConfigurationError, RemoteError, SchemaError, ScopeNotSubscribed, ValidationError
 from atoma.query import col, select
 from atoma.schema import Schema, ScopePart, Shape, param
-from atoma.sync import IdleScopes, ScopeInUse, TooManyScopes
+from atoma.sync import IdleScopes, ScopeInUse, Sync, TooManyScopes, parts
 from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, Device, Note, World
 from tests.scenarios.sync.kit import SEEDS, put_in
 
@@ -169,6 +170,66 @@ async def test_a_scope_is_taken_in_so_many_parts_and_no_more(world: World) -> No
             async with a.sync.scope(TODO):
                 raise AssertionError
         assert len(a.sync.status.scope("main").parts) == SHAPES_MAX
+
+
+async def test_parts_that_nobody_uses_make_room_for_those_that_are_wanted(world: World) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("writer") as writer,
+        world.open_device("a", scopes=("other", TODO)) as a,
+    ):
+        await fill(writer)
+        for shape in (partial(IN_LANE.of, "main"), partial(FROM.of, "main", title="")):
+            async with contextlib.AsyncExitStack() as stack:
+                for number in range(20):
+                    await stack.enter_async_context(a.sync.scope(shape(lane=str(number))))
+                await a.settle()
+        titles = [part.title for part in a.sync.status.scope("main").parts]
+        assert len(titles) == SHAPES_MAX
+        assert sum("titled_from" in title for title in titles) == 20, "the longest unused have gone"
+        async with a.sync.scope(DONE), a.sync.scope(NOTES.of()):
+            await a.store(CARDS).insert(Card(id="new", board="other"))
+            await put_in(a)
+            assert await here(a) == {"todo 1", "todo 2", "done 1", "done 2", "new"}
+            assert set(await a.rows(MANUAL)) == {"note"}
+
+
+async def test_of_more_parts_than_a_hub_takes_the_others_go_on(world: World) -> None:
+    """Two programs at one file want them, and neither could count those of the other."""
+    lanes = [IN_LANE.of("main", lane=str(number)) for number in range(SHAPES_MAX + 1)]
+    with pytest.raises(ConfigurationError, match="33 parts of scope 'main'"):
+        Sync([CARDS], scopes=lanes)
+    async with world.open_hub(), world.open_device("writer") as writer:
+        await fill(writer)
+        async with (
+            world.open_device("a", scopes=("other", *lanes[:-1])) as a,
+            world.open_device("b", file="a.db", scopes=("other",), down=True) as b,
+            b.sync.scope(TODO),
+        ):
+            await a.store(CARDS).insert(Card(id="new", board="other"))
+            with pytest.raises(RemoteError, match="more than 32 parts"):
+                await put_in(a)
+                await a.sync.pull([TODO])
+            assert (await a.outbox(), a.sync.status.error) == ([], None)
+            errors = {part.title: part.error for part in a.sync.status.scope("main").parts}
+            assert errors.pop("in_lane(lane='todo')").code == "TOO_MANY_SCOPES"
+            assert {*errors.values()} == {None}
+
+
+async def test_shapes_that_do_not_fit_into_one_request_are_asked_for_in_several(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes = [f"s{number}" for number in range(5)]
+    monkeypatch.setattr(parts, "TOLD_BYTES", 7_000)
+    async with world.open_hub(), world.open_device("writer", scopes=scopes) as writer:
+        for scope in scopes:
+            await writer.store(CARDS).insert(Card(id=scope, board=scope, lane="x" * 2_000))
+        await put_in(writer)
+        async with world.open_device("a", scopes=[IN_LANE.of(scope, lane="x" * 2_000) for scope in scopes]) as a:
+            await put_in(a)
+            assert await here(a) == set(scopes)
+            told = [request.shapes for name, request in a.wire.calls if name == "open" and request.shapes]
+            assert [len(some) for some in told] == [3, 2]
 
 
 async def test_what_is_complete_is_what_the_parts_take_in(world: World) -> None:
