@@ -290,12 +290,17 @@ class SyncControl:
         lanes = self._supervisor.lanes
         if "push" not in lanes:
             return True
-        identity, queued = await self._replica.database.inspect(_backlog)
-        return not queued if "pull" not in lanes else identity.confirmed_mid == identity.next_mid - 1
+        identity, queued, accepted = await self._replica.database.inspect(_backlog)
+        if "pull" not in lanes or queued:
+            return not queued
+        confirmed = identity.confirmed_mid == identity.next_mid - 1
+        return confirmed or (bool(accepted) and all(self._refused(scope) is not None for scope in accepted))
 
 
-def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool]:
-    return tx.outbox.identity(), bool(tx.outbox.queued(limit=1, max_bytes=1))
+def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool, set[str]]:
+    """Who the file is, whether something is to be sent, and if not, the scopes in which pages are waited for."""
+    queued = bool(tx.outbox.queued(limit=1, max_bytes=1))
+    return tx.outbox.identity(), queued, set() if queued else {item.scope for item in tx.outbox.every()}
 
 
 SYNC_CONTROL: PortKey[SyncControl] = PortKey("sync-control")

@@ -63,13 +63,13 @@ async def converse(link: SyncLink, work: Callable[[SyncService], Awaitable[None]
 
 
 def given_out(replica: Replica, session: Session) -> list[str]:
-    """The scopes that the hub gives out.
+    """The scopes that the hub gives out; none where it refuses the shapes in which they are wanted, so that there is only to push.
 
     Raises:
         AtomaError: It gives out none of them.
     """
     scopes = [scope for scope in replica.scopes if scope not in session.refused]
-    if not scopes:
+    if not scopes and not session.partless:
         raise next(iter(session.refused.values()))
     return scopes
 

@@ -56,6 +56,7 @@ class Session:
         compared: Scopes that the hub has compared with this file.
         version_told: What requests say of this client's version; see :meth:`Replica.version_told`.
         refused: Scopes the hub does not give out, with the reason.
+        partless: Those of them of which it refuses only the shapes in which they are wanted: what is written there may be pushed.
         fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
         proto: The version of the protocol that was agreed on.
         shapes: The shapes in which the hub gives out each scope; none for all of it.
@@ -78,6 +79,7 @@ class Session:
     compared: set[str] = field(default_factory=set[str])
     version_told: int = 0
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
+    partless: set[str] = field(default_factory=set[str])
     fault: AtomaError | None = None
     proto: int = PROTOCOL_OLDEST
     shapes: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
@@ -96,6 +98,7 @@ class Session:
         """Let go of what was agreed on ``scope``, which was dropped, or is asked for anew."""
         self.heads.pop(scope, None)
         self.refused.pop(scope, None)
+        self.partless.discard(scope)
         self.compared.discard(scope)
         self.shapes.pop(scope, None)
 
@@ -168,6 +171,7 @@ def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
         scope, error = status.scope, status.error
         session.heads[scope] = status.head
         session.refused.pop(scope, None)
+        session.partless.discard(scope)
         if error is not None:
             session.refused[scope] = error_from(error)
         else:
@@ -175,6 +179,7 @@ def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
                 session.shapes[scope] = given_in(replica, scope)
             except RemoteError as refused:
                 session.refused[scope], error = refused, info_from(refused)
+                session.partless.add(scope)
         replica.show_opening(scope, status.head)
         replica.show_scope_error(scope, error)
 

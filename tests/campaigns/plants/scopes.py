@@ -277,5 +277,13 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "one part too many of a scope ends every session of the device",
         f"{SHAPES}::test_of_more_parts_than_a_hub_takes_the_others_go_on",
     ),
+    plant(
+        "F75",
+        "atoma.sync.lanes:given_out",
+        "if not scopes and not session.partless:",
+        "if not scopes:",
+        "a device that the hub gives no part to pushes nothing",
+        f"{SHAPES}::test_what_is_written_is_pushed_where_nothing_is_given_out",
+    ),
 )
 """What each plant breaks, and the test that sees it."""

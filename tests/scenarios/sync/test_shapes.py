@@ -348,6 +348,28 @@ async def test_a_shape_that_the_hub_declares_otherwise_stops_alone(world: World)
             assert [await told(a, select(MANUAL)), await told(a)] == ["complete", "partial"]
 
 
+async def test_what_is_written_is_pushed_where_nothing_is_given_out(world: World) -> None:
+    """By a hub of before, and by one that does not know the shape; of its own accord, and when it is asked to."""
+    other = Shape("other", CARDS)
+    async with world.open_hub(), world.open_device("writer") as writer:
+        await fill(writer)
+        async with world.open_device("a", scopes=(TODO,), down=True) as a:
+            a.wire.tamper["open"] = lambda reply: replace(reply, proto=2)
+            a.wire.repair()
+            await a.store(CARDS).insert(Card(id="of a", lane="todo"))
+            await put_in(a)
+            assert (a.wire.count("push"), await told(a)) == (1, "partial")
+        theirs = Shaped(world.folder, hub=world.hub)
+        theirs.schema = Schema(*SCHEMA.stores.values(), shapes=[other])  # type: ignore[misc]
+        async with theirs.open_device("b", scopes=(other.of("main"),), mode="manual") as b:
+            await b.store(CARDS).insert(Card(id="of b", lane="todo"))
+            with pytest.raises(RemoteError, match="no shape 'other'"):
+                await b.sync.sync_once()
+            assert b.wire.count("push") == 1
+        await put_in(writer)
+        assert {"of a", "of b"} <= await here(writer)
+
+
 async def test_what_fits_nothing_is_said_before_anything_is_sent(world: World) -> None:
     with pytest.raises(SchemaError, match="parameters lane"):
         IN_LANE.of("main")
