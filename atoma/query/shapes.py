@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.codec import encode
-from atoma.contracts.query import Expr, Lit, Param, Plan, Store
+from atoma.contracts.query import AS_WRITTEN, NULL, Call, Col, Expr, Lit, Param, Plan, Store
 from atoma.contracts.shapes import SHAPE_BYTES, ShapeCall, read_call
 from atoma.errors import ProtocolError, QueryError, SchemaError
 from atoma.query.check import check
@@ -18,12 +22,19 @@ from atoma.query.compared import check_compared
 from atoma.query.literals import for_type
 from atoma.query.origins import by_origin
 from atoma.query.walk import changed
+from atoma.schema.fields import SIMPLE
 from atoma.schema.schema import Schema
 from atoma.schema.shapes import ScopePart, Shape, parameter
+from atoma.schema.spec import StoreSpec
 
 DIGEST_BYTES = 16
 READ_MAX = 256
 """Shapes with their values that are kept checked."""
+_VALUES = ("", 2, 0.5, True, b"", datetime(2000, 1, 1, tzinfo=UTC), date(2000, 1, 1), time(), timedelta(), UUID(int=0))
+_SAMPLES: Mapping[str, object] = MappingProxyType(
+    {SIMPLE[type(value)]("shape", "value").type: value for value in _VALUES}
+)
+"""A value of each type that a parameter may have, by what queries call the type."""
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -64,9 +75,17 @@ class Shapes:
         if spec is None or not spec.replicate:
             raise SchemaError(f"shape {shape.name!r}: the schema has no store {shape.store.name!r} that replicates")
         try:
-            self._condition(shape, dict.fromkeys(shape.params))
+            self._check_fits(shape, spec)
         except QueryError as error:
             raise SchemaError(f"shape {shape.name!r} does not fit store {spec.name!r}: {error}") from None
+
+    def _check_fits(self, shape: Shape, store: StoreSpec[Any]) -> None:
+        if shape.where is None:
+            return
+        check_compared(shape.where, "a parameter", parameter)
+        where = _sampled(shape.where, store)
+        for schema in dict.fromkeys((self._schema, self._schema.at_hub())):
+            check(_plan(shape, where), schema.store)
 
     def __bool__(self) -> bool:
         return bool(self._shapes)
@@ -124,11 +143,35 @@ class Shapes:
             name = parameter(leaf)
             return for_type(Lit(leaf.type, values[name]), leaf.type) if name else leaf
 
-        plan = Plan(Store(shape.store.name, hidden=True), where=where)
-        check_compared(where, "a parameter", parameter)
-        # a row that is hidden is a row: a device that has it passes over it by itself
-        return check(changed(plan, value), self._schema.store).where
+        return check(changed(_plan(shape, where), value), self._schema.store).where
 
     def _digest(self, store: str, where: Expr | None) -> bytes:
         told = None if where is None else by_origin(where, store, self._schema)
         return hashlib.sha256(encode((store, told))).digest()[:DIGEST_BYTES]
+
+
+def _plan(shape: Shape, where: Expr) -> Plan:
+    # a row that is hidden is a row: a device that has it passes over it by itself
+    return Plan(Store(shape.store.name, hidden=True), where=where)
+
+
+def _sampled(where: Expr, store: StoreSpec[Any]) -> Expr:
+    """``where`` with some value of its type for each parameter; with NULL beside a column of the type, which may have choices.
+
+    Raises:
+        QueryError: A parameter is of another type than the column beside it.
+    """
+    if not isinstance(where, Call):
+        return where
+    beside = [store.fields[arg.name] for arg in where.args if isinstance(arg, Col) and arg.name in store.fields]
+
+    def sample(arg: Expr) -> Expr:
+        if not isinstance(arg, Lit) or not parameter(arg):
+            return _sampled(arg, store)
+        for field in beside:
+            if arg.type != field.type and (arg.type, field.type) != ("int", "real"):
+                given = type(_SAMPLES[arg.type]).__name__
+                raise QueryError(f"{field.name} is {field.type_name}, and parameter {parameter(arg)!r} is {given}")
+        return Lit(NULL, None) if beside else for_type(Lit(AS_WRITTEN, _SAMPLES[arg.type]), arg.type)
+
+    return Call(where.fn, tuple(sample(arg) for arg in where.args))

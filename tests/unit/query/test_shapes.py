@@ -15,7 +15,7 @@ from atoma.errors import QueryError, SchemaError, ValidationError
 from atoma.query import col, select
 from atoma.query.shapes import Shapes
 from atoma.query.subqueries import exists
-from atoma.schema import Schema, Shape, StoreSpec, param
+from atoma.schema import Schema, Shape, StoreSpec, Wire, param
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Card:
 
 CARDS, OTHERS = StoreSpec("cards", Card, scope="team"), StoreSpec("others", Card)
 APART = StoreSpec("apart", Card, replicate=False)
+CODED = StoreSpec("coded", Card, wire={"team": Wire(str.encode, bytes.decode), "blob": Wire(bytes, bytes)})
 VALUES: dict[str, Any] = {
     "team": "t", "due": date(2024, 1, 2), "at": datetime(2024, 1, 1, tzinfo=UTC), "clock": time(1), "lasts": timedelta(1),
     "key": UUID(int=3), "rank": 1, "share": 2.0, "open": True, "blob": b"x", "state": "done",
@@ -52,6 +53,12 @@ def test_a_value_of_each_type_comes_to_what_its_column_stores(name: str) -> None
         "cards",
         Call("eq", (Col(0, name), Lit(field.type, field.literal(VALUES[name])))),
     )
+
+
+def test_a_whole_number_is_compared_with_a_fraction() -> None:
+    shape = Shape("one", CARDS, (col("share") >= param("value", int)) & (col("rank") + 1 >= param("more", int)))
+    shapes = Shapes(Schema(CARDS, shapes=[shape]))
+    assert shapes.read(shapes.call(shape.of("t", value=1, more=2))).title == "one(more=2, value=1)"
 
 
 def test_equal_values_are_one_part_and_others_another() -> None:
@@ -91,6 +98,23 @@ def test_equal_values_are_one_part_and_others_another() -> None:
             lambda: Shapes(Schema(CARDS, shapes=[Shape("one", CARDS, col("rank") == param("x", int) + 1)])),
             "a parameter is compared",
         ),
+        (
+            lambda: Shapes(Schema(CARDS, shapes=[Shape("one", CARDS, col("rank") == param("x", str))])),
+            "rank is int, and parameter 'x' is str",
+        ),
+        (
+            lambda: Shapes(Schema(CARDS, shapes=[Shape("one", CARDS, col("due") == param("x", datetime))])),
+            "due is date, and parameter 'x' is datetime",
+        ),
+        (
+            lambda: Shapes(Schema(CARDS, shapes=[Shape("one", CARDS, col("rank") + 1 == param("x", str))])),
+            "a int is wanted, not str",
+        ),
+        (
+            lambda: Shapes(Schema(CODED, shapes=[Shape("one", CODED, col("team") == param("x", str))])),
+            "travels encoded",
+        ),
+        (lambda: Shapes(Schema(CODED, shapes=[Shape("one", CODED, col("blob") == b"x")])), "travels encoded"),
         (lambda: Shape("one", CARDS).of(), "no name of a scope"),
         (lambda: Shape("one", OTHERS).of("t"), "every row of 'others' is of scope 'main'"),
         (lambda: Shape("one", CARDS).of("t", more=1), "takes the parameters none, not more"),
