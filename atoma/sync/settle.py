@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.events import ConflictDetected
 from atoma.contracts.mutations import ACKED, HELD_MID, MutationBody, Op, PendingMutation
@@ -63,6 +63,7 @@ def settle(
     for pending, outcome in decided:
         if pending.mid != outcome.mid:
             continue
+        _note_sent(tx, pending)
         if outcome.status == "rejected":
             keep_refused(tx, pending, outcome, work)
             _remove(tx, pending, outcome, work)
@@ -77,6 +78,13 @@ def settle(
         work.accepted.add(outcome.scope)
         if pending.status != ACKED or pending.ack_seq != outcome.seq:
             tx.outbox.mark_acked(outcome.mid, outcome.seq)
+
+
+def _note_sent(tx: LocalTx, decided: PendingMutation) -> None:
+    """What the hub has decided was sent, also where this file does not know: by a copy of it, or before it was restored."""
+    identity = tx.outbox.identity()
+    if not identity.may_have_sent(decided.mid):
+        tx.outbox.save_identity(replace(identity, sent_mid=decided.mid, sent_digest=decided.digest))
 
 
 def settle_page(
@@ -225,4 +233,4 @@ def confirm(tx: LocalTx, removed: set[int]) -> None:
     while mid + 1 < identity.next_mid and (mid + 1 in removed or tx.outbox.by_mid(mid + 1) is None):
         mid += 1
     if mid != identity.confirmed_mid:
-        tx.outbox.save_identity(msgspec.structs.replace(identity, confirmed_mid=mid))
+        tx.outbox.save_identity(replace(identity, confirmed_mid=mid))
