@@ -61,6 +61,7 @@ class Person:
         self._promised = promised
         self._counts = encounters.counts
         self._tokens = 0
+        self._resolute = self._deciding = False
         self.client: Client | None = None
         self.opened = trio.Event()
         self.at_work: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
@@ -109,6 +110,9 @@ class Person:
         )
         row = self._dice.choice(sorted(entry.rows))
         await trio.sleep(self._dice.random() * self._swarm.latency)
+        if self._resolute:
+            return
+        self._deciding = True
         with self.at_work(what):
             try:
                 match what:
@@ -123,9 +127,14 @@ class Person:
                 self._counts[f"minds changed: {what}"] += 1
             except (WriteError, SyncError):
                 self._counts["minds changed too late"] += 1
+            finally:
+                self._deciding = False
 
     async def let_go(self) -> None:
-        """Release everything that is held."""
+        """Release everything that is held, and hold nothing any more."""
+        self._resolute = True
+        while self._deciding:  # noqa: ASYNC110 - it is over in a moment, and nobody else waits for it
+            await trio.sleep(0.01)
         if self.client is not None:
             with self.at_work("release"):
                 outbox = self.client.sync.outbox
