@@ -48,5 +48,7 @@ def info_from(error: BaseException) -> ErrorInfo:
     """``error`` as data, for this device: a status, the outbox, the result of an item."""
     if not isinstance(error, AtomaError):
         return refusal("INTERNAL", f"{type(error).__name__}: {error}")
-    facts = dict(error.info) if isinstance(error, RemoteError) else {}
-    return ErrorInfo(code_of(error), str(error), is_retryable(error), int(retry_after_s(error) * 1000), facts)
+    code, message, facts = code_of(error), str(error), dict[str, str]()
+    if isinstance(error, RemoteError):  # its text begins with the code, which stands beside the message here
+        message, facts = message.removeprefix(f"{code}: "), dict(error.info)
+    return ErrorInfo(code, message, is_retryable(error), int(retry_after_s(error) * 1000), facts)

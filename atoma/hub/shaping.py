@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from atoma.contracts.failures import info_from
 from atoma.contracts.query import Call, Expr
 from atoma.contracts.shapes import SHAPES_MAX, mark_of
 from atoma.contracts.sync import OpenRequest, ShapeRefusal
-from atoma.contracts.values import ErrorInfo
 from atoma.errors import QueryError, RemoteError
 from atoma.hub.rules import View
 from atoma.query.shapes import Shapes, Taken
@@ -83,7 +83,7 @@ class ShapedViews:
         try:
             self._taken(scope, data)
         except RemoteError as error:
-            return ShapeRefusal(data, ErrorInfo(error.remote_code, str(error)))
+            return ShapeRefusal(data, info_from(error))
         return None
 
 

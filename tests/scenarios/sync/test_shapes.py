@@ -338,13 +338,15 @@ async def test_a_shape_that_the_hub_declares_otherwise_stops_alone(world: World)
         theirs = Shaped(world.folder, hub=world.hub)
         theirs.schema = Schema(*SCHEMA.stores.values(), shapes=[other, NOTES])  # type: ignore[misc]
         async with theirs.open_device("a", scopes=(NOTES.of(),)) as a, a.sync.scope(other.of("main", lane="todo")):
-            with pytest.raises(RemoteError, match="declared otherwise"):
+            with pytest.raises(RemoteError, match=r"^SHAPE_UNKNOWN: shape 'in_lane' is declared otherwise"):
                 await a.sync.pull([other.of("main", lane="todo")])
             await a.settle()
             assert (await here(a), set(await a.rows(MANUAL))) == (set(), {"note"})
             errors = {part.title: part.error for part in a.sync.status.scope("main").parts}
             assert errors.pop("notes()") is None
-            assert [error.code for error in errors.values()] == ["SHAPE_UNKNOWN"]
+            assert [(error.code, error.message[:15]) for error in errors.values()] == [
+                ("SHAPE_UNKNOWN", "shape 'in_lane'")
+            ]
             assert [await told(a, select(MANUAL)), await told(a)] == ["complete", "partial"]
 
 
