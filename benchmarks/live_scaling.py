@@ -38,7 +38,7 @@ SUBSCRIPTIONS = (10, 1_000, 10_000, 100_000)
 PEERS = {"TanStack DB": "tanstack", "RxDB": "rxdb"}
 PEER_ROWS, PEER_SUBSCRIPTIONS = 100_000, 1_000
 """Beyond these a peer takes minutes to begin."""
-KEYED_SQL = "SELECT * FROM todos WHERE user=? ORDER BY id LIMIT 20"
+KEYED_SQL = "SELECT * FROM todos WHERE user=? ORDER BY id"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHAPES = {"top": "the newest 50 of a status", "all": "every row, sorted"}
 
@@ -155,7 +155,7 @@ async def by_subscriptions(rows: Rows) -> list[Point]:
             began = time.perf_counter()
             readers = []
             for number in range(count):
-                query = select(TODOS).where(col("user") == f"user-{number}").limit(20)
+                query = select(TODOS).where(col("user") == f"user-{number}")
                 readers.append(await stack.enter_async_context(store.live(query)))
             for reader in readers:
                 await anext(reader)
@@ -176,10 +176,10 @@ def of_peer(name: str, program: str, modules: Path) -> list[Point]:
     """What a peer takes, in a process of its own for each number of rows."""
     points: list[Point] = []
     for count in [count for count in ROWS if count <= PEER_ROWS]:
-        orders = [{"shape": shape, "rows": count, "subscriptions": 1, "writes": 30} for shape in SHAPES]
+        orders = [{"shape": shape, "rows": count, "subscriptions": 1, "writes": 200} for shape in SHAPES]
         if count == PEER_ROWS:
             few = [each for each in SUBSCRIPTIONS if each <= PEER_SUBSCRIPTIONS]
-            orders += [{"shape": "user", "rows": count, "subscriptions": each, "writes": 20} for each in few]
+            orders += [{"shape": "user", "rows": count, "subscriptions": each, "writes": 200} for each in few]
         with peers.running(modules, program) as ask:
             for order in orders:
                 told = ask(order)
