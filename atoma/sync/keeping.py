@@ -282,8 +282,9 @@ class ScopeKeeper:
         return (lead is None or lead.term > 0) and self._replica.board.current.state != "repairing"
 
     def _unused(self) -> list[BroughtScope]:
-        """What nobody uses, the longest unused first."""
-        brought = self._replica.replicated.brought.values()
+        """What nobody uses, the longest unused first; what a restored hub has lost, and cannot be offered yet, is not among it."""
+        replicated = self._replica.replicated
+        brought = [each for each in replicated.brought.values() if each.scope not in replicated.apart]
         unused = [each for each in brought if not each.programs and not self._held[each.portion]]
         return sorted(unused, key=lambda each: (each.used_ms, each.portion))
 

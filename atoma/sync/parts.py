@@ -89,11 +89,12 @@ def given_in(replica: Replica, scope: str) -> tuple[bytes, ...]:
     Raises:
         RemoteError: It gives it out in none of those that it was asked for.
     """
-    asked, refused = replica.replicated.asked.get(scope, ()), replica.replicated.refused.get(scope, {})
-    given = tuple(shape for shape in asked if shape not in refused)
-    if asked and not given:
+    replicated = replica.replicated
+    asked, refused = replicated.asked.get(scope, ()), replicated.refused.get(scope, {})
+    if not replicated.is_given(scope):
         raise error_from(refused[asked[0]])
-    replica.replicated.note(given)
+    given = tuple(shape for shape in asked if shape not in refused)
+    replicated.note(given)
     return given
 
 

@@ -54,6 +54,8 @@ class ReplicatedScopes:
         bell: Rung when any of this changes.
         asked: The shapes in which each scope was asked for in this session; none for all of it.
         refused: Those of them that the hub does not give out, with the reason, by scope.
+        apart: Scopes of which the hub has lost a part that is here, and which it gives out in none of the shapes in which they are
+            wanted, with where the histories part: they wait, as they are, for a hub that does.
         known: Sets of shapes that scopes were wanted in while the program ran, by the mark that cursors have of them.
     """
 
@@ -64,6 +66,7 @@ class ReplicatedScopes:
     bell: Bell = field(default_factory=Bell)
     asked: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
     refused: dict[str, Mapping[bytes, ErrorInfo]] = field(default_factory=dict[str, Mapping[bytes, ErrorInfo]])
+    apart: dict[str, int] = field(default_factory=dict[str, int])
     known: dict[bytes, frozenset[bytes]] = field(default_factory=dict[bytes, frozenset[bytes]])
 
     @property
@@ -95,6 +98,11 @@ class ReplicatedScopes:
             return portion not in self.always, use is None or not use.programs, 0 if use is None else -use.used_ms
 
         return sorted(self.shapes(scope), key=rank)
+
+    def is_given(self, scope: str) -> bool:
+        """Whether the hub, as far as it was asked, gives out ``scope`` in any of the shapes, or whole where that is wanted."""
+        asked, refused = self.asked.get(scope, ()), self.refused.get(scope, {})
+        return not asked or any(shape not in refused for shape in asked)
 
     def takes_in(self, portion: Portion) -> bool:
         """Whether ``portion`` is wanted, or all of its scope."""

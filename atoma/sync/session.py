@@ -122,12 +122,13 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
             break
         if not opening.repairable:
             raise opening.refusal
-        told = (replica, service, opening.fault, opening.request, opening.reply, opening.parted.forks)
+        parted = opening.parted
+        told = (replica, service, opening.fault, opening.request, opening.reply, parted.mended, parted.apart)
         if order is not None and order.rehearsal:
             replica.repairs.told = await repair(*told, rehearsal=True)
             raise opening.fault.waiting
         if order is None and (fault := await _waiting(replica, opening.fault)) is not None:
-            if opening.parted.forks or opening.fault.cause == "HUB_LOST_DATA":
+            if parted.mended or opening.fault.cause == "HUB_LOST_DATA":
                 raise fault
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
         order, replica.repairs.told = None, await repair(*told)
@@ -156,6 +157,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     await _release(replica, reply)
     replica.replicated.asked.clear()
     replica.replicated.refused.clear()
+    replica.replicated.apart = {**opening.parted.apart}
     _heed(replica, session, reply)
     parts = [scope for scope in replica.scopes if replica.replicated.shapes(scope)]
     if parts:
@@ -195,9 +197,12 @@ async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -
     places = await replica.database.inspect(lambda tx: _places(tx, scopes))
     reply = await ask_for(replica, session.service, session.request, session.proto, scopes, places)
     parted = _parted(places, reply)
-    for place in places:
-        if place.scope in parted.forks or place.scope in parted.moved:
-            raise HistoryMoved(f"the hub has another history of scope {place.scope!r} than this file")
+    apart = _apart(replica, parted)
+    for scope in scopes:
+        replica.replicated.apart.pop(scope, None)
+        if scope not in apart and (scope in parted.forks or scope in parted.moved):
+            raise HistoryMoved(f"the hub has another history of scope {scope!r} than this file")
+    replica.replicated.apart.update(apart)
     session.compared |= parted.compared
     _heed(replica, session, reply)
     await replica.refresh()
@@ -219,11 +224,18 @@ class Parted(Struct, frozen=True):
         compared: Scopes that the hub has compared with this file.
         forks: Those of them whose history at the hub is another one behind this sequence, which the file is beyond.
         moved: Those of them whose epoch there is another one than this file's.
+        apart: Those of ``forks`` that cannot be mended in this session: the hub gives them out in none of the shapes wanted.
     """
 
     compared: set[str]
     forks: dict[str, int]
     moved: set[str]
+    apart: dict[str, int] = {}
+
+    @property
+    def mended(self) -> set[str]:
+        """Scopes that a repair brings back to the hub's history."""
+        return self.forks.keys() - self.apart.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,11 +331,17 @@ async def _compare(
 ) -> Opening:
     """What the reply means for this file; ``fault`` is what is known to be wrong already."""
     parted = _parted(request.places, reply)
+    forked = sorted(parted.forks)
+    for scope in forked:
+        replica.replicated.asked.pop(scope, None)  # it was said in another session, of what was wanted then
+    if any(map(replica.replicated.shapes, forked)):
+        await ask_for(replica, service, request, reply.proto, forked)
     if fault is not None:  # it is handed over: whatever waits here was decided elsewhere
         return Opening(identity, request, reply, replace(parted, moved=set(request.scopes)), fault)
+    parted = replace(parted, apart=_apart(replica, parted))
     fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
-    if parted.forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
-        where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(parted.forks.items()))
+    if parted.mended and (fault is None or fault.cause != "CLIENT_EXPIRED"):
+        where = ", ".join(f"{scope!r} behind {parted.forks[scope]}" for scope in sorted(parted.mended))
         fault = Diagnosis(
             "HUB_LOST_DATA", f"the hub has another history of scope {where} than this file: it was restored"
         )
@@ -341,6 +359,11 @@ def _parted(places: Sequence[Place], reply: OpenReply) -> Parted:
         forks={place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq},
         moved={place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)},
     )
+
+
+def _apart(replica: Replica, parted: Parted) -> dict[str, int]:
+    """Those of the forks that the hub, which was asked for them, does not give out in any of the shapes in which they are wanted."""
+    return {scope: fork for scope, fork in parted.forks.items() if not replica.replicated.is_given(scope)}
 
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:

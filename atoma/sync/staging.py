@@ -6,8 +6,8 @@ transaction: confirmed rows are in the base when it is carried out, and what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -73,11 +73,17 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The reply to a push; its verdicts are the writeback's. Rejections leave at once, acceptances with their page."""
+    """The reply to a push; its verdicts are the writeback's. Rejections leave at once, acceptances with their page.
+
+    Attributes:
+        apart: Scopes whose base has left the hub's history, with where: what the hub has accepted since is not in it.
+    """
+
+    apart: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def stage(self, at: Opened) -> Settlement:
         """Settle the verdicts."""
-        work = Settlement(at.touched)
+        work = Settlement(at.touched, cursors={**self.apart})
         settle(at.tx, at.decided, None, work)
         confirm(at.tx, work.removed)
         return work

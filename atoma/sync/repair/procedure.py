@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import digest_before
-from atoma.sync.parts import ask_for, check_part, given_in
+from atoma.sync.parts import check_part, given_in
 from atoma.sync.repair.changes import Reborn
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
@@ -128,6 +128,7 @@ async def repair(
     request: OpenRequest,
     reply: OpenReply,
     forks: Collection[str],
+    apart: Mapping[str, int],
     *,
     rehearsal: bool = False,
 ) -> RepairReport:
@@ -139,7 +140,8 @@ async def repair(
         diagnosis: Why the file does not continue the hub's history.
         request: What it was told.
         reply: What it answered.
-        forks: Scopes of which it has lost a part that this file has seen.
+        forks: Scopes of which it has lost a part that this file has seen; it was asked for the shapes in which they are wanted.
+        apart: Others of which it has, and which it gives out in none of the shapes.
         rehearsal: Take the local transaction back, and only tell what it would have done.
 
     Raises:
@@ -154,8 +156,6 @@ async def repair(
     shown.show("verdicts", 0, len(mids))
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
     before = await replica.database.inspect(lambda tx: [tx.scopes.read(scope) for scope in sorted(forks)])
-    if any(replica.replicated.shapes(scope) for scope in forks):
-        await ask_for(replica, service, request, reply.proto, sorted(forks))
     cuts = [
         await stage(replica, service, request.client_id, status, reply, given_in(replica, status.scope), shown.staged)
         for status in reply.scopes
@@ -167,6 +167,7 @@ async def repair(
         verdicts=verdicts,
         reply=reply,
         cuts=cuts,
+        apart=apart,
         stores=replica.stores,
         policy=replica.on_hub_loss,
     )

@@ -34,6 +34,7 @@ class Rebirth:
         verdicts: What the hub keeps of this file's mutations, by number.
         reply: What the hub said of this file.
         cuts: Scopes of which the hub has lost a part, with the staged snapshots.
+        apart: Others of which it has, with where the histories part; their bases and places stay as they are.
         stores: Names of the stores that replicate.
         policy: What to do with what the hub has lost.
     """
@@ -43,6 +44,7 @@ class Rebirth:
     verdicts: Mapping[int, Verdict]
     reply: OpenReply
     cuts: Sequence[Cut]
+    apart: Mapping[str, int]
     stores: frozenset[str]
     policy: HubLossPolicy
 
@@ -74,10 +76,12 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settl
         part_with(tx, (status.scope for status in reply.scopes))
     for cut in rebirth.cuts:
         work.dirty.update(dict.fromkeys(tx.base.shadowed(cut.status.scope)))
+    work.cursors.update(rebirth.apart)
     settle(tx, sorted_.settled, None, work)
     offers = Offers(tx, ids)
     lost = _offer(tx, beyond, offers, work)
-    forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
+    forks = {scope: Cursor(reply.epoch, seq) for scope, seq in rebirth.apart.items()}
+    forks.update((cut.status.scope, cut.fork) for cut in rebirth.cuts)
     numbering = _Numbering(tx, forks, offers, missing, other_hub=other_hub)
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
     # have been a verdict of a history that is lost by then, the mutation is not

@@ -96,8 +96,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F70",
         "atoma.sync.push:PushLane._take",
-        "change(Replied(), verdicts=verdicts)",
-        'change(Replied(), verdicts=verdicts, durability="normal")',
+        "verdicts=verdicts)",
+        'verdicts=verdicts, durability="normal")',
         why="a refusal that the user was told of is not synced",
         tests=FULL,
     ),

@@ -197,7 +197,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.sync.session:open_session",
-        "if opening.parted.forks or opening.fault.cause",
+        "if parted.mended or opening.fault.cause",
         "if opening.fault.cause",
         why="a file whose repair waits takes the snapshot of a restored hub, and offers nothing of what that has lost",
         tests=(

@@ -9,6 +9,7 @@ from tests.campaigns.plants.plant import Plant, plant
 SCOPES = "tests/scenarios/sync/test_scopes.py"
 TROUBLE = "tests/scenarios/sync/test_scopes_in_trouble.py"
 SHAPES = "tests/scenarios/sync/test_shapes.py"
+PARTS = "tests/scenarios/sync/test_shapes_in_trouble.py"
 QUERIES = "tests/scenarios/sync/test_queries_that_bring_scopes.py"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -284,6 +285,30 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "if not scopes:",
         "a device that the hub gives no part to pushes nothing",
         f"{SHAPES}::test_what_is_written_is_pushed_where_nothing_is_given_out",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.session:_apart",
+        "if not replica.replicated.is_given(scope)",
+        "if False",
+        "a restored hub that does not know one shape stops the whole device",
+        f"{PARTS}::test_a_restored_hub_without_the_shape_stops_its_scope_alone_and_nothing_of_it_is_lost",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.staging:Replied.stage",
+        "cursors={**self.apart}",
+        "cursors={}",
+        "a write that the restored hub has accepted is seen no more where nothing of its scope is taken",
+        f"{PARTS}::test_a_restored_hub_without_the_shape_stops_its_scope_alone_and_nothing_of_it_is_lost",
+    ),
+    plant(
+        "F112",
+        "atoma.sync.keeping:ScopeKeeper._unused",
+        "if each.scope not in replicated.apart",
+        "",
+        "rows that only this device has age out before the hub can be offered them",
+        f"{PARTS}::test_what_a_restored_hub_has_lost_does_not_age_out_before_it_can_be_offered",
     ),
 )
 """What each plant breaks, and the test that sees it."""

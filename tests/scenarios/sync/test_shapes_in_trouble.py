@@ -1,0 +1,101 @@
+"""Parts of scopes where the hub was restored, or exchanged, and does not give them out any more; and parts in which something waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+
+from atoma.query import col
+from atoma.schema import Schema, ScopePart, Shape, param
+from atoma.sync import IdleScopes
+from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, World
+from tests.scenarios.sync.kit import copy_file, put_in
+
+pytestmark = pytest.mark.virtual_time
+IN_LANE = Shape("in_lane", CARDS, col("lane") == param("lane", str))
+NOTES = Shape("notes", MANUAL)
+TODO = IN_LANE.of("main", lane="todo")
+
+
+class Shaped(World):
+    """A hub that gives out shapes, and devices that know them."""
+
+    schema = Schema(*SCHEMA.stores.values(), shapes=[IN_LANE, NOTES])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A folder for a hub and devices."""
+    return Shaped(tmp_path)
+
+
+@pytest.mark.parametrize("scopes", [("other", TODO), (TODO,)])
+async def test_a_restored_hub_without_the_shape_stops_its_scope_alone_and_nothing_of_it_is_lost(
+    world: World, scopes: Sequence[str | ScopePart]
+) -> None:
+    """Until a hub comes back that gives it out, and is offered what the restored one has lost."""
+    async with world.open_hub(), world.open_device("writer") as writer:
+        await writer.store(CARDS).insert_many([Card(id=name, title=name) for name in ("one", "two")])
+        await put_in(writer)
+        async with world.open_device("a", scopes=scopes) as a:
+            await put_in(a)
+    copy_file(world, "hub", "backup")
+    async with world.open_hub(), world.open_device("writer") as writer, world.open_device("a", scopes=scopes) as a:
+        await writer.store(CARDS).update("one", title="later")
+        await writer.store(CARDS).insert(Card(id="three"))
+        await put_in(writer)
+        await a.store(CARDS).insert(Card(id="of a"))
+        if "other" in scopes:
+            await a.store(CARDS).insert(Card(id="of other", board="other"))
+        await put_in(a)
+    copy_file(world, "backup", "hub")
+    bare = World(world.folder)
+    async with bare.open_hub() as hub:
+        world.hub = hub
+        async with world.open_device("a", scopes=scopes) as a:
+            if "other" in scopes:
+                await a.store(CARDS).insert(Card(id="new", board="other"))
+            await a.store(CARDS).update("two", title="mine")
+            await put_in(a)
+            assert a.sync.status.scope("main").error.code == "SHAPE_UNKNOWN"
+            assert a.sync.status.error is None
+            assert len(await a.sync.repairs()) == 1
+            rows = {id: card.title for id, card in (await a.rows()).items() if card.board == "main"}
+            assert rows == {"one": "later", "two": "mine", "three": "", "of a": ""}, "all is as it was"
+        async with bare.open_device("c", scopes=("main", "other")) as c:
+            await put_in(c)
+            elsewhere = {"new", "of other"} if "other" in scopes else set()
+            assert {id for id, card in (await c.rows()).items() if card.board == "other"} == elsewhere
+            assert set(await c.rows()) - elsewhere == {"one", "two"}, "what is not taken is not offered either"
+            assert (await c.rows())["two"].title == "mine"
+            await c.store(CARDS).update("two", title="of c")
+            await put_in(c)
+    async with world.open_hub(), world.open_device("a", scopes=scopes) as a, world.open_device("b") as b:
+        await put_in(a)
+        await put_in(b)
+        for device in (a, b):
+            rows = {id: card.title for id, card in (await device.rows()).items() if card.board == "main"}
+            assert rows == {"one": "later", "two": "of c", "three": "", "of a": ""}
+        assert await a.outbox() == []
+        assert await a.sync.inbox.entries() == []
+
+
+async def test_what_a_restored_hub_has_lost_does_not_age_out_before_it_can_be_offered(world: World) -> None:
+    async with world.open_hub(), world.open_device("a", scopes=("other",)) as a, a.sync.scope(TODO):
+        copy_file(world, "hub", "backup")
+        await a.store(CARDS).insert(Card(id="lost"))
+        await put_in(a)
+    copy_file(world, "backup", "hub")
+    bare = World(world.folder)
+    async with bare.open_hub() as hub:
+        world.hub = hub
+        async with world.open_device("a", scopes=("other",), idle=IdleScopes(seconds=600)) as a:
+            await trio.sleep(3600)
+            assert set(await a.rows()) == {"lost"}
+    async with world.open_hub(), world.open_device("a", scopes=("other",)) as a, world.open_device("b") as b:
+        await put_in(a)
+        await put_in(b)
+        assert set(await b.rows()) == {"lost"}
