@@ -296,6 +296,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
+        "atoma.sync.pull:PullLane._mend",
+        'if error.remote_code == "SHAPE_UNKNOWN":',
+        "if False:",
+        "a shape that the hub gives out no more stops the other parts of its scope until the connection ends",
+        f"{PARTS}::test_a_shape_that_is_given_out_no_more_while_a_session_is_open_stops_alone",
+    ),
+    plant(
+        "F75",
         "atoma.sync.staging:Replied.stage",
         "cursors={**self.apart}",
         "cursors={}",

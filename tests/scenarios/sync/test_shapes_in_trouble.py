@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from atoma.contracts.sync import OpenReply, PullRequest, ShapeRefusal
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import RemoteError
 from atoma.query import col
+from atoma.query.shapes import Shapes
 from atoma.schema import Schema, ScopePart, Shape, param
 from atoma.sync import IdleScopes
 from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, World
@@ -99,3 +104,31 @@ async def test_what_a_restored_hub_has_lost_does_not_age_out_before_it_can_be_of
         await put_in(a)
         await put_in(b)
         assert set(await b.rows()) == {"lost"}
+
+
+async def test_a_shape_that_is_given_out_no_more_while_a_session_is_open_stops_alone(world: World) -> None:
+    """The process of the hub was exchanged behind a proxy: one of the parts is refused where rows are asked for."""
+    notes = Shapes(world.schema).call(NOTES.of())
+    refusal = ShapeRefusal(notes, ErrorInfo("SHAPE_UNKNOWN", "there is no shape 'notes'"))
+
+    def refuse(request: PullRequest) -> PullRequest:
+        if notes in request.shapes:
+            raise RemoteError("there is no shape 'notes'", remote_code="SHAPE_UNKNOWN")
+        return request
+
+    def say(reply: OpenReply) -> OpenReply:
+        return replace(reply, scopes=tuple(replace(status, refused=(refusal,)) for status in reply.scopes))
+
+    async with world.open_hub(), world.open_device("writer") as writer:
+        async with world.open_device("a", scopes=(TODO, NOTES.of())) as a:
+            await put_in(a)
+            a.wire.tamper = {"pull request": refuse, "snapshot request": refuse, "open": say}
+            await writer.store(CARDS).insert(Card(id="late"))
+            await trio.sleep(120)
+            assert set(await a.rows()) == {"late"}
+            progress = a.sync.status.scope("main")
+            assert {part.title: part.error and part.error.code for part in progress.parts} == {
+                "in_lane(lane='todo')": None,
+                "notes()": "SHAPE_UNKNOWN",
+            }
+            assert (progress.error, a.wire.connects, a.wire.count("open")) == (None, 1, 3)
