@@ -123,7 +123,7 @@ class PullLane:
         await trio.sleep(self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow())
         if (
             error.remote_code == "SHAPE_UNKNOWN"
-        ):  # the hub was exchanged meanwhile: it says at the opening which ones it gives out
+        ):  # the hub was exchanged; which ones it gives out it says at the opening
             self._replica.replicated.ask_anew([self._scope])
 
     async def _step(self) -> bool:
