@@ -121,9 +121,7 @@ class PullLane:
             raise error
         self._replica.show_scope_error(self._scope, info_from(error))
         await trio.sleep(self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow())
-        if (
-            error.remote_code == "SHAPE_UNKNOWN"
-        ):  # the hub was exchanged; which ones it gives out it says at the opening
+        if error.remote_code == "SHAPE_UNKNOWN":  # the hub was exchanged; at the opening it says what it gives out
             self._replica.replicated.ask_anew([self._scope])
 
     async def _step(self) -> bool:
