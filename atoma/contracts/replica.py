@@ -36,6 +36,8 @@ class ClientIdentity(msgspec.Struct, frozen=True):
         sent_mid: Every mutation behind this one has never been sent, so its number and its bytes may still change;
             ``SENT_UNKNOWN`` in a file of an earlier version: any of them may have been.
         sent_digest: Digest chain after mutation ``sent_mid``.
+        stores: The stores of which the file takes rows, by name, as of the last session: what a scope's cursor has passed was
+            passed over for the others. None in a file of an earlier version, where that is not known.
     """
 
     client_id: bytes
@@ -49,6 +51,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     behind: int = 0
     sent_mid: int = SENT_UNKNOWN
     sent_digest: bytes = b""
+    stores: tuple[str, ...] | None = None
 
     def may_have_sent(self, mid: int) -> bool:
         """Whether somebody else may have seen mutation ``mid``, so that its number and its bytes stay."""

@@ -26,6 +26,7 @@ from atoma.errors import AtomaError, RemoteError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.schema.agreement import check_agreement
+from atoma.sync.adopt import adopt_rows
 from atoma.sync.failures import HistoryMoved, WrongHub, error_from, of_another
 from atoma.sync.outbox import unspeakable
 from atoma.sync.parts import ask_for, given_in
@@ -34,7 +35,7 @@ from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
 from atoma.sync.repair.procedure import new_client_id, repair, undecidable
 from atoma.sync.replica import RepairOrder, Replica, bounded
-from atoma.sync.staging import EpochMoved, HubMet, VersionNoted
+from atoma.sync.staging import EpochMoved, HubMet, TakingNoted
 
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
@@ -135,7 +136,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     reply = opening.reply
     identity = opening.identity
     if not (identity.hub_id and identity.principal):  # a pre-built file knows its hub before its user
-        identity = await replica.change(HubMet(reply.hub_id, reply.principal))
+        identity = await replica.change(HubMet(reply.hub_id, reply.principal, _taken(replica)))
     takes_edits = reply.proto >= PROTOCOL_EDITS
     if fault is None and not takes_edits:
         fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid))
@@ -293,17 +294,30 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
             reply = await service.open(request)
         fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
     check_agreement(replica.schema.forms, reply.forms, sorted(replica.stores), packed=True)
-    identity = await _note_version(replica, identity, reply)
+    identity = await _note_taking(replica, identity, reply)
     return await _compare(replica, service, identity, request, reply, fault)
 
 
-async def _note_version(replica: Replica, identity: ClientIdentity, reply: OpenReply) -> ClientIdentity:
-    """Remember that rows come turned into an earlier version; once the file is of a later one, have them come as they are."""
-    behind, own = replica.version_told(reply), replica.schema.version
-    stale = 0 < identity.behind < own
-    if not stale and behind in (0, identity.behind):
+async def _note_taking(replica: Replica, identity: ClientIdentity, reply: OpenReply) -> ClientIdentity:
+    """Remember of which stores rows come, and that they come turned into an earlier version.
+
+    Once the file is of a later one, or takes a store more, every scope is fetched anew. What the file has in such a store by
+    itself is queued first, or the snapshot would take it away.
+    """
+    behind, own, stores = replica.version_told(reply), replica.schema.version, _taken(replica)
+    known = identity.stores if identity.hub_id else stores  # at the first contact nothing has been passed over yet
+    stale, more = 0 < identity.behind < own, known is not None and not replica.stores <= set(known)
+    if not stale and behind in (0, identity.behind) and known == stores:
         return identity
-    return await replica.change(VersionNoted(behind, anew=stale))
+    if more:
+        for scope in await replica.database.inspect(lambda tx: tx.scopes.every()):
+            await adopt_rows(replica, scope)
+    return await replica.change(TakingNoted(behind, stores, anew=stale or more))
+
+
+def _taken(replica: Replica) -> tuple[str, ...]:
+    """The stores of which rows are taken, as the file remembers them."""
+    return tuple(sorted(replica.stores))
 
 
 def _request(replica: Replica, identity: ClientIdentity, places: tuple[Place, ...]) -> OpenRequest:

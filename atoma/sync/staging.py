@@ -218,24 +218,29 @@ class HubMet:
 
     hub_id: bytes
     principal: str
+    stores: tuple[str, ...]
 
     def stage(self, at: Opened) -> ClientIdentity:
-        """Remember them; who the file is then."""
-        identity = replace(at.tx.outbox.identity(), hub_id=self.hub_id, principal=self.principal)
+        """Remember them, and of which stores it takes rows; who the file is then."""
+        known = at.tx.outbox.identity()
+        identity = replace(known, hub_id=self.hub_id, principal=self.principal, stores=self.stores)
         at.tx.outbox.save_identity(identity)
         return identity
 
 
 @dataclass(frozen=True, slots=True)
-class VersionNoted:
-    """The hub's schema is of a later version than the file's, or is so no more; see ``ClientIdentity.behind``.
+class TakingNoted:
+    """The file takes rows of other stores than before, or of another version; see ``ClientIdentity.behind`` and ``stores``.
 
     Attributes:
         behind: The file's version where the hub's is later, else 0.
-        anew: Whether every scope is staged anew, as its rows were turned into an earlier version than the file has now.
+        stores: The stores, by name.
+        anew: Whether every scope is staged anew: its rows were turned into an earlier version than the file has now, or those
+            of a store were passed over.
     """
 
     behind: int
+    stores: tuple[str, ...]
     anew: bool
 
     def stage(self, at: Opened) -> ClientIdentity:
@@ -243,7 +248,7 @@ class VersionNoted:
         for scope in at.tx.scopes.every() if self.anew else ():
             if at.tx.scopes.read(scope).state != "new":
                 begin_snapshot(at.tx, scope)
-        identity = replace(at.tx.outbox.identity(), behind=self.behind)
+        identity = replace(at.tx.outbox.identity(), behind=self.behind, stores=self.stores)
         at.tx.outbox.save_identity(identity)
         return identity
 

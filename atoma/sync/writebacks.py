@@ -28,14 +28,14 @@ from atoma.sync.staging import (
     SnapshotPage,
     SnapshotsForgotten,
     TailPage,
-    VersionNoted,
+    TakingNoted,
 )
 from atoma.sync.unsent import Edited, Kept, Released, WriteDiscarded
 from atoma.sync.using import ScopeDropped, ScopesUsed
 
 CHANGES = (
     Replied, LivePage, TailPage, SnapshotPage, SnapshotBegun, SnapshotsForgotten, AttemptFailed, Hurried, HubMet, EpochMoved,
-    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, VersionNoted, Sending, Kept, Released, Edited, WriteDiscarded,
+    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, TakingNoted, Sending, Kept, Released, Edited, WriteDiscarded,
     ScopesUsed, ScopeDropped,
 )  # fmt: skip
 """Everything that replication changes in the local database."""

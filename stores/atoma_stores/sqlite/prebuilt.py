@@ -86,7 +86,9 @@ def _strip(connection: apsw.Connection) -> None:
             connection.execute(f"DELETE FROM {used} WHERE program<>0")
     prepare_history(connection, None, 0)
     identity = decode(cast("bytes", read_meta(connection, "identity")), ClientIdentity)
-    nobody = ClientIdentity(NOBODY, 1, 1, b"", 0, identity.hub_id, "", behind=identity.behind, sent_mid=0)
+    nobody = ClientIdentity(
+        NOBODY, 1, 1, b"", 0, identity.hub_id, "", behind=identity.behind, sent_mid=0, stores=identity.stores
+    )
     write_meta(connection, "identity", encode(nobody))
 
 

@@ -211,8 +211,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F110",
         "atoma_stores.sqlite.prebuilt:_strip",
-        'ClientIdentity(NOBODY, 1, 1, b"", 0, identity.hub_id, "",',
-        'ClientIdentity(NOBODY, 1, 1, b"", 0, b"", "",',
+        'NOBODY, 1, 1, b"", 0, identity.hub_id, "",',
+        'NOBODY, 1, 1, b"", 0, b"", "",',
         "a shipped file is taken to a hub that it was not made for",
         f"{PREBUILT}::test_a_copy_belongs_to_the_hub_it_was_made_for_and_then_to_its_first_user",
     ),

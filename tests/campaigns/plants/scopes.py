@@ -207,6 +207,22 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
+        "atoma.sync.session:_note_taking",
+        "anew=stale or more",
+        "anew=stale",
+        "a store that is taken from now on is called complete, and what was written before is missing",
+        "tests/scenarios/sync/test_stores_added.py",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.session:_note_taking",
+        "if more:",
+        "if False:",
+        "what a device has by itself in a store is gone once that is synced",
+        "tests/scenarios/sync/test_stores_added.py",
+    ),
+    plant(
+        "F75",
         "atoma.schema.schema:Schema.origin",
         "if past is not None and any(map(past.converts, then)):",
         "if False:",

@@ -107,7 +107,7 @@ async def test_a_transaction_of_an_earlier_reign_changes_nothing(tmp_path: Path)
     part = ReplicationPart(str)
 
     def fenced(term: int) -> Callable[[LocalTx], object]:
-        change = Writeback(replication=Fenced(HubMet(b"hub", "somebody"), term))
+        change = Writeback(replication=Fenced(HubMet(b"hub", "somebody", ()), term))
         return lambda tx: part.stage(tx, change, [], {})
 
     engine = SQLiteEngine(tmp_path / "device.db")
