@@ -10,6 +10,7 @@ from atoma.client import Client
 from atoma.contracts.mutations import Op
 from atoma.contracts.outbox import WaitingWrite
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
+from atoma.contracts.values import ErrorInfo
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
 from atoma.inspector.graph import graph_view
@@ -246,9 +247,8 @@ def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
         facts["what helps"] = status.helps
     if status.next_attempt_ms > now_ms:
         facts["next attempt in"] = f"{-(-(status.next_attempt_ms - now_ms) // 1000)} s"
-    error = status.error.message if status.error is not None else ""
     connection = LaneView(
-        "Connection", status.state, _tone(status.state), facts=facts, ribbon=eye.ribbon, last_error=error
+        "Connection", status.state, _tone(status.state), facts=facts, ribbon=eye.ribbon, last_error=_said(status.error)
     )
     scopes = [
         LaneView(
@@ -257,11 +257,15 @@ def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
             "bad" if item.error is not None else _tone(item.state),
             cursor=item.cursor,
             head=max(item.head, item.cursor),
-            last_error=item.error.message if item.error is not None else "",
+            last_error=_said(item.error),
         )
         for item in status.scopes
     ]
     return [connection, *scopes]
+
+
+def _said(error: ErrorInfo | None) -> str:
+    return "" if error is None else f"{error.code}: {error.message}"
 
 
 _STEPS = {

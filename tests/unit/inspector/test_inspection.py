@@ -116,6 +116,7 @@ async def test_an_unreachable_hub_is_shown_with_its_error(tmp_path: Path) -> Non
         state = await take_snapshot(target, [target])
     connection, scope = state.lanes
     assert (connection.name, scope.name, scope.cursor, scope.head) == ("Connection", "Scope main", 0, 0)
+    assert connection.last_error.startswith("CONNECT_FAILED: ")
     assert "nobody is there" in connection.last_error
     assert int(connection.facts["failed attempts"]) >= 1
 
