@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -10,10 +11,19 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
+from atoma.ports.environment import Environment
+
 T = TypeVar("T")
 
 INTERRUPTED_S = 5.0
 INTERRUPT_AGAIN_S = 0.002
+
+
+def uses_threads(environment: Environment) -> bool:
+    """Whether work may be done in threads; on virtual time one that works while the clock jumps would let hours pass."""
+    testing = sys.modules.get("trio.testing")
+    virtual = testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
+    return environment.executor == "thread" and not virtual
 
 
 class Job(Generic[T]):

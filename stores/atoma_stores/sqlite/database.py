@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from atoma.ports.environment import Environment
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, OnCheckpoint, PoolReader, snapshot
 from atoma_stores.sqlite._snapshots import Held, SnapshotReader
 from atoma_stores.sqlite._statistics import DatabaseStatistics
-from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, wait_for, wait_or_interrupt
+from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, uses_threads, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, make_private, open_connection, use_wal
@@ -539,13 +538,6 @@ class _Inline:
 
 def _nothing(_connection: apsw.Connection) -> None:
     pass
-
-
-def uses_threads(environment: Environment) -> bool:
-    """Whether work may be done in threads; on virtual time one that works while the clock jumps would let hours pass."""
-    testing = sys.modules.get("trio.testing")
-    virtual = testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
-    return environment.executor == "thread" and not virtual
 
 
 @contextlib.asynccontextmanager

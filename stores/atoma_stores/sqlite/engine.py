@@ -53,10 +53,11 @@ from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._rows import Known
 from atoma_stores.sqlite._snapshots import Held
 from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite._threads import uses_threads
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.copies import copy_before_steps
-from atoma_stores.sqlite.database import Database, open_database, uses_threads
+from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file
 from atoma_stores.sqlite.encryption import optional_key
 from atoma_stores.sqlite.prebuilt import begin_with, own_identity
