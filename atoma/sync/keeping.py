@@ -16,6 +16,7 @@ from atoma.contracts.shapes import SHAPES_MAX
 from atoma.errors import ClosedError, ConfigurationError, QueryError, StoreError, SyncError
 from atoma.ports.completeness import CompletenessBoard
 from atoma.ports.loops import lifetime
+from atoma.query.shapes import Taken
 from atoma.schema.shapes import AnyPart, ScopePart
 from atoma.schema.spec import is_scope
 from atoma.sync.failures import refusal
@@ -225,7 +226,16 @@ class ScopeKeeper:
             raise ScopeInUse(portion.scope, why)
 
     def _dropped(self, portions: Sequence[Portion], used_ms: int | None = None) -> ScopeDropped:
-        return ScopeDropped(tuple(portions), used_ms, fixed=portions[0].scope in self._replica.replicated.fixed)
+        scope, replicated = portions[0].scope, self._replica.replicated
+        whole = not all(portion.shape for portion in (*portions, *replicated.portions(scope)))
+        taken = () if whole else tuple(self._taken(portion) for portion in portions)
+        return ScopeDropped(tuple(portions), used_ms, fixed=scope in replicated.fixed, taken=taken)
+
+    def _taken(self, portion: Portion) -> Taken | None:
+        try:
+            return self._replica.shapes.read(portion.shape)
+        except QueryError:  # an earlier version of the program has brought it along
+            return None
 
     async def _drop(self, drop: ScopeDropped) -> str:
         """Carry ``drop`` out; why the scope stays. It is not called complete any more before its first row is gone."""

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 
 from atoma.contracts.replica import Portion
 from atoma.contracts.shapes import SHAPES_MAX, read_call
+from atoma.contracts.values import StoredRow
 from atoma.errors import SyncError
 from atoma.ports.local import LocalTx
+from atoma.query.compiled import compiled
+from atoma.query.shapes import Taken
 from atoma.sync.inbox import open_entries
 from atoma.sync.staging import Opened
+
+WRITES_WAIT = "writes wait in its outbox"
+UNDECIDED = "the inbox has something of it that nobody has decided"
 
 
 class ScopeInUse(SyncError):
@@ -89,11 +95,13 @@ class ScopeDropped:
         portions: In what ways it is wanted no more, all of one scope.
         used_ms: It stays if it was used later than this; None when that does not matter.
         fixed: Whether the program was configured with another part of the scope.
+        taken: The rows that it takes in these ways, where it is not wanted whole besides; None for a shape that is not declared any more.
     """
 
     portions: tuple[Portion, ...]
     used_ms: int | None = None
     fixed: bool = False
+    taken: tuple[Taken | None, ...] = ()
 
     @property
     def scope(self) -> str:
@@ -127,15 +135,38 @@ class ScopeDropped:
                 return "somebody uses it"
             if self.used_ms is not None and known.used_ms > self.used_ms:
                 return "it has been used since"
-        return _what_waits(tx, self.scope) if self._is_last(tx) else ""
+        return _what_waits(tx, self.scope) if self._is_last(tx) else self._what_waits_in_parts(tx)
+
+    def _what_waits_in_parts(self, tx: LocalTx) -> str:
+        """What waits for somebody in rows that are taken in these ways, for a person; ``""`` when nothing does."""
+        if any(self._takes(tx, store, id) for store, id in tx.base.shadowed(self.scope)):
+            return WRITES_WAIT
+        entries = (entry for entry in open_entries(tx) if entry.scope == self.scope)
+        return UNDECIDED if any(self._takes(tx, entry.store, entry.id) for entry in entries) else ""
+
+    def _takes(self, tx: LocalTx, store: str, id: str) -> bool:
+        """Whether a row is taken in these ways, as the hub has it or as it is seen."""
+        seen, confirmed = tx.rows.read(store, id), tx.base.read(store, id).image
+        rows = [] if seen is None else [seen]
+        if confirmed is not None:
+            rows.append(StoredRow(id, 0, 0, self.scope, confirmed))
+        return any(each is None or _is_in(each, store, rows) for each in self.taken)
+
+
+def _is_in(taken: Taken, store: str, rows: Sequence[StoredRow]) -> bool:
+    """Whether any of ``rows`` is one that ``taken`` takes."""
+    if taken.store != store or taken.where is None:
+        return taken.store == store and bool(rows)
+    fulfils = compiled(taken.where, ())
+    return any(fulfils(row) for row in rows)
 
 
 def _what_waits(tx: LocalTx, scope: str) -> str:
     """What waits in ``scope`` for somebody, for a person; ``""`` when nothing does."""
     if tx.outbox.waits_in(scope) or tx.base.shadowed(scope):
-        return "writes wait in its outbox"
+        return WRITES_WAIT
     if any(entry.scope == scope for entry in open_entries(tx)):
-        return "the inbox has something of it that nobody has decided"
+        return UNDECIDED
     if any(row.scope == scope for row in tx.inbox.lost(resolved=False)):
         return "the hub has lost rows of it, and nobody has decided about them"
     return ""

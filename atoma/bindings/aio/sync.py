@@ -301,7 +301,7 @@ class SyncControl:
     async def drop(self, scope: AnyPart) -> None:
         """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
 
-        Of a part that is taken in a shape those rows go that nobody else wants.
+        Of a part that is taken in a shape those rows go that nobody else wants; something waits in it where it does in one of its rows.
 
         Raises:
             ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in

@@ -320,6 +320,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
+        "atoma.sync.using:ScopeDropped._what_waits_in_parts",
+        "return UNDECIDED if any(self._takes(tx, entry.store, entry.id) for entry in entries) else",
+        "return",
+        "a part is dropped of which something lies in the inbox",
+        f"{PARTS}::test_a_part_is_not_dropped_while_something_waits_in_one_of_its_rows",
+    ),
+    plant(
+        "F75",
         "atoma.sync.staging:Replied.stage",
         "cursors={**self.apart}",
         "cursors={}",

@@ -172,6 +172,7 @@ async def test_a_scope_is_taken_in_so_many_parts_and_no_more(world: World) -> No
         assert len(a.sync.status.scope("main").parts) == SHAPES_MAX
 
 
+@pytest.mark.paths
 async def test_parts_that_nobody_uses_make_room_for_those_that_are_wanted(world: World) -> None:
     async with (
         world.open_hub(),
@@ -350,6 +351,7 @@ async def test_a_shape_that_the_hub_declares_otherwise_stops_alone(world: World)
             assert [await told(a, select(MANUAL)), await told(a)] == ["complete", "partial"]
 
 
+@pytest.mark.paths
 async def test_what_is_written_is_pushed_where_nothing_is_given_out(world: World) -> None:
     """By a hub of before, and by one that does not know the shape; of its own accord, and when it is asked to."""
     other = Shape("other", CARDS)

@@ -15,14 +15,14 @@ from atoma.errors import RemoteError
 from atoma.query import col
 from atoma.query.shapes import Shapes
 from atoma.schema import Schema, ScopePart, Shape, param
-from atoma.sync import IdleScopes
-from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, World
+from atoma.sync import IdleScopes, ScopeInUse
+from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, Note, World
 from tests.scenarios.sync.kit import copy_file, put_in
 
 pytestmark = pytest.mark.virtual_time
 IN_LANE = Shape("in_lane", CARDS, col("lane") == param("lane", str))
 NOTES = Shape("notes", MANUAL)
-TODO = IN_LANE.of("main", lane="todo")
+TODO, DONE = IN_LANE.of("main", lane="todo"), IN_LANE.of("main", lane="done")
 
 
 class Shaped(World):
@@ -37,6 +37,7 @@ def world(tmp_path: Path) -> World:
     return Shaped(tmp_path)
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("scopes", [("other", TODO), (TODO,)])
 async def test_a_restored_hub_without_the_shape_stops_its_scope_alone_and_nothing_of_it_is_lost(
     world: World, scopes: Sequence[str | ScopePart]
@@ -88,6 +89,7 @@ async def test_a_restored_hub_without_the_shape_stops_its_scope_alone_and_nothin
         assert await a.sync.inbox.entries() == []
 
 
+@pytest.mark.paths
 async def test_what_a_restored_hub_has_lost_does_not_age_out_before_it_can_be_offered(world: World) -> None:
     async with world.open_hub(), world.open_device("a", scopes=("other",)) as a, a.sync.scope(TODO):
         copy_file(world, "hub", "backup")
@@ -132,3 +134,33 @@ async def test_a_shape_that_is_given_out_no_more_while_a_session_is_open_stops_a
                 "notes()": "SHAPE_UNKNOWN",
             }
             assert (progress.error, a.wire.connects, a.wire.count("open")) == (None, 1, 3)
+
+
+@pytest.mark.paths
+async def test_a_part_is_not_dropped_while_something_waits_in_one_of_its_rows(world: World) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("writer") as writer,
+        world.open_device("a", scopes=("other", TODO)) as a,
+    ):
+        await writer.store(MANUAL).insert(Note(id="note"))
+        await put_in(writer)
+        async with a.sync.scope(NOTES.of()):
+            await put_in(a)
+            a.wire.cut()
+            await a.store(MANUAL).update("note", text="mine")
+        with pytest.raises(ScopeInUse, match="writes wait"):
+            await a.sync.drop(NOTES.of())
+        await writer.store(MANUAL).update("note", text="theirs")
+        await put_in(writer)
+        await put_in(a)
+        with pytest.raises(ScopeInUse, match="inbox"):
+            await a.sync.drop(NOTES.of())
+        async with a.sync.scope(DONE):
+            pass
+        await a.sync.drop(DONE)
+        (entry,) = await a.sync.inbox.entries()
+        await a.sync.inbox.dismiss(entry)
+        await a.sync.drop(NOTES.of())
+        await put_in(a)
+        assert await a.rows(MANUAL) == {}
