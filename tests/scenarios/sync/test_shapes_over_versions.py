@@ -49,6 +49,7 @@ async def fill(world: World) -> None:
         await writer.settle()
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("change", ["converted", "renamed"])
 async def test_a_device_of_before_is_given_a_part_where_its_values_are_the_ones_that_the_hub_compares(
     world: World, change: str

@@ -34,6 +34,7 @@ async def told(device: Device) -> tuple[set[str], str]:
     return {note.id for note in found}, found.meta.completeness.state
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("scopes", [("main",), (LANES.of("main"), NOTES.of())], ids=["whole", "in parts"])
 async def test_a_store_that_is_taken_from_now_on_is_fetched(tmp_path: Path, scopes: Sequence[str | ScopePart]) -> None:
     world = Shaped(tmp_path)

@@ -43,6 +43,7 @@ async def test_an_identity_that_sync_has_saved_is_not_written_over(tmp_path: Pat
         assert await db.db.inspect(lambda tx: getattr(tx.outbox.identity(), field)) == value
 
 
+@pytest.mark.paths
 async def test_a_file_that_several_have_open_is_written_to_after_another_program_has_asked_for_renewal(
     tmp_path: Path,
 ) -> None:
