@@ -211,6 +211,10 @@ class OutboxPart(Protocol):
         """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
         ...
 
+    def unmark_acked(self, scope: str) -> None:
+        """What the hub had applied in ``scope``, and its page has not come, waits for a verdict again."""
+        ...
+
     def mark_attempt(self, mids: Sequence[int], next_attempt_ms: int, error: str) -> None:
         """Note a failed attempt: count it, keep the error and when the next one is due."""
         ...

@@ -265,6 +265,7 @@ class EpochMoved:
         for place in self.places:
             proof = at.tx.scopes.read(place.scope).proof
             at.tx.scopes.advance(place.scope, place.cursor, replace(place.cursor, epoch=self.epoch), proof)
+            at.tx.outbox.unmark_acked(place.scope)  # that lies behind the cursor, where the hub may have lost it
 
 
 @dataclass(frozen=True, slots=True)

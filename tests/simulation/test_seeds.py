@@ -27,6 +27,7 @@ ONCE_BROKEN: list[tuple[Kind, int, float]] = [
     ("restored", 300077, 0.0),
     ("restored", 920000179, 0.05),
     ("kept", 920000197, 0.05),
+    ("kept", 920000234, 0.0),
 ]
 """Seeds at which a promise was broken once, or the checker asked for too much; and the share of minds that change."""
 MINDS: list[tuple[Kind, int]] = [("steady", 0), ("steady", 1), ("restored", 9112), ("restored", 9121)]

@@ -297,6 +297,12 @@ class Outbox:
         )
         self.settlements.append(Acked(mid, seq))
 
+    def unmark_acked(self, scope: str) -> None:
+        """See ``OutboxPart``; receipts are not told, as they take nothing back."""
+        self._connection.execute(
+            "UPDATE _atoma_pending SET status=0, ack_seq=0 WHERE scope=? AND status=1 AND kind='outbox'", (scope,)
+        )
+
     def mark_attempt(self, mids: Sequence[int], next_attempt_ms: int, error: str) -> None:
         """Note a failed attempt: count it, keep the error and when the next one is due."""
         self._connection.executemany(
