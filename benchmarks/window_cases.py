@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import trio
@@ -33,9 +34,11 @@ async def windows(folder: Path) -> list[Row]:
     path = folder / "rows.db"
     async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(path))]):
         pass  # the tables are made
-    with sqlite3.connect(path) as other:  # a million writes of one's own would take longer than what is measured
+    with (
+        closing(sqlite3.connect(path)) as other,
+        other,
+    ):
         other.executemany(FILL, (values(todo(number)) for number in range(ROWS)))
-    other.close()
     rows: list[Row] = []
     for host in filter(there_is, HOSTS):
         command = [sys.executable, "-m", "benchmarks.scrolling", str(path), host]

@@ -42,6 +42,9 @@ class Database:
     def subscribe_commits(self, listener: Callable[[Any], None]) -> Callable[[], None]:
         return self.inner.subscribe_commits(listener)  # type: ignore[attr-defined, no-any-return]
 
+    async def hear_others(self) -> None:
+        await self.inner.hear_others()  # type: ignore[attr-defined]
+
     def open_snapshot(self) -> Any:
         return self.inner.open_snapshot()  # type: ignore[attr-defined]
 

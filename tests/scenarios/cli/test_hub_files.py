@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -55,9 +56,8 @@ async def test_a_backup_is_never_written_over_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ["missing", "device", "foreign", "text"])
 async def test_only_a_hubs_file_is_backed_up(tmp_path: Path, named: str) -> None:
     await fill(tmp_path / "hub.db", tmp_path / "device.db", 1)
-    with sqlite3.connect(tmp_path / "foreign.db") as foreign:
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign, foreign:
         foreign.execute("CREATE TABLE t(a)")
-    foreign.close()
     (tmp_path / "text.db").write_text("no database " * 100)
     wanted = {"missing": "no such file", "device": "the file of a client", "foreign": "not a database of Atoma's"}
     answer = await atoma_beside("hub", "backup", tmp_path / f"{named}.db", tmp_path / "backup.db")

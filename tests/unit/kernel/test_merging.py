@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,14 +57,13 @@ SIDES = st.sampled_from(sorted(VALUES)).flatmap(lambda column: st.tuples(st.just
 def sqlite_answer(rows: dict[str, Scalar], column: str, query: BoundQuery) -> list[str]:
     """The oracle: SQLite itself, over one table."""
     plan = query.plan
-    with sqlite3.connect(":memory:") as db:
+    with closing(sqlite3.connect(":memory:")) as db, db:
         db.execute(f"CREATE TABLE t (id TEXT PRIMARY KEY, {column})")
         db.executemany("INSERT INTO t VALUES (?, ?)", rows.items())
         names = [(each.expr.name, each.descending) for each in plan.order if isinstance(each.expr, Col)]
         order = ", ".join(f"{name} {'DESC' if descending else 'ASC'}" for name, descending in names)
         limit = -1 if plan.limit is None else plan.limit
         found = db.execute(f"SELECT id FROM t ORDER BY {order} LIMIT ? OFFSET ?", (limit, plan.offset)).fetchall()
-    db.close()
     return [id for (id,) in found]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -389,7 +390,7 @@ async def test_closing_finishes_what_is_queued_and_leaves_no_thread(tmp_path: Pa
     assert sorted(answers) == [1, 2]
     assert atoma_threads() == []
     assert list(tmp_path.iterdir()) == [path]  # no -wal, no -shm: everything is checkpointed
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other, other:
         assert [row[0] for row in other.execute("SELECT a FROM t ORDER BY a")] == [1, 2]
     other.close()
     for call in (db.transact, db.read, db.read_in_pool):

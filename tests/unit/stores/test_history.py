@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -223,7 +224,7 @@ async def test_what_another_tool_writes_raises_the_floor(tmp_path: Path) -> None
     path = tmp_path / "a.db"
     async with opened(engine=keeping(path)) as db:
         await db.write(insert("1", card("before")))
-        with sqlite3.connect(path) as tool:
+        with closing(sqlite3.connect(path)) as tool, tool:
             tool.execute("UPDATE cards SET title='by hand'")
         last = (await db.write(insert("2"))).meta.commit
         assert await past(db).floor() == last - 1
@@ -248,13 +249,13 @@ async def test_what_must_not_be_here_goes_from_the_history_too(tmp_path: Path) -
 
 def everything(path: Path) -> bytes:
     """Every value that some table of the file has."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
         return repr([connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in names]).encode()
 
 
 def rows_of_history(path: Path) -> int:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         return int(connection.execute("SELECT count(*) FROM _atoma_history").fetchone()[0])
 
 
