@@ -16,7 +16,7 @@ import trio
 
 TICK_S = 0.001
 NO_BARS: Mapping[str, str] = {}
-_BOUND = re.compile(r"([≤≥]) ([\d,.]+)(×?)")
+_BOUND = re.compile(r"([≤≥]) \+?([\d,.]+)(×?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,11 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is met, by the ratio where it is one of those; None without a bar."""
-        found = _BOUND.search(self.bar)
-        if found is None:
-            return None
+        """Whether the bar is met, or one of the two where it says `or`; None without a bar."""
+        found = [bound for bound in map(_BOUND.search, self.bar.split(" or ")) if bound is not None]
+        return any(map(self._keeps, found)) if found else None
+
+    def _keeps(self, found: re.Match[str]) -> bool:
         value = self.ratio if found[3] else self.value
         assert value is not None, f"{self.case}: a bar for a ratio that is not there"
         bound = float(found[2].replace(",", ""))

@@ -17,6 +17,9 @@ from benchmarks.measure import Row
         (Row("c", "v", 1.0, "µs", 2.65, "x", "T1 ≤ 2×"), False),
         (Row("c", "v", 2_000.0, "rows/s", bar="S1 ≥ 2,000"), True),
         (Row("c", "v", 1_999.0, "rows/s", bar="S1 ≥ 2,000"), False),
+        (Row("c", "v", 3.8, "µs", 1.54, "x", "K1 ≤ 1.5× or ≤ +4 µs"), True),
+        (Row("c", "v", 4.2, "µs", 1.4, "x", "K1 ≤ 1.5× or ≤ +4 µs"), True),
+        (Row("c", "v", 4.2, "µs", 1.6, "x", "K1 ≤ 1.5× or ≤ +4 µs"), False),
         (Row("c", "v", 1.0, "ms"), None),
     ],
 )
