@@ -104,7 +104,7 @@ class HubCore:
 
     @contextmanager
     def call(self, name: str, trace_id: str = "") -> Generator[None]:
-        """The frame of every call: bounded in number, errors in the protocol's words, reported to the listener."""
+        """What surrounds every call: bounded in number, errors in the protocol's words, reported to the listener."""
         if self.listener is None:
             with self._admitted(name):
                 yield

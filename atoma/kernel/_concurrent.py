@@ -14,7 +14,7 @@ from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.outcomes import Side, classify, translate
-from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.kernel.types import Execution, Req, Res, Run
 from atoma.ports import MergingNode
 from atoma.ports.tasks import open_tasks
 
@@ -26,11 +26,11 @@ class _Branches(Generic[Req, Res]):
     last, so that the request's source is where the answer is from.
     """
 
-    def __init__(self, request: Req, frame: Frame, steps: Sequence[Run[Req, Res]]) -> None:
+    def __init__(self, request: Req, execution: Execution, steps: Sequence[Run[Req, Res]]) -> None:
         self.request = request
-        self.frame = frame
+        self.execution = execution
         self.steps = steps
-        self.frames = [frame.branch() for _ in steps]
+        self.executions = [execution.branch() for _ in steps]
         self.started = 0
         self.ended: list[int] = []
         self.results: dict[int, Res] = {}
@@ -44,7 +44,7 @@ class _Branches(Generic[Req, Res]):
 
         async def run() -> None:
             try:
-                self.results[index] = await self.steps[index](self.request, self.frames[index])
+                self.results[index] = await self.steps[index](self.request, self.executions[index])
             except Exception as error:
                 self.errors[index] = translate(error, f"branch {index + 1}", 0.0)
             self.ended.append(index)
@@ -63,7 +63,7 @@ class _Branches(Generic[Req, Res]):
         order = [index for index in range(self.started) if index not in self.ended]
         order += [index for index in self.ended if index != last]
         for index in order if last < 0 else [*order, last]:
-            self.frame.trail.join(self.frames[index].trail)
+            self.execution.trail.join(self.executions[index].trail)
 
     def decisive(self, index: int, side: Side[Req, Res]) -> bool:
         """Whether the branch ended with a refusal: asking the others would only hide it."""
@@ -88,8 +88,8 @@ class _Branches(Generic[Req, Res]):
 def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: float) -> Run[Req, Res]:
     """The first answer wins; with a delay, each further branch joins when those before it are late or have failed."""
 
-    async def run(request: Req, frame: Frame) -> Res:
-        branches = _Branches(request, frame, steps)
+    async def run(request: Req, execution: Execution) -> Res:
+        branches = _Branches(request, execution, steps)
         winner = -1
         try:
             async with open_tasks() as nursery:
@@ -131,8 +131,8 @@ def run_parallel(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], needed: i
     """Run all; the answer is that of the branch that completes the number of successes needed."""
     spare = len(steps) - needed
 
-    async def run(request: Req, frame: Frame) -> Res:
-        branches = _Branches(request, frame, steps)
+    async def run(request: Req, execution: Execution) -> Res:
+        branches = _Branches(request, execution, steps)
         last = -1
 
         def complete(index: int) -> bool:
@@ -183,18 +183,18 @@ def run_merge(
     """Run all, then let the merge node make one result of theirs; it has an entry of its own in the trail."""
     events, clock = parts.events, parts.environment.clock
 
-    def failed(error: Exception, frame: Frame, started: float) -> AtomaError:
+    def failed(error: Exception, execution: Execution, started: float) -> AtomaError:
         failure = translate(error, by, 0.0)
-        end(events, frame, by, outcome_of(failure), started, clock(), code_of(failure))
+        end(events, execution, by, outcome_of(failure), started, clock(), code_of(failure))
         return failure
 
-    async def run(request: QueryRequest, frame: Frame) -> QueryResult:
+    async def run(request: QueryRequest, execution: Execution) -> QueryResult:
         try:
             asked = node.spread(request)
         except Exception as error:
-            failure = failed(error, frame, clock())
+            failure = failed(error, execution, clock())
             raise failure from failure.__cause__
-        branches = _Branches(asked, frame, steps)
+        branches = _Branches(asked, execution, steps)
 
         def complete(index: int) -> bool:
             error = branches.errors.get(index)
@@ -211,16 +211,16 @@ def run_merge(
             raise branches.failure(side)
         order = sorted(branches.results)
         started = clock()
-        begin(events, frame, by, started)
+        begin(events, execution, by, started)
         try:
             result = node.merge(request, [branches.results[index] for index in order])
             side.judge(by, result, request)
         except Exception as error:
-            failure = failed(error, frame, started)
+            failure = failed(error, execution, started)
             raise failure from failure.__cause__
-        sources: set[Source] = {branches.frames[index].trail.source or "local" for index in order}
+        sources: set[Source] = {branches.executions[index].trail.source or "local" for index in order}
         source: Source = sources.pop() if len(sources) == 1 else "mixed"
-        end(events, frame, by, "ok", started, clock(), "", f"merged {len(order)} of {len(steps)}", source)
+        end(events, execution, by, "ok", started, clock(), "", f"merged {len(order)} of {len(steps)}", source)
         return result
 
     return run

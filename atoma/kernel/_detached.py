@@ -17,12 +17,12 @@ from atoma.errors import AtomaError, Overloaded, WriteUnknown
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.outcomes import Side
 from atoma.kernel.reach import note_nodes
-from atoma.kernel.types import Frame, Req, Res, Run, Trail
+from atoma.kernel.types import Execution, Req, Res, Run, Trail
 
 _log = logging.getLogger("atoma.kernel")
 
 
-Settle: TypeAlias = Callable[[Parts, Req, Res | None, AtomaError | None, Frame], Awaitable[None]]
+Settle: TypeAlias = Callable[[Parts, Req, Res | None, AtomaError | None, Execution], Awaitable[None]]
 """What is done with the end of a detached run; exactly one of result and error is given."""
 
 
@@ -57,7 +57,7 @@ class Detached(Generic[Req, Res]):
         self._settle = settle
         self._required = required
 
-    def reserve(self, frame: Frame) -> bool:
+    def reserve(self, execution: Execution) -> bool:
         """Take a place for a run; False when the request is to be answered without it.
 
         Raises:
@@ -68,7 +68,7 @@ class Detached(Generic[Req, Res]):
             parts.detached_running += 1
             return True
         now = parts.environment.clock()
-        end(parts.events, frame, self._what, "skipped", now, now, Overloaded.code, "no place to run detached")
+        end(parts.events, execution, self._what, "skipped", now, now, Overloaded.code, "no place to run detached")
         if self._required:
             raise Overloaded("the place for detached steps", parts.limits.detached)
         return False
@@ -77,12 +77,12 @@ class Detached(Generic[Req, Res]):
         """Give a place back that was taken and not used."""
         self._parts.detached_running -= 1
 
-    def start(self, request: Req, frame: Frame) -> None:
+    def start(self, request: Req, execution: Execution) -> None:
         """Start a run, whose place is taken, in the client's nursery; it has no deadline of the caller's."""
         parts = self._parts
         now = parts.environment.clock()
-        end(parts.events, frame, self._what, "detached", now, now)
-        own = Frame(frame.trace_id, math.inf, Trail(), 1, "detached")
+        end(parts.events, execution, self._what, "detached", now, now)
+        own = Execution(execution.trace_id, math.inf, Trail(), 1, "detached")
         later = self._side.until(request, math.inf)
 
         async def run() -> None:
@@ -90,14 +90,14 @@ class Detached(Generic[Req, Res]):
 
         parts.nursery.start_soon(run, name=f"detached {self._what}")
 
-    async def _supervise(self, request: Req, frame: Frame) -> None:
+    async def _supervise(self, request: Req, execution: Execution) -> None:
         try:
             result, failure = None, None
             try:
-                result = await self._step(request, frame)
+                result = await self._step(request, execution)
             except AtomaError as error:
                 failure = error
-            await self._settle(self._parts, request, result, failure, frame)
+            await self._settle(self._parts, request, result, failure, execution)
         except Exception:
             _log.exception("a detached step of %s could not be settled", self._what)
         finally:
@@ -113,24 +113,24 @@ class Later(Generic[Req, Res]):
 
 
 async def settle_query(
-    parts: Parts, request: QueryRequest, result: QueryResult | None, error: AtomaError | None, frame: Frame
+    parts: Parts, request: QueryRequest, result: QueryResult | None, error: AtomaError | None, execution: Execution
 ) -> None:
     """Tell how a detached query ended and hand its rows on."""
     code = code_of(error) if error is not None else ""
-    path = tuple(frame.trail.steps)
+    path = tuple(execution.trail.steps)
     now = parts.environment.clock()
-    parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path, at=now))
+    parts.events.emit(QueryFinished(execution.trace_id, request.store, request.context.policy, code, path, at=now))
     if result is not None and parts.detached_results is not None:
-        told = replace(result, meta=frame.trail.meta(request.context, result.meta))
+        told = replace(result, meta=execution.trail.meta(request.context, result.meta))
         await parts.detached_results.query_answered(request, told)
 
 
 async def settle_write(
-    parts: Parts, request: WriteRequest, result: WriteResult | None, error: AtomaError | None, frame: Frame
+    parts: Parts, request: WriteRequest, result: WriteResult | None, error: AtomaError | None, execution: Execution
 ) -> None:
     """Tell how a detached write ended and hand its verdict on."""
     parts.changed({entry.store for entry in request.entries})
-    path = tuple(frame.trail.steps)
+    path = tuple(execution.trail.steps)
     if error is not None:
         note_path(error, path)
     if isinstance(error, WriteUnknown):
@@ -138,10 +138,12 @@ async def settle_write(
     code = code_of(error) if error is not None else ""
     status = result.status if result is not None else None
     now = parts.environment.clock()
-    parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path, at=now))
+    parts.events.emit(
+        WriteSettled(execution.trace_id, request.idem, request.context.policy, status, code, path, at=now)
+    )
     if parts.detached_results is not None:
         if result is not None:
-            result = replace(result, meta=frame.trail.meta(request.context, result.meta))
+            result = replace(result, meta=execution.trail.meta(request.context, result.meta))
         await parts.detached_results.write_settled(request, result, error)
 
 

@@ -14,7 +14,7 @@ from atoma.kernel._steps import outcome_of
 from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
 from atoma.kernel.outcomes import classify, translate
-from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.kernel.types import Execution, Req, Res, Run
 from atoma.query.walk import stores_of
 
 
@@ -24,16 +24,16 @@ def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep)
     breaker = parts.breakers.setdefault(key, Breaker(what, spec, parts.events))
     events, clock = parts.events, parts.environment.clock
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         now = clock()
         try:
             probe = breaker.enter(now)
         except CircuitOpen as error:
-            end(events, frame, what, "skipped", now, now, error.code, f"breaker {breaker.state}")
+            end(events, execution, what, "skipped", now, now, error.code, f"breaker {breaker.state}")
             raise
         good: bool | None = None
         try:
-            result = await step(request, frame.noted("breaker half-open") if probe else frame)
+            result = await step(request, execution.noted("breaker half-open") if probe else execution)
             good = True
         except AtomaError as error:
             if not isinstance(error, (CircuitOpen, Overloaded)):  # else nobody was asked
@@ -51,15 +51,15 @@ def run_bulkhead(parts: Parts, step: Run[Req, Res], what: str, spec: BulkheadSte
     bulkhead = parts.bulkheads.setdefault((what, spec.limit, spec.queue), Bulkhead(what, spec))
     events, clock = parts.events, parts.environment.clock
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         try:
             await bulkhead.enter()
         except Overloaded as error:
             now = clock()
-            end(events, frame, what, "skipped", now, now, error.code, "bulkhead full")
+            end(events, execution, what, "skipped", now, now, error.code, "bulkhead full")
             raise
         try:
-            return await step(request, frame)
+            return await step(request, execution)
         finally:
             bulkhead.leave()
 
@@ -86,14 +86,14 @@ def run_cache(
     entries: dict[Hashable, _Entry] = {}
     events, clock, generations = parts.events, parts.environment.clock, parts.generations
 
-    async def lead(key: Hashable, request: QueryRequest, frame: Frame) -> QueryResult:
+    async def lead(key: Hashable, request: QueryRequest, execution: Execution) -> QueryResult:
         entry = entries[key] = _Entry()
         if len(entries) > parts.limits.cached:
             entries.pop(next(iter(entries)))
         try:
-            entry.result = await step(request, frame)
+            entry.result = await step(request, execution)
             entry.expires = clock() + spec.ttl_s
-            entry.source = frame.trail.source or "local"
+            entry.source = execution.trail.source or "local"
             return entry.result
         except AtomaError as error:
             entry.error = error
@@ -103,7 +103,7 @@ def run_cache(
                 del entries[key]
             entry.done.set()
 
-    def key_of(request: QueryRequest, frame: Frame) -> Hashable:
+    def key_of(request: QueryRequest, execution: Execution) -> Hashable:
         generation = sum(generations.get(store, 0) for store in set(stores_of(request.query.plan)))  # they only rise
         if spec.key is None:
             return (generation, request.query)
@@ -112,26 +112,26 @@ def run_cache(
             hash(key)
         except Exception as error:
             failure, now = translate(error, f"the key of the cache of {what}", 0.0), clock()
-            end(events, frame, what, outcome_of(failure), now, now, code_of(failure), "key")
+            end(events, execution, what, outcome_of(failure), now, now, code_of(failure), "key")
             raise failure from failure.__cause__
         return key
 
-    async def run(request: QueryRequest, frame: Frame) -> QueryResult:
-        key = key_of(request, frame)
+    async def run(request: QueryRequest, execution: Execution) -> QueryResult:
+        key = key_of(request, execution)
         started = clock()
         note = "cached"
         while True:
             entry = entries.get(key)
             if entry is None or (entry.result is not None and clock() >= entry.expires):
-                return await lead(key, request, frame)
+                return await lead(key, request, execution)
             if not entry.done.is_set():
                 note = "shared"
                 await entry.done.wait()
             if entry.result is not None:
-                end(events, frame, what, "ok", started, clock(), "", note, entry.source)
+                end(events, execution, what, "ok", started, clock(), "", note, entry.source)
                 return entry.result
             if entry.error is not None:
-                end(events, frame, what, "failed", started, clock(), code_of(entry.error), note)
+                end(events, execution, what, "failed", started, clock(), code_of(entry.error), note)
                 raise entry.error.with_traceback(None)
             # its leader was cancelled: whoever wakes first leads now
 

@@ -11,7 +11,7 @@ from atoma.contracts.events import StepFinished, StepStarted
 from atoma.contracts.execution import Source, Step, StepOutcome
 from atoma.kernel.events import EventDispatch
 from atoma.kernel.guards import Breaker, Bulkhead
-from atoma.kernel.types import DetachedResults, Frame, KernelLimits
+from atoma.kernel.types import DetachedResults, Execution, KernelLimits
 from atoma.plugins import Node
 from atoma.ports import AtomicWriter, Environment
 
@@ -56,15 +56,15 @@ class Parts:
             self.generations[store] = self.generations.get(store, 0) + 1
 
 
-def begin(events: EventDispatch, frame: Frame, node: str, now: float) -> None:
+def begin(events: EventDispatch, execution: Execution, node: str, now: float) -> None:
     """Tell that a node begins."""
     if events.listeners:
-        events.emit(StepStarted(frame.trace_id, node, frame.attempt, at=now))
+        events.emit(StepStarted(execution.trace_id, node, execution.attempt, at=now))
 
 
 def end(
     events: EventDispatch,
-    frame: Frame,
+    execution: Execution,
     node: str,
     outcome: StepOutcome,
     started: float,
@@ -76,11 +76,13 @@ def end(
     """Enter a step into the trail and tell that it ended."""
     seconds = now - started
     if not note:
-        note = frame.note
-    elif frame.note:
-        note = f"{frame.note}; {note}"
-    frame.trail.steps.append(Step(node, outcome, seconds, frame.attempt, frame.deadline - started, error, note))
+        note = execution.note
+    elif execution.note:
+        note = f"{execution.note}; {note}"
+    execution.trail.steps.append(
+        Step(node, outcome, seconds, execution.attempt, execution.deadline - started, error, note)
+    )
     if source is not None:
-        frame.trail.source = source
+        execution.trail.source = source
     if events.listeners:
-        events.emit(StepFinished(frame.trace_id, node, frame.attempt, outcome, seconds, error, at=now))
+        events.emit(StepFinished(execution.trace_id, node, execution.attempt, outcome, seconds, error, at=now))

@@ -26,7 +26,7 @@ from atoma.kernel._detached import Detached, Later
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
 from atoma.kernel.outcomes import Side, classify, repeatable, translate
-from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.kernel.types import Execution, Req, Res, Run
 from atoma.ports import AtomicWriter, Staging
 
 
@@ -46,33 +46,33 @@ def run_node(
     far = bool(remote)
     fixed: Source | None = None if remote is None else "remote" if remote else "local"
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         started = clock()
         if events.listeners:
-            begin(events, frame, id, started)
+            begin(events, execution, id, started)
         try:
             result = await call(request)
             outcome, code = judge(id, result, request)
         except trio.Cancelled:
-            end(events, frame, id, "cancelled", started, clock())
+            end(events, execution, id, "cancelled", started, clock())
             raise
         except Exception as error:
             now = clock()
             failure = side.failed(error, id, far, now - started, request)
-            end(events, frame, id, outcome_of(failure), started, now, code_of(failure))
+            end(events, execution, id, outcome_of(failure), started, now, code_of(failure))
             if failure is error:
                 raise
             raise failure from failure.__cause__
         source = result.meta.source if fixed is None else fixed
         if source == "remote" and isinstance(result, WriteResult):
-            frame.trail.answered = result.items
+            execution.trail.answered = result.items
         if events.listeners:
-            end(events, frame, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
+            end(events, execution, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
             return result
         # The same without an event: this is every read's and write's path.
-        trail = frame.trail
-        budget = frame.deadline - started
-        trail.steps.append(Step(id, outcome, clock() - started, frame.attempt, budget, code, frame.note))
+        trail = execution.trail
+        budget = execution.deadline - started
+        trail.steps.append(Step(id, outcome, clock() - started, execution.attempt, budget, code, execution.note))
         if outcome == "ok":
             trail.source = source
         return result
@@ -88,16 +88,16 @@ def run_atomic(
     ids = tuple(id for id, _ in stages)
     staging = tuple(stage for _, stage in stages)
 
-    async def run(request: WriteRequest, frame: Frame) -> WriteResult:
+    async def run(request: WriteRequest, execution: Execution) -> WriteResult:
         started = clock()
         for id in ids:
-            begin(events, frame, id, started)
+            begin(events, execution, id, started)
 
         def ended(outcome: StepOutcome, code: str = "") -> None:
             now = clock()
             source: Source | None = "local" if outcome == "ok" else None
             for id in ids:
-                end(events, frame, id, outcome, started, now, code, "atomic", source)
+                end(events, execution, id, outcome, started, now, code, "atomic", source)
 
         try:
             result = await writer.commit(request, staging)
@@ -127,18 +127,18 @@ def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Late
     """One after the other; what is detached is given a place before anything runs, and started in its turn."""
     detached = [later.detached for later in rest if later.detached is not None]
 
-    async def walk(request: Req, frame: Frame, places: set[Detached[Req, Res]]) -> Res:
-        result = await first(request, frame)
+    async def walk(request: Req, execution: Execution, places: set[Detached[Req, Res]]) -> Res:
+        result = await first(request, execution)
         for later in rest:
             if side.refused(result):
                 break
             if later.step is None:
                 if later.detached in places:
                     places.discard(later.detached)
-                    later.detached.start(request, frame)
+                    later.detached.start(request, execution)
                 continue
             try:
-                result = await later.step(request, frame)
+                result = await later.step(request, execution)
             except AtomaError as error:
                 failure = side.in_doubt(error, request)
                 if failure is error:
@@ -146,19 +146,19 @@ def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Late
                 raise failure from error
         return result
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         places: set[Detached[Req, Res]] = set()
         try:
             for one in detached:
-                if one.reserve(frame):
+                if one.reserve(execution):
                     places.add(one)
-            return await walk(request, frame, places)
+            return await walk(request, execution, places)
         finally:
             for one in places:
                 one.release()
 
-    async def plain(request: Req, frame: Frame) -> Res:
-        return await walk(request, frame, set())
+    async def plain(request: Req, execution: Execution) -> Res:
+        return await walk(request, execution, set())
 
     return run if detached else plain
 
@@ -169,9 +169,9 @@ def run_fallback(
     """The next alternative after a failure that allows it; every fallback is in the trail and told by an event."""
     events = parts.events
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         errors: list[AtomaError] = []
-        current = frame
+        current = execution
         for step, failed in zip(steps, subjects, strict=True):
             try:
                 return await step(request, current)
@@ -181,9 +181,9 @@ def run_fallback(
                 errors.append(error)
             if len(errors) < len(steps):
                 code = code_of(errors[-1])
-                current = frame.noted(f"fallback: {code}")
+                current = execution.noted(f"fallback: {code}")
                 if events.listeners:
-                    events.emit(FallbackTaken(frame.trace_id, failed, code))
+                    events.emit(FallbackTaken(execution.trace_id, failed, code))
         raise FallbackExhausted(errors) from errors[-1]
 
     return run
@@ -193,14 +193,14 @@ def run_timeout(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: s
     """Cancel the step when its budget is spent; the caller's own deadline, when earlier, passes through."""
     events, clock = parts.events, parts.environment.clock
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         started = clock()
         deadline = started + seconds
         inside = side.until(request, deadline) if deadline < request.context.deadline else request
         with trio.move_on_after(seconds):
-            return await step(inside, frame)
+            return await step(inside, execution)
         failure = side.timed_out(what, seconds, request)
-        end(events, frame, what, outcome_of(failure), started, clock(), code_of(failure), f"timeout {seconds:g} s")
+        end(events, execution, what, outcome_of(failure), started, clock(), code_of(failure), f"timeout {seconds:g} s")
         raise failure from failure.__cause__
 
     return run
@@ -210,8 +210,8 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
     """Try again while the failure allows it, the attempts last, and the wait fits into the budget."""
     events, clock, random, backoff = parts.events, parts.environment.clock, parts.environment.random, spec.backoff
 
-    async def run(request: Req, frame: Frame) -> Res:
-        current, doubt = frame, False
+    async def run(request: Req, execution: Execution) -> Res:
+        current, doubt = execution, False
         tries = 0
         while True:
             tries += 1
@@ -227,8 +227,8 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
                 raise failure
             code = code_of(failure)
             if events.listeners:
-                events.emit(RetryScheduled(frame.trace_id, what, tries + 1, delay, code))
-            current = frame.noted(f"retry: {code}", attempt=tries + 1)
+                events.emit(RetryScheduled(execution.trace_id, what, tries + 1, delay, code))
+            current = execution.noted(f"retry: {code}", attempt=tries + 1)
             await trio.sleep(delay)
 
     return run
@@ -240,23 +240,23 @@ def run_verdict(
     """Wait until the receipts of what a strict write wrote have their verdicts."""
     events, clock = parts.events, parts.environment.clock
 
-    async def run(request: WriteRequest, frame: Frame) -> WriteResult:
-        result = await step(request, frame)
+    async def run(request: WriteRequest, execution: Execution) -> WriteResult:
+        result = await step(request, execution)
         if request.options.confirm != "strict" or not any(map(as_receipt, result.receipts)):
             return result
         started = clock()
         try:
             items = await await_verdicts(result.items, result.receipts)
         except trio.Cancelled:
-            end(events, frame, what, "cancelled", started, clock(), "", "verdict")
+            end(events, execution, what, "cancelled", started, clock(), "", "verdict")
             raise
         except Exception as error:  # the write is queued, only the waiting failed
             failure = side.in_doubt(translate(error, what, clock() - started), request)
-            end(events, frame, what, outcome_of(failure), started, clock(), code_of(failure), "verdict")
+            end(events, execution, what, outcome_of(failure), started, clock(), code_of(failure), "verdict")
             raise failure from error
         final = msgspec.structs.replace(result, status=status_of(items), items=items)
         outcome, code = side.judge(what, final, request)
-        end(events, frame, what, outcome, started, clock(), code, "verdict")
+        end(events, execution, what, outcome, started, clock(), code, "verdict")
         return final
 
     return run
@@ -266,7 +266,7 @@ def run_refuse(side: Side[Req, Res], reason: str) -> Run[Req, Res]:
     """Refuse; the kernel does so before it starts a write, so only queries come this far."""
     del side  # it says which types are meant
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         store = request.store if isinstance(request, QueryRequest) else request.entries[0].store
         raise PolicyNotAllowed(request.context.policy, store, reason)
 
@@ -279,7 +279,7 @@ def run_custom(side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequ
     What it makes of its steps' ends is its business; that a write may have been done already is not forgotten over it.
     """
 
-    async def run(request: Req, frame: Frame) -> Res:
+    async def run(request: Req, execution: Execution) -> Res:
         doubt = False
 
         def bound(step: Run[Req, Res]) -> Callable[[Req], Awaitable[Res]]:
@@ -287,7 +287,7 @@ def run_custom(side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequ
                 nonlocal doubt
                 sure = False
                 try:
-                    result = await step(inner, frame)
+                    result = await step(inner, execution)
                     sure = isinstance(result, WriteResult) and result.status == "rejected"
                     return result
                 except AtomaError as error:

@@ -43,7 +43,7 @@ from atoma.kernel.combinators import (
 )
 from atoma.kernel.outcomes import QuerySide, Side, WriteSide
 from atoma.kernel.policy import remote_of
-from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.kernel.types import Execution, Req, Res, Run
 from atoma.ports import MergingNode, QueryNode, Staging, WriteNode
 
 
@@ -126,8 +126,8 @@ def _compile_synced(
         return compiled(step.otherwise, parts)
     synced, otherwise = (compiled(child, parts) for child in step.children)
 
-    async def choose(request: Req, frame: Frame) -> Res:
-        return await (synced if replicates(request) else otherwise)(request, frame)
+    async def choose(request: Req, execution: Execution) -> Res:
+        return await (synced if replicates(request) else otherwise)(request, execution)
 
     return choose
 

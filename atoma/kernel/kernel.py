@@ -35,7 +35,7 @@ from atoma.kernel.resolving import resolve_at
 from atoma.kernel.topology import TopologyCheck, node_info
 from atoma.kernel.types import (
     DetachedResults,
-    Frame,
+    Execution,
     GuardInfo,
     KernelLimits,
     PolicyInfo,
@@ -161,7 +161,7 @@ class ExecutionKernel:
         trail = Trail()
         events = self._events
         try:
-            result = await run(request, Frame(context.trace_id, context.deadline, trail))
+            result = await run(request, Execution(context.trace_id, context.deadline, trail))
         except BaseException as error:
             path = _noted(error, trail)
             if events.listeners:
@@ -205,7 +205,7 @@ class ExecutionKernel:
         if events.listeners:
             events.emit(WriteDispatched(request, at=self._now()))
         try:
-            result = await run(request, Frame(context.trace_id, context.deadline, trail))
+            result = await run(request, Execution(context.trace_id, context.deadline, trail))
         except BaseException as error:
             self._parts.changed(stores)
             path = _noted(error, trail)
@@ -254,7 +254,7 @@ class ExecutionKernel:
                 events.emit(WriteResolved(trace, request.idem, policy, status, gone, error, path, at=self._now()))
 
         try:
-            found = await resolve_at(self._parts, nodes, request, Frame(context.trace_id, context.deadline, trail))
+            found = await resolve_at(self._parts, nodes, request, Execution(context.trace_id, context.deadline, trail))
         except BaseException as error:
             _noted(error, trail)
             told(None, _code(error))

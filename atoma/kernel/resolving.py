@@ -12,11 +12,11 @@ from atoma.errors import AtomaError, ExecutionError, NotResolvable, WriteUnknown
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.outcomes import classify, translate
-from atoma.kernel.types import Frame
+from atoma.kernel.types import Execution
 from atoma.ports import ResolvingNode
 
 
-async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, frame: Frame) -> Resolution:
+async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, execution: Execution) -> Resolution:
     """Ask every one of ``ids``: a write that went to two authorities was only abandoned when both say so.
 
     Raises:
@@ -26,7 +26,7 @@ async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, 
     found: list[Resolution] = []
     for id in ids:
         try:
-            found.append(await _ask(parts, id, request, frame))
+            found.append(await _ask(parts, id, request, execution))
         except WriteUnknown as error:
             error.nodes = tuple(ids)
             raise
@@ -35,26 +35,26 @@ async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, 
     return (done or decided or found)[0]
 
 
-async def _ask(parts: Parts, id: str, request: ResolveRequest, frame: Frame) -> Resolution:
+async def _ask(parts: Parts, id: str, request: ResolveRequest, execution: Execution) -> Resolution:
     node = parts.nodes.get(id)
     if not isinstance(node, ResolvingNode):
         raise NotResolvable(request.idem, f"this client has no node {id!r} that could tell")
     events, clock = parts.events, parts.environment.clock
     started = clock()
-    begin(events, frame, id, started)
+    begin(events, execution, id, started)
     try:
         answer = _judged(id, await node.resolve(request), request)
     except trio.Cancelled:
-        end(events, frame, id, "cancelled", started, clock(), note="resolve")
+        end(events, execution, id, "cancelled", started, clock(), note="resolve")
         raise
     except Exception as error:
         now = clock()
         failure = _failed(request.idem, error, id, now - started)
-        end(events, frame, id, outcome_of(failure), started, now, code_of(failure), "resolve")
+        end(events, execution, id, outcome_of(failure), started, now, code_of(failure), "resolve")
         if failure is error:
             raise
         raise failure from failure.__cause__
-    end(events, frame, id, "ok", started, clock(), "", "resolve", "remote")
+    end(events, execution, id, "ok", started, clock(), "", "resolve", "remote")
     return answer
 
 

@@ -1,4 +1,4 @@
-"""What compiled policies are made of: the trail and the frame of a request, the shape of a step, and what the kernel shows."""
+"""What compiled policies are made of: a request's trail and execution, the shape of a step, and what the kernel shows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _line(step: Step) -> str:
     return ", ".join(parts)
 
 
-class Frame(msgspec.Struct):
+class Execution(msgspec.Struct):
     """The standing of a request in its policy: one per request, and one more per retry, alternative or branch.
 
     Attributes:
@@ -89,17 +89,17 @@ class Frame(msgspec.Struct):
     attempt: int = 1
     note: str = ""
 
-    def noted(self, note: str, *, attempt: int = 0) -> Frame:
-        """This frame with a reason added, and another attempt number when one is given."""
+    def noted(self, note: str, *, attempt: int = 0) -> Execution:
+        """This execution with a reason added, and another attempt number when one is given."""
         joined = f"{self.note}; {note}" if self.note else note
-        return Frame(self.trace_id, self.deadline, self.trail, attempt or self.attempt, joined)
+        return Execution(self.trace_id, self.deadline, self.trail, attempt or self.attempt, joined)
 
-    def branch(self) -> Frame:
-        """This frame with a trail of its own, for steps that run at the same time as others."""
-        return Frame(self.trace_id, self.deadline, Trail(), self.attempt, self.note)
+    def branch(self) -> Execution:
+        """This execution with a trail of its own, for steps that run at the same time as others."""
+        return Execution(self.trace_id, self.deadline, Trail(), self.attempt, self.note)
 
 
-Run: TypeAlias = Callable[[Req, Frame], Awaitable[Res]]
+Run: TypeAlias = Callable[[Req, Execution], Awaitable[Res]]
 """A compiled step: awaits the result or raises an ``AtomaError``."""
 
 
@@ -212,7 +212,7 @@ class KernelLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 __all__ = [
     "DetachedResults",
-    "Frame",
+    "Execution",
     "GuardInfo",
     "KernelLimits",
     "NodeInfo",

@@ -54,8 +54,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A25",
         "atoma.kernel._steps:run_node",
-        'end(events, frame, id, "cancelled", started, clock())\n            raise',
-        'end(events, frame, id, "cancelled", started, clock())\n            with trio.CancelScope(shield=True):\n                return await call(request)',
+        'end(events, execution, id, "cancelled", started, clock())\n            raise',
+        'end(events, execution, id, "cancelled", started, clock())\n            with trio.CancelScope(shield=True):\n                return await call(request)',
         why="a cancelled write is done all the same",
     ),
     Plant(

@@ -141,7 +141,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A42",
         "atoma.kernel._steps:run_retry",
-        "events.emit(RetryScheduled(frame.trace_id, what, tries + 1, delay, code))",
+        "events.emit(RetryScheduled(execution.trace_id, what, tries + 1, delay, code))",
         "pass",
         why="retries are not told",
     ),
@@ -162,8 +162,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A45",
         "atoma.kernel._steps:run_fallback",
-        'current = frame.noted(f"fallback: {code}")',
-        "current = frame",
+        'current = execution.noted(f"fallback: {code}")',
+        "current = execution",
         why="a fallback leaves no note in the trail",
     ),
     Plant(

@@ -65,7 +65,7 @@ class GrpcLimits:
             raise ValueError("the connection's window is smaller than that of one call")
 
 
-def frame(data: bytes, limits: GrpcLimits) -> bytes:
+def length_prefixed(data: bytes, limits: GrpcLimits) -> bytes:
     """``data`` with its prefix: not compressed, its length.
 
     Raises:

@@ -33,7 +33,7 @@ from atoma_transports.grpc._driver.calls import (
     ConnectionLost,
     CutOff,
     GrpcLimits,
-    frame,
+    length_prefixed,
     metadata_size,
     moment_of,
     streaming,
@@ -126,7 +126,7 @@ class ClientCall(GrpclibCall[SendT, ReceiveT]):
         if self._end_done:
             raise ProtocolError("the request has ended")
         (message,) = await self._dispatch.send_message(message)
-        data = frame(self._codec.encode(message, self._send_type), self._channel.limits)
+        data = length_prefixed(self._codec.encode(message, self._send_type), self._channel.limits)
         await self._stream.send_data(data, end_stream)
         self._send_message_done = True
         if end:

@@ -19,7 +19,14 @@ from h2.errors import ErrorCodes
 
 from atoma.ports.tasks import open_tasks, single_error
 from atoma_transports.calls.fairness import Share
-from atoma_transports.grpc._driver.calls import ClockDeadline, GrpcLimits, frame, metadata_size, read_timeout, streaming
+from atoma_transports.grpc._driver.calls import (
+    ClockDeadline,
+    GrpcLimits,
+    length_prefixed,
+    metadata_size,
+    read_timeout,
+    streaming,
+)
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
 from atoma_transports.grpc._driver.stream import CallStream, Headers
@@ -118,7 +125,7 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
         if self._send_message_done and not streaming(self._cardinality)[1]:
             raise ProtocolError("the answer was sent already")
         (message,) = await self._dispatch.send_message(message)
-        data = frame(self._codec.encode(message, self._send_type), self._limits)
+        data = length_prefixed(self._codec.encode(message, self._send_type), self._limits)
         if not self._send_initial_metadata_done:
             await self.send_initial_metadata()
         await self._stream.send_data(data)

@@ -279,7 +279,7 @@ class CallStream(GrpclibStream):
             carrier.wake()
 
     async def send_data(self, data: Any, end_stream: bool = False) -> None:
-        """Send one framed message as fast as the other side takes it.
+        """Send one length-prefixed message as fast as the other side takes it.
 
         Raises:
             GRPCError: It gave no room for ``slow_s`` seconds; or the call has failed.
