@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Category: TypeAlias = Literal["auth", "session", "protocol", "transient", "resync", "history", "outcome", "local"]
-"""What an error is about: ``auth`` the token; ``session`` the two sides may not, or cannot, work together; ``protocol``
+Category: TypeAlias = Literal["auth", "agreement", "protocol", "transient", "resync", "history", "outcome", "local"]
+"""What an error is about: ``auth`` the token; ``agreement`` the two sides may not, or cannot, work together; ``protocol``
 they do not understand each other; ``transient`` it passes; ``resync`` what the device has of the hub is of no more use;
 ``history`` the hub has another history than the device saw; ``outcome`` a judgement of this one request; ``local`` the
 device, or the program that asks."""
@@ -125,23 +125,27 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "AUTH_EXPIRED": Code("the token was good once", "auth", "login", "denied", 401, 16, 4401, waits="stalled"),
         # may not, or cannot, work together
         "PERMISSION_DENIED": Code(
-            "you may not do this here", "session", "rights", "denied", 403, 7, 4403, waits="scope"
+            "you may not do this here", "agreement", "rights", "denied", 403, 7, 4403, waits="scope"
         ),
-        "SHAPE_UNKNOWN": Code("the hub has no such shape, or another one of that name", "session", "upgrade", "undone"),
+        "SHAPE_UNKNOWN": Code(
+            "the hub has no such shape, or another one of that name", "agreement", "upgrade", "undone"
+        ),
         "SCHEMA_TOO_OLD": Code(
-            "the device's schema is too old for the hub", "session", "upgrade", "undone", waits="stalled"
+            "the device's schema is too old for the hub", "agreement", "upgrade", "undone", waits="stalled"
         ),
         "SCHEMA_TOO_NEW": Code(
-            "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
+            "the device's schema is newer than the hub's", "agreement", "upgrade", "undone", waits="stalled"
         ),
         "SCHEMA_MISMATCH": Code(
-            "the two sides read a field differently", "session", "program", "undone", waits="stalled"
+            "the two sides read a field differently", "agreement", "program", "undone", waits="stalled"
         ),
-        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "adopt", "undone", waits="stalled"),
+        "HUB_MISMATCH": Code("the device belongs to another hub", "agreement", "adopt", "undone", waits="stalled"),
         "PROTO_UNSUPPORTED": Code(
-            "no common version of the protocol", "session", "upgrade", "undone", 426, 12, 4426, waits="stalled"
+            "no common version of the protocol", "agreement", "upgrade", "undone", 426, 12, 4426, waits="stalled"
         ),
-        "FEATURE_REQUIRED": Code("one side lacks what the other needs", "session", "upgrade", "undone", 426, 12, 4426),
+        "FEATURE_REQUIRED": Code(
+            "one side lacks what the other needs", "agreement", "upgrade", "undone", 426, 12, 4426
+        ),
         # do not understand each other
         "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
         "MALFORMED": Code(
@@ -208,7 +212,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the hub was restored from an older state", "history", "repair", "undone", waits="stalled"
         ),
         "WRONG_HUB": Code(
-            "the file belongs to another hub or principal", "session", "adopt", "denied", 403, 7, waits="stalled"
+            "the file belongs to another hub or principal", "agreement", "adopt", "denied", 403, 7, waits="stalled"
         ),
         # judgements of one request
         "CONFLICT": Code("the row is there already, or moved", "outcome", "change", "refused"),

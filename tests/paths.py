@@ -25,7 +25,7 @@ from atoma.contracts.sync import PullReply, PullRequest, SnapshotReply, Snapshot
 from atoma.ports.service import SyncService
 from atoma.sync import supervisor
 from atoma.sync.replica import Replica
-from atoma.sync.session import Session, open_session
+from atoma.sync.session import SyncSession, open_sync_session
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.paths import Paths, Reads, Writes, current_paths, forced_paths
 from atoma_transports.adapters import PassingService
@@ -114,12 +114,12 @@ def taken(way: Way | None) -> Generator[None]:
         return
     with forced_paths(way.paths), pytest.MonkeyPatch.context() as patch:
         if way.late:
-            patch.setattr(supervisor, "open_session", _open_late_session)
+            patch.setattr(supervisor, "open_sync_session", _open_late_session)
         yield
 
 
-async def _open_late_session(replica: Replica, service: SyncService) -> Session:
-    return await open_session(replica, LatePages(service))
+async def _open_late_session(replica: Replica, service: SyncService) -> SyncSession:
+    return await open_sync_session(replica, LatePages(service))
 
 
 class LatePages(PassingService):

@@ -17,7 +17,7 @@ from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.replica import CONNECT_S, Replica
-from atoma.sync.session import Session, subscribe
+from atoma.sync.session import SyncSession, subscribe
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ async def converse(link: SyncLink, work: Callable[[SyncService], Awaitable[None]
         raise failure
 
 
-def given_out(replica: Replica, session: Session) -> list[str]:
+def given_out(replica: Replica, session: SyncSession) -> list[str]:
     """The scopes that the hub gives out; none where it refuses the shapes in which they are wanted, so that there is only to push.
 
     Raises:
@@ -83,7 +83,7 @@ class Lanes:
         kinds: What runs of its own accord.
     """
 
-    def __init__(self, replica: Replica, session: Session, kinds: frozenset[Lane]) -> None:
+    def __init__(self, replica: Replica, session: SyncSession, kinds: frozenset[Lane]) -> None:
         self._replica = replica
         self._session = session
         self._kinds = kinds

@@ -9,13 +9,13 @@ from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.errors import RemoteError
 from atoma.sync.failures import Remedy, remedy
 from atoma.sync.replica import BACKOFF, Replica
-from atoma.sync.session import Session
+from atoma.sync.session import SyncSession
 
 
 class NotifyLane:
     """The lane that listens for hints; while it cannot, the pull lanes poll faster."""
 
-    def __init__(self, replica: Replica, session: Session) -> None:
+    def __init__(self, replica: Replica, session: SyncSession) -> None:
         self._replica = replica
         self._session = session
         self._retries = Retries(BACKOFF, replica.environment.random)

@@ -21,7 +21,7 @@ from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_move
 from atoma.sync.page import confirmed_rows
 from atoma.sync.parts import check_part
 from atoma.sync.replica import BACKOFF, Replica, bounded
-from atoma.sync.session import Session
+from atoma.sync.session import SyncSession
 from atoma.sync.staging import LivePage, SnapshotPage, TailPage
 
 POLL_STREAMING_S = 60.0
@@ -46,7 +46,7 @@ class PullLane:
         patient: Wait and try again after a failure that concerns this scope alone, instead of raising it.
     """
 
-    def __init__(self, replica: Replica, session: Session, scope: str, *, patient: bool = True) -> None:
+    def __init__(self, replica: Replica, session: SyncSession, scope: str, *, patient: bool = True) -> None:
         self._replica = replica
         self._session = session
         self._scope = scope

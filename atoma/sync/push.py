@@ -19,7 +19,7 @@ from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before, unspeakable
 from atoma.sync.replica import BACKOFF, Replica, bounded
-from atoma.sync.session import Session
+from atoma.sync.session import SyncSession
 from atoma.sync.settle import Settlement
 from atoma.sync.staging import AttemptFailed, Opened, Replied
 
@@ -38,7 +38,7 @@ class PushStalled(SyncError):
 class PushLane:
     """The lane that sends what the outbox holds; what it sends is read from the database, never from events."""
 
-    def __init__(self, replica: Replica, session: Session) -> None:
+    def __init__(self, replica: Replica, session: SyncSession) -> None:
         self._replica = replica
         self._session = session
         self._retries = Retries(BACKOFF, replica.environment.random)

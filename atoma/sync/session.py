@@ -42,8 +42,8 @@ SCOPES_AT_ONCE = 4
 
 
 @dataclass(slots=True)
-class Session:
-    """An open session.
+class SyncSession:
+    """An open sync session.
 
     Attributes:
         service: The hub.
@@ -104,7 +104,7 @@ class Session:
         self.shapes.pop(scope, None)
 
 
-async def open_session(replica: Replica, service: SyncService) -> Session:
+async def open_sync_session(replica: Replica, service: SyncService) -> SyncSession:
     """Agree with the hub on identity and history; a file that has another history is repaired first.
 
     Raises:
@@ -140,7 +140,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     takes_edits = reply.proto >= PROTOCOL_EDITS
     if fault is None and not takes_edits:
         fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid))
-    session = Session(
+    session = SyncSession(
         service,
         opening.request,
         identity,
@@ -168,7 +168,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     return session
 
 
-def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
+def _heed(replica: Replica, session: SyncSession, reply: OpenReply) -> None:
     """Go by what the hub says of scopes."""
     for status in reply.scopes:
         scope, error = status.scope, status.error
@@ -187,7 +187,7 @@ def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
         replica.show_scope_error(scope, error)
 
 
-async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -> None:
+async def subscribe(replica: Replica, session: SyncSession, scopes: Sequence[str]) -> None:
     """Agree with the hub on scopes that have come to replicate while the session is open.
 
     Raises:

@@ -24,7 +24,7 @@ from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.repair.diagnosis import REPEATED_S
 from atoma.sync.replica import BACKOFF, Replica
-from atoma.sync.session import Session, open_session
+from atoma.sync.session import SyncSession, open_sync_session
 from atoma.sync.staging import LeadLost
 from atoma.sync.status import SyncState
 from atoma.sync.wake import Wake
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 MOVED_MAX = 3
 """A history that has moved under so many sessions within ``REPEATED_S`` is taken for several histories."""
 
-SessionWork = Callable[[Session], Awaitable[None]]
+SyncWork = Callable[[SyncSession], Awaitable[None]]
 
 
 class Supervisor:
@@ -227,7 +227,7 @@ class Supervisor:
         )
         self._replica.bell.ring()
 
-    async def _attempt(self, work: SessionWork) -> Exception | None:
+    async def _attempt(self, work: SyncWork) -> Exception | None:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
         self._show("connecting")
         failure = await contained(partial(converse, self._link, partial(self._in_session, work)))
@@ -244,8 +244,8 @@ class Supervisor:
         times = f"{MOVED_MAX} times within {REPEATED_S // 60} minutes"
         return SeveralHubs(f"{failure}; the history has moved {times}: do several hubs answer under this address?")
 
-    async def _in_session(self, work: SessionWork, service: SyncService) -> None:
-        session = await open_session(self._replica, service)
+    async def _in_session(self, work: SyncWork, service: SyncService) -> None:
+        session = await open_sync_session(self._replica, service)
         self._retry = Wake()  # what was poked for is here; the next failure waits its time
         if session.fault is None:
             self._replica.board.show_online()
@@ -262,11 +262,11 @@ class Supervisor:
             if session.progressed and not session.push_failed:
                 self._retries.reset()
 
-    async def _run_lanes(self, session: Session) -> None:
+    async def _run_lanes(self, session: SyncSession) -> None:
         """Run the lanes until one fails; its failure ends the session."""
         await Lanes(self._replica, session, self._lanes).run()
 
-    async def _drain(self, session: Session) -> None:
+    async def _drain(self, session: SyncSession) -> None:
         """Push what is queued, then pull every scope to its head, once.
 
         Raises:
@@ -314,5 +314,5 @@ class Supervisor:
             self._show("offline" if self._allowed.is_set() else "stopped", "" if self._allowed.is_set() else "manual")
 
 
-async def _no_work(_session: Session) -> None:
+async def _no_work(_session: SyncSession) -> None:
     """What a session does that is opened for its opening."""

@@ -196,7 +196,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.sync.session:open_session",
+        "atoma.sync.session:open_sync_session",
         "if parted.mended or opening.fault.cause",
         "if opening.fault.cause",
         why="a file whose repair waits takes the snapshot of a restored hub, and offers nothing of what that has lost",

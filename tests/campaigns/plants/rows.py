@@ -154,7 +154,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F73",
-        "atoma.sync.session:open_session",
+        "atoma.sync.session:open_sync_session",
         "takes_edits = reply.proto >= PROTOCOL_EDITS",
         "takes_edits = True",
         "an older hub takes an increment, and passes over it",

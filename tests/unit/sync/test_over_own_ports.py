@@ -34,7 +34,7 @@ from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.replica import Replica
 from atoma.sync.scopes import ReplicatedScopes
-from atoma.sync.session import Session
+from atoma.sync.session import SyncSession
 from atoma.sync.staging import Replied
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.wake import Bell
@@ -232,7 +232,7 @@ class Hub:
         return self.page
 
 
-def opened(memory: Memory, hub: Hub) -> tuple[Replica, Session]:
+def opened(memory: Memory, hub: Hub) -> tuple[Replica, SyncSession]:
     """A session in which nothing is known to be decided."""
     board = StatusBoard(SyncStatus(scopes=(ScopeProgress("main"),)), Bell())
     ports: Any = memory
@@ -242,7 +242,7 @@ def opened(memory: Memory, hub: Hub) -> tuple[Replica, Session]:
         replicated=ReplicatedScopes((Portion("main"),)), shapes=Shapes(SCHEMA), board=board, emit=lambda event: None, bell=Bell(),
     )  # fmt: skip
     request = OpenRequest(memory.who.client_id, 1, 1, b"", ("main",))
-    return replica, Session(service, request, memory.who, Limits(), 0, b"")
+    return replica, SyncSession(service, request, memory.who, Limits(), 0, b"")
 
 
 async def test_lanes_need_no_more_than_the_ports() -> None:

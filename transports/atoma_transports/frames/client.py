@@ -339,5 +339,5 @@ class Items:
 def _is_final(failure: AtomaError) -> bool:
     """Whether connecting again in the same way would end in the same way, so that the reason matters more."""
     if isinstance(failure, RemoteError):
-        return row(failure.remote_code).category in ("auth", "session", "protocol")
+        return row(failure.remote_code).category in ("auth", "agreement", "protocol")
     return isinstance(failure, AuthenticationError)
