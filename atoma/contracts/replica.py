@@ -57,6 +57,22 @@ class ClientIdentity(msgspec.Struct, frozen=True):
         """Whether somebody else may have seen mutation ``mid``, so that its number and its bytes stay."""
         return self.sent_mid == SENT_UNKNOWN or mid <= self.sent_mid
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether it is noted of every mutation that was given a number that it was sent, or all of them have left the outbox."""
+        return self.next_mid - 1 <= max(self.sent_mid, self.confirmed_mid)
+
+    def once_sent(self, mid: int, digest: bytes) -> ClientIdentity:
+        """The identity once mutation ``mid`` is sent, and with it everything before; ``digest`` is the digest chain after it.
+
+        Where it is not known how far the outbox was sent that stays so until the last mutation is: one behind ``mid`` may have
+        been sent by the earlier version.
+        """
+        last = self.next_mid - 1
+        if self.may_have_sent(mid) and not (self.sent_mid == SENT_UNKNOWN and mid == last):
+            return self
+        return msgspec.structs.replace(self, sent_mid=mid, sent_digest=digest)
+
 
 class Subscription(msgspec.Struct, frozen=True):
     """The progress of this client's replication of one scope.

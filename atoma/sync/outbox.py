@@ -74,8 +74,16 @@ def save_end(tx: LocalTx, chain: Chain, *, leaves: bool = False) -> None:
     identity = tx.outbox.identity()
     moved = replace(identity, next_mid=chain.next_mid, tail_digest=chain.tail)
     if leaves and identity.may_have_sent(identity.next_mid - 1):
-        moved = replace(moved, sent_mid=chain.next_mid - 1, sent_digest=chain.tail)
+        moved = moved.once_sent(chain.next_mid - 1, chain.tail)
     tx.outbox.save_identity(moved)
+
+
+def note_sent(tx: LocalTx, mutation: PendingMutation) -> None:
+    """Note that ``mutation``, and with it everything before, was sent or is about to be; see :meth:`ClientIdentity.once_sent`."""
+    identity = tx.outbox.identity()
+    noted = identity.once_sent(mutation.mid, mutation.digest)
+    if noted is not identity:
+        tx.outbox.save_identity(noted)
 
 
 def digest_before(tx: LocalTx, mid: int) -> bytes | None:

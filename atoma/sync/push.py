@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
-from msgspec.structs import replace
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
@@ -17,7 +16,7 @@ from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
-from atoma.sync.outbox import digest_before, unspeakable
+from atoma.sync.outbox import digest_before, note_sent, unspeakable
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import SyncSession
 from atoma.sync.settle import Settlement
@@ -228,14 +227,13 @@ class Sending:
     def batch_sent_before(self, tx: LocalTx) -> Batch | None:
         """What is next, None while something waits that was never sent: somebody may take it back until that is noted."""
         identity = tx.outbox.identity()
-        return self.batch(tx) if identity.next_mid - 1 <= max(identity.sent_mid, identity.confirmed_mid) else None
+        return self.batch(tx) if identity.is_noted else None
 
     def stage(self, at: Opened) -> Batch:
         """Note how far the outbox will have been sent; what is to be sent."""
-        batch, identity = self.batch(at.tx), at.tx.outbox.identity()
-        if batch.mutations and batch.mutations[-1].mid > identity.sent_mid:
-            last = batch.mutations[-1]
-            at.tx.outbox.save_identity(replace(identity, sent_mid=last.mid, sent_digest=last.digest))
+        batch = self.batch(at.tx)
+        if batch.mutations:
+            note_sent(at.tx, batch.mutations[-1])
         return batch
 
 

@@ -15,6 +15,7 @@ from atoma.contracts.values import ErrorInfo, RowImage, as_image
 from atoma.mutations import RowKey, ops_by_row, rebase, replay
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body
+from atoma.sync.outbox import note_sent
 
 
 @dataclass(slots=True)
@@ -63,7 +64,8 @@ def settle(
     for pending, outcome in decided:
         if pending.mid != outcome.mid:
             continue
-        _note_sent(tx, pending)
+        # also where this file does not know that it was sent: by a copy of it, or before it was restored
+        note_sent(tx, pending)
         if outcome.status == "rejected":
             keep_refused(tx, pending, outcome, work)
             _remove(tx, pending, outcome, work)
@@ -78,13 +80,6 @@ def settle(
         work.accepted.add(outcome.scope)
         if pending.status != ACKED or pending.ack_seq != outcome.seq:
             tx.outbox.mark_acked(outcome.mid, outcome.seq)
-
-
-def _note_sent(tx: LocalTx, decided: PendingMutation) -> None:
-    """What the hub has decided was sent, also where this file does not know: by a copy of it, or before it was restored."""
-    identity = tx.outbox.identity()
-    if not identity.may_have_sent(decided.mid):
-        tx.outbox.save_identity(replace(identity, sent_mid=decided.mid, sent_digest=decided.digest))
 
 
 def settle_page(

@@ -263,6 +263,10 @@ class Device:
         assert self.probe.context is not None
         return await self.probe.context.require(LOCAL_DATABASE).inspect(body)
 
+    async def change(self, body: Callable[[Any], T]) -> T:
+        assert self.probe.context is not None
+        return await self.probe.context.require(LOCAL_DATABASE).apply(body)
+
     async def settle(self) -> None:
         """Until nothing is left to do."""
         with trio.fail_after(600):

@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from atoma import Index, Schema, StoreSpec
 from atoma.contracts.outbox import WaitingWrite
+from atoma.contracts.replica import SENT_UNKNOWN
+from atoma.contracts.sync import Limits
 from atoma.errors import ConflictError, ValidationError, WriteRejected
 from atoma.sync import AlreadySent, NotPending
 from tests.scenarios.sync.conftest import Device, World
@@ -49,10 +53,10 @@ class Placed(World):
 
 
 @asynccontextmanager
-async def open_site(folder: Path) -> AsyncGenerator[Placed]:
+async def open_site(folder: Path, **options: Any) -> AsyncGenerator[Placed]:
     site = Placed(folder)
     with trio.fail_after(600):
-        async with site.open_hub():
+        async with site.open_hub(**options):
             yield site
 
 
@@ -245,6 +249,33 @@ async def test_what_is_written_while_the_lane_waits_counts_as_sent(tmp_path: Pat
         release.set()
         assert await handle.accepted() > 0
         assert (await site.rows()).keys() == {"0", "1"}
+
+
+async def test_what_an_earlier_version_may_have_sent_stays_the_hubs_to_decide_until_all_of_it_was_sent(
+    tmp_path: Path,
+) -> None:
+    """That version noted nothing: that the first of three writes is sent says nothing of the two behind it."""
+    async with open_site(tmp_path, limits=Limits(push_mutations=1)) as site:
+        async with site.device("a") as device:
+            for id in "123":
+                await device.store(CARDS).insert(Card(id=id))
+            await device.change(
+                lambda tx: tx.outbox.save_identity(replace(tx.outbox.identity(), sent_mid=SENT_UNKNOWN))
+            )
+            device.wire.hold["push"] = release = trio.Event()
+            device.sync.resume()
+            await trio.sleep(1)  # the first is on its way
+            first, second, third = await device.sync.outbox.entries()
+            assert not (first.editable or second.editable or third.editable)
+            with pytest.raises(AlreadySent):
+                await device.sync.outbox.discard([third])
+            release.set()
+            await device.settle()
+            device.sync.pause()
+            await device.store(CARDS).insert(Card(id="4"))
+            (new,) = await device.sync.outbox.entries()
+            assert new.editable, "all before it was sent by now, and it was not"
+        assert (await site.rows()).keys() == {"1", "2", "3"}
 
 
 async def test_a_retry_sends_at_once_what_would_wait_for_its_next_attempt(tmp_path: Path) -> None:
