@@ -220,6 +220,30 @@ class LostRowsExpired(msgspec.Struct, frozen=True):
     rows: int
 
 
+SqlKind: TypeAlias = Literal["read", "write", "commit"]
+"""What SQL is for: what only reads, what a write group reads and writes, and its COMMIT where that is sent by itself."""
+
+
+class SqlBatch(msgspec.Struct, frozen=True):
+    """Statements that a hub sent to its database together, without their text and their values.
+
+    Attributes:
+        kind: What they are for.
+        system: The database, as OpenTelemetry names it: ``sqlite``, ``postgresql``.
+        statements: How many there were.
+        calls: How many calls had a part in them: a write group is of all calls that waited.
+        after: Seconds after the beginning of the call.
+        seconds: How long they took; of a commit, until the hub was told that it is on the disk.
+    """
+
+    kind: SqlKind
+    system: str
+    statements: int
+    calls: int
+    after: float
+    seconds: float
+
+
 class CallServed(msgspec.Struct, frozen=True):
     """A hub has answered one call; reported by the hub, not by a client.
 
@@ -229,6 +253,8 @@ class CallServed(msgspec.Struct, frozen=True):
         seconds: How long it took.
         error: Code of the error, ``CANCELLED`` when the caller gave up, ``""`` when it was answered.
         ended_ms: Wall clock at the end, in milliseconds.
+        batches: The SQL of the call in the order in which it ended, the first ones of it.
+        left_out: How many more batches there were.
     """
 
     trace_id: str
@@ -236,6 +262,8 @@ class CallServed(msgspec.Struct, frozen=True):
     seconds: float
     error: str
     ended_ms: int
+    batches: tuple[SqlBatch, ...] = ()
+    left_out: int = 0
 
 
 class ClientAhead(msgspec.Struct, frozen=True):

@@ -413,7 +413,7 @@ async def _open_core(
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[HubCore]:
     """The parts of a hub over its database, in which no half of a transaction is left."""
-    shapes = Shapes(context.schema)
+    shapes, environment = Shapes(context.schema), environment.in_this_loop()
     async with store.open_hub_database(context.schema, environment) as database:
         await take_back(database, context.schema.stores)
         yield HubCore(database, context, environment, readers, rooms, shapes, listener=listener)

@@ -64,6 +64,7 @@ from atoma.hub.versions import check_version, shown_to
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.hub_queries import Fence, Fences
+from atoma.ports.hub_sql import NOTES, SqlNotes
 from atoma.ports.service import Principal
 from atoma.query.pinned import pinned_scopes
 from atoma.query.shapes import Shapes
@@ -109,7 +110,8 @@ class HubCore:
             with self._admitted(name):
                 yield
             return
-        began, error = self.environment.clock(), "CANCELLED"
+        notes, error = SqlNotes(self.environment.clock), "CANCELLED"
+        outer = NOTES.set(notes)
         try:
             with self._admitted(name):
                 yield
@@ -118,8 +120,9 @@ class HubCore:
             error = failure.remote_code
             raise
         finally:
-            seconds = self.environment.clock() - began
-            self.tell(CallServed(trace_id, name, seconds, error, self.environment.wall_ms()))
+            NOTES.reset(outer)
+            seconds, ended_ms = self.environment.clock() - notes.began, self.environment.wall_ms()
+            self.tell(CallServed(trace_id, name, seconds, error, ended_ms, notes.batches, notes.left_out))
 
     def tell(self, event: HubEvent) -> None:
         """Notify the listener, whose failure is nobody else's."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def hub_listener(
     *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> Callable[[HubEvent], None]:
-    """What ``open_hub(listener=…)`` takes: one span per call, in the caller's trace, and how long calls take.
+    """What ``open_hub(listener=…)`` takes: one span per call, in the caller's trace, with a child per batch of SQL, and how long calls take.
 
     Args:
         tracer_provider: Gets the spans; None takes the global one.
@@ -41,16 +41,34 @@ def hub_listener(
             ahead.add(1)
             return
         ended = event.ended_ms * 1_000_000
+        began = ended - round(event.seconds * 1e9)
         attributes = {"atoma.method": event.method, "atoma.error": event.error}
         span = tracer.start_span(
             f"atoma.hub {event.method}",
             context=context_of(event.trace_id),
             kind=trace.SpanKind.SERVER,
             attributes={**attributes, "atoma.trace_id": event.trace_id},
-            start_time=ended - round(event.seconds * 1e9),
+            start_time=began,
         )
         if event.error not in ("", "CANCELLED"):
             span.set_status(trace.StatusCode.ERROR, event.error)
+        if event.left_out:
+            span.set_attribute("atoma.sql.left_out", event.left_out)
+        within = trace.set_span_in_context(span)
+        for batch in event.batches:
+            sent = began + round(batch.after * 1e9)
+            part = tracer.start_span(
+                f"atoma.hub sql {batch.kind}",
+                context=within,
+                kind=trace.SpanKind.CLIENT,
+                attributes={
+                    "db.system.name": batch.system,
+                    "db.operation.batch.size": batch.statements,
+                    "atoma.sql.calls": batch.calls,
+                },
+                start_time=sent,
+            )
+            part.end(sent + round(batch.seconds * 1e9))
         span.end(ended)
         durations.record(event.seconds, attributes)
 

@@ -28,6 +28,7 @@ from atoma_stores.postgres.pool import Pools, read, write
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.database import ScriptedHubDatabase
 from atoma_stores.sql.hub.groups import GroupQueries
+from atoma_stores.sql.hub.noting import noted_read
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
 from atoma_stores.sql.spelling import UNASKED
@@ -174,9 +175,11 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
                 allowance.spent(self._environment.clock() - began)
 
     async def _read(self, script: Callable[[], Script[T]], *, limit_ms: int = 0) -> T:
+        noted = noted_read(script, POSTGRESQL)
+
         async def attempt() -> T:
             async with self._pools.reading.connection() as connection:
-                return await read(connection, script(), limit_ms=limit_ms)
+                return await read(connection, noted(), limit_ms=limit_ms)
 
         return await self._pools.persist(attempt, self._pools.reading, READ_AGAIN_S)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import cast
 
 import trio
@@ -20,8 +20,9 @@ from atoma_stores.postgres.pool import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pool, tak
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.facts import STEPS_MAX
 from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, write_group, write_step_by_step
+from atoma_stores.sql.hub.noting import noted_group
 from atoma_stores.sql.hub.state import Run
-from atoma_stores.sql.scripts import Batch, Script
+from atoma_stores.sql.scripts import Script, resumed
 
 WAITING_MAX = 10_000
 AGAIN_S = 20.0
@@ -236,11 +237,14 @@ class _Attempt:
     async def write(self, pool: Pool) -> None:
         async with pool.connection() as connection:
             try:
-                await write(connection, self._guarded(write_group(self._queries, self._runs)), commit_with=2)
+                await write(connection, self._noted(write_group(self._queries, self._runs)), commit_with=2)
             except StepByStep:
                 await take_back(connection)
                 self.in_doubt = False
-                await write(connection, self._guarded(write_step_by_step(self._queries, self._runs)))
+                await write(connection, self._noted(write_step_by_step(self._queries, self._runs)))
+
+    def _noted(self, script: Script[int]) -> Script[int]:
+        return noted_group(self._guarded(script), self._runs, POSTGRESQL)
 
     def _guarded(self, script: Script[int]) -> Script[int]:
         """``script``, which first looks whether a newer program has added columns; from its second batch on it may count.
@@ -257,7 +261,7 @@ class _Attempt:
         except StopIteration as end:
             return cast("int", end.value)
         self.in_doubt = True
-        return (yield from _resumed(script, batch))
+        return (yield from resumed(script, batch, nullcontext))
 
     def _check(self, told: Mapping[str, str]) -> None:
         newer = [
@@ -289,21 +293,6 @@ class _Outdated(Exception):
             else:
                 left.append(run)
         return left
-
-
-def _resumed(script: Script[int], batch: Batch) -> Script[int]:
-    """``script`` from ``batch`` on."""
-    while True:
-        try:
-            results = yield batch
-        except Exception as error:
-            step = partial(script.throw, error)
-        else:
-            step = partial(script.send, results)
-        try:
-            batch = step()
-        except StopIteration as end:
-            return cast("int", end.value)
 
 
 def _is_worth_another(error: ServerError | ConnectionLost) -> bool:

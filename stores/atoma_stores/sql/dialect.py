@@ -67,6 +67,7 @@ class Dialect(ABC):
     """The way a database wants its SQL.
 
     Attributes:
+        system: Its name, as OpenTelemetry has it.
         words: What templates may name beside tables and places: ``least`` and ``greatest`` of several values, the ``join``
             that reads the list of keys first, the number for a client at position ``k.n`` (``fresh_number``), what keeps
             others from a row of ``c`` that is about to go and leaves out those that they have (``leaving``).
@@ -76,6 +77,7 @@ class Dialect(ABC):
         spelling: How it writes the parts of a query.
     """
 
+    system: ClassVar[str]
     words: ClassVar[Mapping[str, str]]
     counts_commits: ClassVar[bool]
     lateral: ClassVar[bool]
@@ -165,6 +167,7 @@ class Dialect(ABC):
 
 
 class _SQLite(Dialect):
+    system = "sqlite"
     counts_commits = True
     lateral = False
     spelling = spelling.SQLITE
@@ -241,6 +244,7 @@ class _SQLite(Dialect):
 
 
 class _PostgreSQL(Dialect):
+    system = "postgresql"
     counts_commits = False
     lateral = True
     spelling = spelling.POSTGRESQL

@@ -8,8 +8,10 @@ waits, so it is written once for every database.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar, cast
 
 from atoma.contracts.values import Scalar
 
@@ -70,6 +72,25 @@ class RowRefused(Exception):
     def __init__(self, store: str, *, unique: bool) -> None:
         what = f"another {store} row has a value that must be unique" if unique else ""
         super().__init__(what or f"the database refuses a value of {store}")
+
+
+def resumed(script: Script[T], batch: Batch, around: Callable[[Batch], AbstractContextManager[object]]) -> Script[T]:
+    """``script`` from ``batch`` on, which it has yielded; each batch is sent within ``around`` of it."""
+    try:
+        while True:
+            try:
+                with around(batch):
+                    results = yield batch
+            except Exception as error:
+                step = partial(script.throw, error)
+            else:
+                step = partial(script.send, results)
+            try:
+                batch = step()
+            except StopIteration as end:
+                return cast("T", end.value)
+    finally:
+        script.close()
 
 
 def run_in_order(script: Script[T], execute: Callable[[Execute | ExecuteMany], Sequence[Row]]) -> T:

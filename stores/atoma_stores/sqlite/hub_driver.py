@@ -12,6 +12,7 @@ import apsw
 
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group, write_step_by_step
+from atoma_stores.sql.hub.noting import noted_group
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.hub.tables import TABLES
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, RowRefused, Script, run_in_order
@@ -86,9 +87,9 @@ class GroupWriter:
     def _write_group(self, connection: apsw.Connection, group: Sequence[Run]) -> int:
         connection.execute("SAVEPOINT hub_group")
         try:
-            commits = drive(connection, write_group(self._queries, group))
+            commits = drive(connection, noted_group(write_group(self._queries, group), group, SQLITE))
         except StepByStep:
             connection.execute("ROLLBACK TO hub_group")
-            commits = drive(connection, write_step_by_step(self._queries, group))
+            commits = drive(connection, noted_group(write_step_by_step(self._queries, group), group, SQLITE))
         connection.execute("RELEASE hub_group")
         return commits

@@ -24,6 +24,7 @@ from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub import epochs
 from atoma_stores.sql.hub.database import ScriptedHubDatabase
 from atoma_stores.sql.hub.groups import GroupQueries
+from atoma_stores.sql.hub.noting import noted_read
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
 from atoma_stores.sqlite._writer import Joint
@@ -67,6 +68,8 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
 
         def committed(run: Run) -> None:
             self._note(run.commits)
+            if run.notes is not None:
+                run.notes.note_commit(SQLITE.system)
             if on_commit is not None:
                 on_commit(run.plans)
 
@@ -86,7 +89,7 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
 
     async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
         """Rows within these fences only, on the loop's thread; None when it takes more than half a millisecond."""
-        return await self._database.read_at_once(_body(self._asked(query, fences, max_bytes, max_rows)))
+        return await self._database.read_at_once(_noted(self._asked(query, fences, max_bytes, max_rows)))
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Mint a new epoch, and write it to the lock file."""
@@ -97,11 +100,11 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
         return self._identity
 
     async def _read(self, script: Callable[[], Script[T]]) -> T:
-        return await self._database.read(_body(script))
+        return await self._database.read(_noted(script))
 
     async def _read_within(self, script: Callable[[], Script[T]], allowance: ReadAllowance) -> T:
         # never on the loop's thread where there is another
-        return await self._database.read_within(_body(script), allowance.seconds, allowance.spent)
+        return await self._database.read_within(_noted(script), allowance.seconds, allowance.spent)
 
     async def _write(self, script: Callable[[], Script[T]], *, bulk: bool = False) -> T:
         return await self._database.transact(_body(script), durability="full", bulk=bulk)
@@ -110,6 +113,11 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
 def _body(script: Callable[[], Script[T]]) -> Callable[[apsw.Connection], T]:
     """What runs the script from its beginning, as often as it is called."""
     return lambda connection: drive(connection, script())
+
+
+def _noted(script: Callable[[], Script[T]]) -> Callable[[apsw.Connection], T]:
+    """:func:`_body` of a script that reads for a call."""
+    return _body(noted_read(script, SQLITE))
 
 
 class SQLiteHubStore:

@@ -46,6 +46,7 @@ class Note:
 
 NOTES = StoreSpec("notes", Note)
 SCHEMA = Schema(NOTES)
+SQL_OF = {"write": {"atoma.hub sql write", "atoma.hub sql commit"}, "query": {"atoma.hub sql read"}}
 STUBBORN = Policy("stubborn", fallback(retry(node("remote-memory"), 3, Backoff(0.01)), node("local-query")), None)
 
 
@@ -131,6 +132,14 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_hub(seen: Seen) -> 
         assert step.parent.span_id == context(request).span_id
         assert request.start_time is not None and step.start_time is not None and step.end_time is not None
         assert request.start_time <= step.start_time < step.end_time <= (request.end_time or 0)
+        parts = [span for span in seen.spans() if span.parent and span.parent.span_id == context(served).span_id]
+        assert {context(part).trace_id for part in parts} == {context(request).trace_id}
+        assert {part.name for part in parts} == SQL_OF[call]
+        for part in parts:
+            assert attributes(part)["db.system.name"] == "sqlite"
+            assert attributes(part)["db.operation.batch.size"] >= 1
+            assert part.start_time is not None and served.start_time is not None and part.end_time is not None
+            assert served.start_time <= part.start_time <= part.end_time <= (served.end_time or 0)
     assert attributes(query)["atoma.path"] == ("remote-memory: ok",)
     assert attributes(query)["atoma.policy"] == "direct-remote"
     assert {point.attributes["atoma.operation"] for point in seen.metric("atoma.client.operation.duration")} == {

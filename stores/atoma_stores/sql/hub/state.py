@@ -29,6 +29,7 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
+from atoma.ports.hub_sql import NOTES, SqlNotes
 from atoma_stores.sql.hub.clients import Forgotten, Room
 from atoma_stores.sql.hub.epochs import NO_WORD, versions_of, word_of
 from atoma_stores.sql.hub.rows import gravestone
@@ -78,6 +79,7 @@ class Run:
         plans: What was decided.
         error: What a step raised: then nothing of the run is written.
         commits: The hub's counter of commits once it is written, 0 when nothing was.
+        notes: Where the SQL of its caller is noted, None where nobody asks.
     """
 
     steps: Sequence[Step]
@@ -86,6 +88,7 @@ class Run:
     plans: list[Plan] = field(default_factory=list[Plan])
     error: Exception | None = None
     commits: int = 0
+    notes: SqlNotes | None = field(default_factory=NOTES.get)
 
     def __post_init__(self) -> None:
         self.needs = [step.need for step in self.steps]
