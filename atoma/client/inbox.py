@@ -30,12 +30,14 @@ class ConflictInbox:
         return await self._inbox.entries(resolved=resolved)
 
     async def dismiss(self, entry: InboxEntry) -> None:
-        """Leave the row at the hub's state."""
+        """Leave the row at the hub's state; an entry that is resolved already stays as it is."""
         self._runtime.core.guard.check()
         await self._inbox.dismiss(entry)
 
     async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
         """Write what the user had made again, as a new write on what is there now.
+
+        An entry that somebody has resolved since it was listed is passed over, so that nothing is done twice.
 
         Args:
             entry: An entry of :meth:`entries`.
@@ -46,6 +48,9 @@ class ConflictInbox:
             WriteError: The new write was refused; the entry stays open.
             ValidationError: What the user had made may not be written any more, or the user had not changed one of
                 ``fields``; the entry stays open.
+
+        Cancelled, nothing has happened, or all of it; where a strict write waits for the hub the write may be there and the entry
+        still open.
         """
         self._runtime.core.guard.check()
         await self._inbox.keep_mine(entry, self._rewrite, fields)

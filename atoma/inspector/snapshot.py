@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from atoma.client import Client
 from atoma.contracts.mutations import Op
@@ -34,6 +35,8 @@ from atoma.schema import Schema
 from atoma.sync import SyncStatus
 from atoma.sync.status import RepairProgress
 from atoma.sync.waiting import waiting_write
+
+Entry = TypeVar("Entry", InboxEntry, LostRow)
 
 OUTBOX_SHOWN = 100
 OUTBOX_BYTES = 4 * 1024 * 1024
@@ -121,12 +124,20 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
         trails=target.eye.trails,
         outbox=[outbox_view(item, schema, now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
         lanes=_lanes(target.eye, status, now_ms),
-        conflicts=[conflict_view(entry, schema) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
+        conflicts=[conflict_view(entry, schema) for entry in _newest(backlog.inbox, INBOX_SHOWN)],
         repairs=[repair_view(report) for report in reversed(backlog.repairs)],
-        lost=[lost_view(row, schema) for row in list(backlog.lost)[-LOST_SHOWN:]][::-1],
+        lost=[lost_view(row, schema) for row in _newest(backlog.lost, LOST_SHOWN)],
         epochs=None if hub is None else await epoch_views(hub),
         log=target.eye.log,
     )
+
+
+def _newest(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """The newest of ``entries``, which are oldest first; what was decided takes no room from what is open."""
+    undecided = [at for at, entry in enumerate(entries) if not entry.resolution][-most:]
+    room = most - len(undecided)
+    decided = [at for at, entry in enumerate(entries) if entry.resolution][-room:] if room else []
+    return [entries[at] for at in sorted((*undecided, *decided), reverse=True)]
 
 
 def _status(client: Client) -> SyncStatus:

@@ -251,7 +251,7 @@ class InboxPart(Protocol):
         ...
 
     def resolve_lost(self, number: int, resolution: str) -> None:
-        """Mark a kept row as resolved."""
+        """Mark a kept row as resolved; one that is resolved already stays so."""
         ...
 
     def forget_lost(self, numbers: Sequence[int]) -> None:

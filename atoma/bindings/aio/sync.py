@@ -341,11 +341,13 @@ class ConflictInbox:
         return await run(self._portal, lambda: self._native.entries(resolved=resolved))
 
     async def dismiss(self, entry: InboxEntry) -> None:
-        """Leave the row at the hub's state."""
+        """Leave the row at the hub's state; an entry that is resolved already stays as it is."""
         await run(self._portal, lambda: self._native.dismiss(entry))
 
     async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
         """Write what the user had made again, as a new write on what is there now.
+
+        An entry that somebody has resolved since it was listed is passed over, so that nothing is done twice.
 
         Args:
             entry: An entry of :meth:`entries`.
@@ -356,6 +358,9 @@ class ConflictInbox:
             WriteError: The new write was refused; the entry stays open.
             ValidationError: What the user had made may not be written any more, or the user had not changed one of
                 ``fields``; the entry stays open.
+
+        Cancelled, nothing has happened, or all of it; where a strict write waits for the hub the write may be there and the entry
+        still open.
         """
         await run(self._portal, lambda: self._native.keep_mine(entry, fields=fields))
 

@@ -114,8 +114,8 @@ class Inbox:
         return entries
 
     def resolve_lost(self, number: int, resolution: str) -> None:
-        """Mark a kept row as resolved."""
-        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=?", (resolution, number))
+        """Mark a kept row as resolved; one that is resolved already stays so."""
+        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=? AND resolution=''", (resolution, number))
 
     def forget_lost(self, numbers: Sequence[int]) -> None:
         """Let go of kept rows."""

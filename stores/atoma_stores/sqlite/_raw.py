@@ -131,6 +131,10 @@ def _guarded(connection: apsw.Connection, tables: Mapping[str, StoreTable], quer
         raise QueryError(f"sql(): :{error.args[0]} has no value") from None
     except apsw.AuthError as error:
         raise QueryError(f"sql(): {guard.refused or error}") from None
+    except UnicodeDecodeError:
+        raise QueryError("sql(): the statement makes a text that is no UTF-8; hex() shows its bytes") from None
+    except TypeError as error:  # of a function that is written in Python
+        raise QueryError(f"sql(): a function does not take such a value: {error}") from None
     finally:
         connection.exec_trace = connection.authorizer = None
         _take_back(connection)

@@ -14,11 +14,13 @@ import pytest
 import trio
 
 from atoma import Excluding, Including, Increment, Schema, StoreSpec
+from atoma.contracts.replica import InboxEntry
 from atoma.errors import ConfigurationError, ConflictError, SchemaError, ValidationError
 from atoma.hub.custom import Met
 from atoma.testing.seats import Device, HubSeat
 from atoma.testing.world import World, open_world
 from atoma_stores.sqlite import History
+from tests.scenarios.cancel.test_everywhere import CancelAt
 
 pytestmark = pytest.mark.virtual_time
 
@@ -436,3 +438,54 @@ async def test_after_restores_an_increment_is_in_once_or_in_sight(tmp_path: Path
                 for row in await device.sync.lost.entries():
                     seen |= set(digits(int((row.image or {}).get("votes") or 0)))
             assert seen == set(range(made)), "lost, and nowhere in sight"
+
+
+async def refused(world: World, a: Device, b: Device, word: str) -> InboxEntry:
+    """What comes back to ``b`` of an increment beside a title that ``a`` has changed as well."""
+    await apart(world, (a, {"title": f"a, {word}"}), (b, {"title": f"b, {word}", "votes": Increment(1)}))
+    (entry,) = await b.client.inbox.entries()
+    return entry
+
+
+async def test_an_increment_that_is_kept_twice_counts_once(tmp_path: Path) -> None:
+    """By two tabs at once, and by one that comes later with what it was shown before."""
+    async with pair(tmp_path) as (world, a, b):
+        inbox, entry = b.client.inbox, await refused(world, a, b, "at once")
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(inbox.keep_mine, entry)
+        await inbox.keep_mine(entry)
+        await inbox.dismiss(entry)
+        await world.settle()
+        poll = await same(a, b)
+        assert (poll.title, poll.votes) == ("b, at once", 1)
+        assert [each.resolution for each in await inbox.entries(resolved=True)] == ["kept_mine"]
+        entry = await refused(world, a, b, "dismissed")
+        await inbox.dismiss(entry)
+        await inbox.keep_mine(entry)
+        await world.settle()
+        assert (await same(a, b)).votes == 1
+        (_, left) = await inbox.entries(resolved=True)
+        await inbox.keep_mine(left)  # by somebody who knows that it was dismissed
+        await world.settle()
+        assert (await same(a, b)).votes == 2
+
+
+async def test_keeping_mine_is_cancelled_anywhere_and_an_increment_counts_once(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (world, a, b):
+        inbox, step, ended = b.client.inbox, 0, False
+        while not ended:
+            step += 1
+            entry = await refused(world, a, b, f"{step}")
+            with trio.CancelScope() as scope:
+                instrument = CancelAt(step, scope)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await inbox.keep_mine(entry)
+                    ended = not scope.cancel_called
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            await inbox.keep_mine(entry)
+            await world.settle()
+            assert ((await same(a, b)).votes, await codes(b)) == (step, [])
+        assert step > 2

@@ -146,6 +146,9 @@ WRONG: dict[str, tuple[type[Any], str, dict[str, object]]] = {
     "a value of another type": (int, "SELECT lane FROM cards", {}),
     "two columns for one value": (int, "SELECT 1, 2", {}),
     "two columns of one name": (dict[str, object], "SELECT id, id FROM cards", {}),
+    "a text that is no UTF-8": (str, "SELECT CAST(x'ff' AS TEXT)", {}),
+    "half a character that it makes": (str, "SELECT char(55296)", {}),
+    "a sum of texts": (float, "SELECT atoma_sum(lane) FROM cards", {}),
 }
 
 

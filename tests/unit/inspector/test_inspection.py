@@ -22,7 +22,7 @@ from atoma.inspector.asking import look_at_rows
 from atoma.inspector.conflicts import conflict_fields
 from atoma.inspector.graph import graph_view
 from atoma.inspector.plugin import LOG_MAX, TRAILS_MAX, took_us
-from atoma.inspector.snapshot import take_snapshot
+from atoma.inspector.snapshot import INBOX_SHOWN, take_snapshot
 from atoma.inspector.views import GraphView, StepView
 from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
 from atoma.plugins import Plugin, PluginContext
@@ -223,3 +223,20 @@ def test_a_transaction_is_counted_once() -> None:
 
     assert took_us([step("a", 5.0), step("b", 7.0)]) == 12.0
     assert took_us([step("near", 5.0, "atomic"), step("outbox", 5.0, "atomic"), step("far", 2.0)]) == 7.0
+
+
+async def test_what_was_decided_takes_no_room_from_what_is_open(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (_, target):
+        image: dict[str, Any] = {"text": "x"}
+        entries = [
+            InboxEntry(
+                number, "notes", f"n{number}", "main", "CONFLICT", "", Op("patch", "notes", "n", {}), image, image, image, 1, 1,
+                resolution="dismissed" if number > 3 else "", lsn=number,
+            )
+            for number in range(1, INBOX_SHOWN + 9)
+        ]  # fmt: skip
+        await target.eye.database.apply(lambda tx: [tx.inbox.add(entry) for entry in entries])
+        shown = (await take_snapshot(target, [target])).conflicts
+        assert [entry.number for entry in shown if not entry.resolution] == [3, 2, 1]
+        assert [entry.number for entry in shown] == sorted((entry.number for entry in shown), reverse=True)
+        assert len(shown) == INBOX_SHOWN and shown[0].number == INBOX_SHOWN + 8
