@@ -11,12 +11,15 @@ from atoma.inspector.views import ConflictView, FieldView
 from atoma.schema import Schema
 
 BYTES_SHOWN = 16
+LETTERS_SHOWN = 4_000
 EXACT_MAX = 2**53 - 1
 """JavaScript's numbers are whole numbers up to this one, and then no longer all of them."""
 
 
 def plain(value: object) -> object:
-    """``value`` as a page can show it; bytes as hexadecimal digits, long ones cut, and numbers that JavaScript has not as text."""
+    """``value`` as a page can show it; bytes as hexadecimal digits, and numbers that JavaScript has not as text; what is long is cut."""
+    if isinstance(value, str) and len(value) > LETTERS_SHOWN:
+        return f"{value[:LETTERS_SHOWN]}…"
     if isinstance(value, bytes):
         return value[:BYTES_SHOWN].hex() + ("…" if len(value) > BYTES_SHOWN else "")
     if (isinstance(value, int) and abs(value) > EXACT_MAX) or (isinstance(value, float) and not math.isfinite(value)):

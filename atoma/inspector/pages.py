@@ -63,7 +63,7 @@ def add_inspector(
     handler.get("/inspector", guarded(partial(_page, page)))
     handler.get("/api/inspector", guarded(partial(_list, find)))
     handler.get("/api/inspector/rows", guarded(partial(_rows, find)))
-    handler.get("/api/inspector/plan", guarded(partial(_plan, find)))
+    handler.post("/api/inspector/plan", guarded(partial(_plan, find)))
     handler.post("/api/inspector/sql", guarded(partial(_sql, find)))
     handler.get("/api/inspector/log", guarded(partial(_log, find)))
     for name, kind in _DECISIONS.items():
@@ -112,9 +112,8 @@ async def _rows(find: Clients, request: HttpRequest) -> HttpResponse:
 
 
 async def _plan(find: Clients, request: HttpRequest) -> HttpResponse:
-    asked = request.query
-    target = _pick(await find(), asked.get("client", ""))
-    return await _answered(plan_of(target, asked.get("store", ""), asked.get("query", "")))
+    asked = _read(request, _Listed)  # its text may be longer than an address
+    return await _answered(plan_of(_pick(await find(), asked.client), asked.store, asked.query))
 
 
 async def _sql(find: Clients, request: HttpRequest) -> HttpResponse:
@@ -127,6 +126,14 @@ class _Asked(msgspec.Struct, frozen=True):
 
     client: str
     text: str
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """A live query, as it is listed."""
+
+    client: str
+    store: str
+    query: str
 
 
 async def _log(find: Clients, request: HttpRequest) -> HttpResponse:

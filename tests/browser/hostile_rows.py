@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from atoma.client import open_client
 from atoma.contracts.mutations import Op
@@ -56,7 +57,9 @@ class Hostile:
         image: dict[str, Any] = {"title": f"inbox {MARKUP}", "board": MARKUP}
         op = Op("create", "cards", MARKUP, {**image})
         entry = InboxEntry(1, "cards", MARKUP, MARKUP, "CONFLICT", f"message {MARKUP}", op, image, image, image, 1, 1)
-        await context.require(LOCAL_DATABASE).apply(lambda tx: tx.inbox.add(entry))
+        mine = {name: f"mine {value}" for name, value in image.items()}
+        others = [replace(entry, mid=number, lsn=number, id=f"conflict {number}", mine=mine) for number in (2, 3)]
+        await context.require(LOCAL_DATABASE).apply(lambda tx: [tx.inbox.add(each) for each in (entry, *others)])
         yield
 
     def connect(self) -> AbstractAsyncContextManager[SyncService]:

@@ -18,7 +18,7 @@ from tests.browser.conftest import BROWSERS, FLAGS
 from tests.browser.hostile_rows import MARKUP
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.browser]
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,55 @@ def rows(address: str) -> list[Any]:
     status, text = ask(address, "/v1/query", query, content_type="application/json")
     assert status == 200, text
     return json.loads(text)["results"][0].get("found", {}).get("rows", [])  # type: ignore[no-any-return]
+
+
+def test_what_somebody_is_about_to_decide_stays_as_the_page_goes_on(browser: Browser, address: str) -> None:
+    """What is ticked, and the buttons of writes that wait, while everything around them is shown anew."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(f"http://{address}/inspector")
+    first, second = (page.locator("#conflict-list li", has_text=f"conflict {number}") for number in (2, 3))
+    second.locator("input").nth(1).uncheck()
+    row = page.locator("#outbox-list tr").first
+    hold = row.get_by_role("button", name="Hold").element_handle()
+    assert hold is not None
+    hold.focus()
+    age = row.locator("td").nth(3)
+    page.wait_for_function("([cell, was]) => cell.textContent !== was", arg=[age.element_handle(), age.text_content()])
+    assert hold.evaluate("button => document.activeElement === button")
+    first.get_by_role("button", name="Take theirs").click()
+    first.get_by_text("dismissed").wait_for()
+    assert [box.is_checked() for box in second.locator("input").all()] == [True, False]
+    context.close()
+
+
+def test_the_answer_that_is_shown_is_that_of_the_last_question(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(f"http://{address}/inspector")
+    page.locator("#store-list button").wait_for()
+    held: list[Route] = []
+
+    def slowly(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/inspector/sql", slowly)
+    with page.expect_request("**/api/inspector/sql"):
+        page.locator("#sql-text").fill("SELECT 'the first' AS which")
+        page.locator("#sql-text").press("Control+Enter")
+    page.locator("#sql-text").fill("SELECT 'the last' AS which")
+    page.locator("#sql-text").press("Control+Enter")
+    page.locator("#sql-rows td", has_text="the last").wait_for()
+    with page.expect_response("**/api/inspector/sql"):
+        held[0].continue_()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 0))")
+    assert page.locator("#sql-rows td").all_text_contents() == ["the last"]
+    context.close()
 
 
 def test_markup_is_text_in_every_place_that_shows_it(browser: Browser, address: str) -> None:

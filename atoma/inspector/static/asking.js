@@ -80,16 +80,20 @@ function bars(answer) {
   });
 }
 
-/** The SQL box; `key()` is the client that is asked. */
-export function makeSqlBox(key) {
+/** The SQL box: `follow(key)` names the client that is asked. What is shown answers the last question, and is of that client. */
+export function makeSqlBox() {
   const form = byId("sql-form");
   const field = byId("sql-text");
+  let client = null;
+  let asked = 0;
 
   async function run() {
     const error = byId("sql-error");
+    const number = ++asked;
     byId("sql-run").disabled = true;
     try {
-      const answer = await post("/api/inspector/sql", {client: key(), text: field.value});
+      const answer = await post("/api/inspector/sql", {client, text: field.value});
+      if (number !== asked) return;
       error.hidden = true;
       text(byId("sql-note"), `${plural(answer.rows.length, "row")}${answer.more ? ", and there are more" : ""} in ${micros(answer.us)}${answer.live ? `; live: ${answer.live}` : ""}`);
       byId("sql-plan").replaceChildren(...answer.sources.map((line) => h("li", {}, line)));
@@ -99,11 +103,20 @@ export function makeSqlBox(key) {
       byId("sql-rows").replaceChildren(rowsTable(answer));
       byId("sql-answer").hidden = false;
     } catch (problem) {
+      if (number !== asked) return;
       text(error, problem.message);
       error.hidden = false;
       byId("sql-answer").hidden = true;
     }
     byId("sql-run").disabled = false;
+  }
+
+  function follow(key) {
+    if (key === client) return;
+    client = key;
+    asked++;
+    byId("sql-run").disabled = false;
+    byId("sql-error").hidden = byId("sql-answer").hidden = true;
   }
 
   form.addEventListener("submit", (event) => {
@@ -113,4 +126,5 @@ export function makeSqlBox(key) {
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
+  return follow;
 }

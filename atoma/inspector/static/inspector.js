@@ -14,7 +14,7 @@ let looking = null;
 const policyPanel = makePolicyPanel();
 const showPanels = makePanels(look);
 const showRows = makeBrowser();
-makeSqlBox(() => current?.key);
+const followSql = makeSqlBox();
 
 /** Shows or hides the rows of a store. */
 function look(store) {
@@ -34,6 +34,7 @@ function show(state) {
   showPanels(view);
   policyPanel.update(view);
   showRows(state, looking);
+  followSql(state.key);
 }
 
 function follow(key) {

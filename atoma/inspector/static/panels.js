@@ -24,13 +24,19 @@ const decides = (panel, body, question) => async (event) => {
 };
 
 /** Fills a list anew when its data is different; says so when there is none. */
-function fill(id, panel, items, make, was, beside = "") {
+function fill(id, panel, items, make, was) {
   const empty = byId(panel).querySelector(".empty");
   if (empty) empty.hidden = items.length > 0;
-  const shape = JSON.stringify([items, beside]);
+  const shape = JSON.stringify(items);
   if (was.get(id) === shape) return;
   was.set(id, shape);
   byId(id).replaceChildren(...items.map(make));
+}
+
+/** A list that keeps the element of an entry for as long as the entry is the same: what somebody has ticked or is about to press stays. */
+function entries(id, panel, client, items, name, make) {
+  byId(panel).querySelector(".empty").hidden = items.length > 0;
+  keyed(byId(id), items, (item) => [client, name(item), JSON.stringify(item)].join("\n"), make);
 }
 
 function tiles(state) {
@@ -57,8 +63,8 @@ function storeRow(store, look) {
 const plans = new Map();
 
 function planOf(client, query) {
-  const wanted = new URLSearchParams({client, store: query.store, query: query.query});
-  const key = wanted.toString();
+  const wanted = {client, store: query.store, query: query.query};
+  const key = JSON.stringify(wanted);
   const list = h("ul", {class: "plan"});
   const show = (button) => {
     list.replaceChildren(...(plans.get(key) ?? []));
@@ -67,10 +73,8 @@ function planOf(client, query) {
   };
   const toggle = async (event) => {
     if (!plans.delete(key)) {
-      const answer = await fetch(`/api/inspector/plan?${wanted}`);
-      const plan = await answer.json().catch(() => ({}));
-      const lines = answer.ok ? plan.sources : [plan.error?.message ?? `The server said ${answer.status}.`];
-      plans.set(key, [...lines.map((line) => h("li", {}, line)), ...(plan.warnings ?? []).map((line) => h("li", {class: "bad"}, line))]);
+      const plan = await post("/api/inspector/plan", wanted).catch((problem) => ({sources: [problem.message], warnings: []}));
+      plans.set(key, [...plan.sources.map((line) => h("li", {}, line)), ...plan.warnings.map((line) => h("li", {class: "bad"}, line))]);
     }
     show(event.target);
   };
@@ -85,16 +89,31 @@ const liveRow = (client, most) => (query) => h("tr", {},
   cell(query.evaluations, {class: "r"}), cell(query.skipped, {class: "r"}), cell(micros(query.last_us), {class: "r"}), cell(micros(query.mean_us), {class: "r"}),
   cell(h("span", {class: "cost"}, h("span", {}, micros(query.total_us)), h("meter", {min: 0, max: most, value: query.total_us, "aria-label": "share of the cost"}))));
 
-const outboxRow = (state) => (item) => {
+const outboxRow = () => h("tr", {}, cell("", {class: "r"}), cell(""), cell(""), cell("", {class: "r"}), cell("", {class: "r"}), cell("", {class: "nowrap"}), cell(""), cell(""));
+
+/** Brings a row up to date; a row lives as long as its write waits, so that its buttons can be pressed while its age goes on. */
+const showWrite = (state) => (row, item) => {
+  const [number, change, kind, age, tries, next, error, acts] = row.children;
   const held = item.state === "held";
-  const next = held ? "when released" : item.state === "accepted" ? "–" : item.next_s > 0 ? `in ${span(item.next_s)}` : state.state === "online" ? "now" : "when connected";
   const act = (label, action, question) => h("button", {class: "button quiet", type: "button", onclick: decides("outbox", {client: state.key, keys: [item.key], action}, question)}, label);
-  return h("tr", {}, cell(held ? "–" : item.mid, {class: "r"}),
-    cell(item.ops.map((op) => h("div", {}, h("b", {}, op.kind), ` ${op.store} `, h("span", {class: "dim"}, op.summary)))),
-    cell(item.state), cell(span(item.age_s), {class: "r"}), cell(item.attempts, {class: "r"}), cell(next, {class: "nowrap"}),
-    cell(item.last_error || h("span", {class: "dim"}, "none"), {class: item.last_error && !held ? "bad" : ""}),
-    cell((held || item.editable) && h("span", {class: "acts"}, held ? act("Release", "release") : act("Hold", "hold"), act("Discard", "discard", "Take this write back, as if it had never been written?"))));
+  text(number, held ? "–" : item.mid);
+  fresh(change, item.ops, () => item.ops.map((op) => h("div", {}, h("b", {}, op.kind), ` ${op.store} `, h("span", {class: "dim"}, op.summary))));
+  text(kind, item.state);
+  text(age, span(item.age_s));
+  text(tries, item.attempts);
+  text(next, held ? "when released" : item.state === "accepted" ? "–" : item.next_s > 0 ? `in ${span(item.next_s)}` : state.state === "online" ? "now" : "when connected");
+  error.className = item.last_error && !held ? "bad" : "";
+  fresh(error, item.last_error, () => [item.last_error || h("span", {class: "dim"}, "none")]);
+  fresh(acts, [held, item.editable], () => held || item.editable ? [h("span", {class: "acts"}, held ? act("Release", "release") : act("Hold", "hold"), act("Discard", "discard", "Take this write back, as if it had never been written?"))] : []);
 };
+
+/** Makes what is in an element anew when its data is different. */
+function fresh(node, data, make) {
+  const shape = JSON.stringify(data);
+  if (node.dataset.shape === shape) return;
+  node.dataset.shape = shape;
+  node.replaceChildren(...make());
+}
 
 function laneRow(lane) {
   const fact = (label, value) => h("span", {}, `${label} `, h("b", {}, String(value)));
@@ -171,14 +190,15 @@ export function makePanels(look) {
     });
     fill("store-list", "stores", state.stores, (store) => storeRow(store, look), was);
     fill("live-list", "live", state.live, liveRow(state.key, Math.max(...state.live.map((query) => query.total_us), 1)), was);
-    fill("outbox-list", "outbox", state.outbox, outboxRow(state), was, state.state === "online");
+    byId("outbox").querySelector(".empty").hidden = state.outbox.length > 0;
+    keyed(byId("outbox-list"), state.outbox, (item) => `${state.key}\n${item.key}`, outboxRow, showWrite(state));
     const retry = byId("outbox-retry");
     retry.hidden = !state.outbox.some((item) => item.state === "queued" || item.state === "sent");
     retry.onclick = decides("outbox", {client: state.key, action: "retry"});
     fill("lane-list", "lanes", state.lanes, laneRow, was);
-    fill("conflict-list", "conflicts", state.conflicts, conflictItem(state.key), was);
+    entries("conflict-list", "conflicts", state.key, state.conflicts, (entry) => [entry.number, entry.mid, entry.store, entry.id], conflictItem(state.key));
     byId("log-export").href = `/api/inspector/log?${new URLSearchParams({client: state.key})}`;
-    fill("lost-list", "lost", state.lost, lostItem(state.key), was);
+    entries("lost-list", "lost", state.key, state.lost, (row) => row.number, lostItem(state.key));
     fill("repair-list", "repairs", state.repairs, repairItem, was);
     byId("epochs").hidden = state.epochs === null;
     fill("epoch-list", "epochs", state.epochs ?? [], epochItem, was);

@@ -115,7 +115,9 @@ class Inbox:
 
     def resolve_lost(self, number: int, resolution: str) -> None:
         """Mark a kept row as resolved; one that is resolved already stays so."""
-        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=? AND resolution=''", (resolution, number))
+        self._connection.execute(
+            "UPDATE _atoma_lost SET resolution=? WHERE n=? AND resolution=''", (resolution, number)
+        )
 
     def forget_lost(self, numbers: Sequence[int]) -> None:
         """Let go of kept rows."""

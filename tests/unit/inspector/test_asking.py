@@ -11,6 +11,7 @@ import trio.testing
 from atoma.errors import QueryError
 from atoma.inspector import add_inspector, asking
 from atoma.inspector.asking import ROWS_SHOWN, SQL_ROWS_SHOWN, answer_sql, look_at_rows, plan_of
+from atoma.inspector.conflicts import LETTERS_SHOWN
 from atoma.inspector.snapshot import take_snapshot
 from atoma.ports import Peer
 from atoma.query import col, select
@@ -107,3 +108,24 @@ async def test_a_live_query_shows_how_it_is_read(tmp_path: Path) -> None:
             assert (await plan_of(target, "", found[""].query)).sources == ("SCAN notes",)
         with pytest.raises(QueryError, match="not followed any more"):
             await plan_of(target, "notes", found["notes"].query)
+
+
+async def test_a_live_query_of_any_length_shows_how_it_is_read(tmp_path: Path) -> None:
+    long = f"SELECT text FROM notes WHERE text <> '{'x' * 10_000}'"
+    async with opened(tmp_path / "notes.db") as (client, target), trio.open_nursery() as nursery:
+        site = Site(nursery, Hub(), ChannelLimits(), peer=Peer("127.0.0.1", True, "http"))
+        add_inspector(site.handler, [target])
+        async with client.live_sql(str, long) as texts:
+            await anext(texts)
+            (listed,) = (await take_snapshot(target, [target])).live
+            asked = {"client": "one", "store": listed.store, "query": listed.query}
+            assert await ask(site, asked, "plan") == (200, {"sources": ["SCAN notes"], "warnings": []})
+        nursery.cancel_scope.cancel()
+
+
+async def test_long_texts_are_shown_by_their_beginning(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        await client.store(NOTES).insert(Note(id="n1", text="x" * 1_000_000))
+        shown = (await look_at_rows(target, "notes")).rows[0][1]
+        ((answer,),) = (await answer_sql(target, "SELECT text FROM notes")).rows
+        assert shown == answer == "x" * LETTERS_SHOWN + "…"
