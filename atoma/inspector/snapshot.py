@@ -134,10 +134,10 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
 
 def _newest(entries: Sequence[Entry], most: int) -> list[Entry]:
     """The newest of ``entries``, which are oldest first; what was decided takes no room from what is open."""
-    undecided = [at for at, entry in enumerate(entries) if not entry.resolution][-most:]
-    room = most - len(undecided)
-    decided = [at for at, entry in enumerate(entries) if entry.resolution][-room:] if room else []
-    return [entries[at] for at in sorted((*undecided, *decided), reverse=True)]
+    opened = [at for at, entry in enumerate(entries) if not entry.resolution][-most:]
+    closed = [at for at, entry in enumerate(entries) if entry.resolution]
+    shown = {*opened, *closed[max(0, len(closed) - most + len(opened)) :]}
+    return [entries[at] for at in sorted(shown, reverse=True)]
 
 
 def _status(client: Client) -> SyncStatus:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from atoma.hub import AllowLoopback, open_hub
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.kernel import node
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import LOCAL_DATABASE, SYNC_LINK, PortKey, SyncService
+from atoma.ports import LOCAL_DATABASE, SYNC_LINK, LocalTx, PortKey, SyncService
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
@@ -59,11 +60,16 @@ class Hostile:
         entry = InboxEntry(1, "cards", MARKUP, MARKUP, "CONFLICT", f"message {MARKUP}", op, image, image, image, 1, 1)
         mine = {name: f"mine {value}" for name, value in image.items()}
         others = [replace(entry, mid=number, lsn=number, id=f"conflict {number}", mine=mine) for number in (2, 3)]
-        await context.require(LOCAL_DATABASE).apply(lambda tx: [tx.inbox.add(each) for each in (entry, *others)])
+        for each in (entry, *others):
+            await context.require(LOCAL_DATABASE).apply(partial(_keep, each))
         yield
 
     def connect(self) -> AbstractAsyncContextManager[SyncService]:
         raise ConnectFailed(f"error {MARKUP}")
+
+
+def _keep(entry: InboxEntry, tx: LocalTx) -> None:
+    tx.inbox.add(entry)
 
 
 async def main(folder: str) -> None:

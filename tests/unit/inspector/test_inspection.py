@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from atoma.inspector.snapshot import INBOX_SHOWN, take_snapshot
 from atoma.inspector.views import GraphView, StepView
 from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import SYNC_LINK, PortKey, SyncService
+from atoma.ports import SYNC_LINK, LocalTx, PortKey, SyncService
 from atoma.query import col, select
 from atoma.schema import Schema, StoreSpec, new_id
 from atoma.sync import Sync
@@ -225,6 +226,10 @@ def test_a_transaction_is_counted_once() -> None:
     assert took_us([step("near", 5.0, "atomic"), step("outbox", 5.0, "atomic"), step("far", 2.0)]) == 7.0
 
 
+def _keep(entry: InboxEntry, tx: LocalTx) -> None:
+    tx.inbox.add(entry)
+
+
 async def test_what_was_decided_takes_no_room_from_what_is_open(tmp_path: Path) -> None:
     async with opened(tmp_path / "notes.db") as (_, target):
         image: dict[str, Any] = {"text": "x"}
@@ -235,7 +240,8 @@ async def test_what_was_decided_takes_no_room_from_what_is_open(tmp_path: Path) 
             )
             for number in range(1, INBOX_SHOWN + 9)
         ]  # fmt: skip
-        await target.eye.database.apply(lambda tx: [tx.inbox.add(entry) for entry in entries])
+        for entry in entries:
+            await target.eye.database.apply(partial(_keep, entry))
         shown = (await take_snapshot(target, [target])).conflicts
         assert [entry.number for entry in shown if not entry.resolution] == [3, 2, 1]
         assert [entry.number for entry in shown] == sorted((entry.number for entry in shown), reverse=True)
