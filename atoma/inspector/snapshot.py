@@ -134,8 +134,9 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
 
 def _newest(entries: Sequence[Entry], most: int) -> list[Entry]:
     """The newest of ``entries``, which are oldest first; what was decided takes no room from what is open."""
-    opened = [at for at, entry in enumerate(entries) if not entry.resolution][-most:]
-    closed = [at for at, entry in enumerate(entries) if entry.resolution]
+    numbers = range(len(entries))
+    opened: list[int] = [at for at in numbers if not entries[at].resolution][-most:]
+    closed: list[int] = [at for at in numbers if entries[at].resolution]
     shown = {*opened, *closed[max(0, len(closed) - most + len(opened)) :]}
     return [entries[at] for at in sorted(shown, reverse=True)]
 
