@@ -16,15 +16,13 @@ from msgspec.structs import replace
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import (
     ExecutionMeta,
+    Step,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     item_key,
     restated,
     status_of,
-)
-from atoma.contracts.execution import (
-    Step as TrailStep,
 )
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op
@@ -41,7 +39,7 @@ from atoma.hub.setting import Stamps
 from atoma.hub.versions import Sees
 from atoma.hub.workspace import Workspace
 from atoma.mutations import decide, moved_read
-from atoma.ports.hub import Facts, Need, Plan, RowKey, Step
+from atoma.ports.hub import Decision, Facts, Need, Plan, RowKey
 from atoma.ports.hub_rows import DIRECT
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
@@ -107,14 +105,14 @@ def pack_answer(items: Sequence[WriteItemResult], entries: Sequence[Op], schema:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteStep:
+class WriteDecision:
     """One mutation of a direct write: a single entry, or all of an atomic unit.
 
     Attributes:
         entries: The entries.
         scope: The scope they touch, ``""`` when ``refused`` says why there is none.
         key: Idempotency key.
-        view: What the principal sees of rows; one for all steps of a write, since it is made of rules.
+        view: What the principal sees of rows; one for all decisions of a write, since it is made of rules.
         reads: Rows whose version the unit depends on.
         refused: What is wrong with the unit, found before the data was looked at.
     """
@@ -249,8 +247,8 @@ def _version(facts: Facts, view: View, store: str, id: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class FenceStep:
-    """A step before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
+class FenceDecision:
+    """The decision before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
 
     principal: Principal
     entries: tuple[Op, ...]
@@ -278,10 +276,10 @@ def rows_without_scope(context: DecisionContext, request: WriteRequest) -> dict[
     return {store: list(ids) for store, ids in wanted.items()}
 
 
-def write_steps(
+def write_decisions(
     context: DecisionContext, principal: Principal, request: WriteRequest, located: Mapping[RowKey, Sequence[str]]
-) -> list[Step]:
-    """One step per mutation of ``request``, behind the fence of the unit when it is several.
+) -> list[Decision]:
+    """One decision per mutation of ``request``, behind the fence of the unit when it is several.
 
     Args:
         context: What it is decided by.
@@ -300,15 +298,15 @@ def write_steps(
     if not all(is_unicode(entry.id) for entry in request.entries):
         raise RemoteError("an id has a lone surrogate", remote_code="MALFORMED")
     groups = [request.entries] if atomic else [(entry,) for entry in request.entries]
-    steps: list[Step] = []
+    decisions: list[Decision] = []
     view = context.row_rules.view(principal)
     if len(groups) > 1:
-        steps.append(FenceStep(principal, request.entries, request.idem))
+        decisions.append(FenceDecision(principal, request.entries, request.idem))
     for index, entries in enumerate(groups):
         key = item_key(request.idem, index, atomic=atomic, size=size)
         scope, refused = _scope_of(context, principal, entries, located)
-        steps.append(WriteStep(context, principal, entries, scope, key, view, request.options.reads, refused))
-    return steps
+        decisions.append(WriteDecision(context, principal, entries, scope, key, view, request.options.reads, refused))
+    return decisions
 
 
 def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int, sees: Sees) -> tuple[WriteItemResult, ...]:
@@ -329,9 +327,9 @@ def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int, sees: S
 def write_result(
     answers: Sequence[bytes], request: WriteRequest, schema: Schema, seconds: float, bytes_max: int, sees: Sees
 ) -> WriteResult:
-    """The result of a request from the answers of its steps; see :func:`told_items`."""
+    """The result of a request from the answers of its decisions; see :func:`told_items`."""
     items = told_items(answers, schema, bytes_max, sees)
-    meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
+    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id)
     return WriteResult(status_of(items), items, meta, (None,) * len(items))
 
 

@@ -21,10 +21,10 @@ from atoma.hub.intake import Intake
 from atoma.hub.leftovers import take_back
 from atoma.hub.presence import PresenceLimits, Rooms
 from atoma.hub.presence_sharing import PresenceSharing
-from atoma.hub.purging import ROWS_AT_ONCE, due, hidden_before, purge_steps
+from atoma.hub.purging import ROWS_AT_ONCE, due, hidden_before, purge_decisions
 from atoma.hub.pushing import DAY_MS, DecisionContext
 from atoma.hub.reading import ReadBudget, Readers
-from atoma.hub.recovery import WithdrawStep
+from atoma.hub.recovery import WithdrawDecision
 from atoma.hub.rules import EveryScope, RowRule, RowRules, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.hub.setting import NO_HUB_FIELDS, HubField, HubFields
@@ -194,7 +194,7 @@ class Hub:
             query, fences = hidden_before(store, before, schema), {store.name: Fence(None)}
             bounds = {"max_bytes": core.context.limits.page_bytes, "max_rows": ROWS_AT_ONCE}
             while rows := (await core.database.query(query, fences, allowance=allowance, **bounds)).rows:
-                plans = await core.database.run(list(purge_steps(store, rows, before)), core.committed)
+                plans = await core.database.run(list(purge_decisions(store, rows, before)), core.committed)
                 gone = sum(len(plan.transaction.changes) for plan in plans if plan.transaction is not None)
                 purged += gone
                 if not gone:  # they were all restored meanwhile
@@ -292,9 +292,9 @@ class Hub:
 async def _withdraw(core: HubCore) -> None:
     """Carry out the deletions that were held back until they were allowed."""
     parts = core.context.row_rules.stores
-    steps = [WithdrawStep(scope, lost, parts) for scope, lost in await core.database.traced()]
-    if steps:
-        await core.database.run(steps, core.committed)
+    decisions = [WithdrawDecision(scope, lost, parts) for scope, lost in await core.database.traced()]
+    if decisions:
+        await core.database.run(decisions, core.committed)
 
 
 async def _catch_up(core: HubCore) -> None:

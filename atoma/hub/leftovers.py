@@ -19,8 +19,8 @@ _log = logging.getLogger("atoma.hub")
 
 
 @dataclass(frozen=True, slots=True)
-class TakeBackStep:
-    """A step that makes the rows of such a half what they were before it, as a transaction of its own.
+class TakeBackDecision:
+    """A decision that makes the rows of such a half what they were before it, as a transaction of its own.
 
     Devices that have read them in the meantime receive it like any other change.
 
@@ -53,7 +53,7 @@ class TakeBackStep:
 async def take_back(database: HubDatabase, stores: Mapping[str, StoreSpec[Any]]) -> None:
     """Take back what is left of halves, and report it to the operator in the log."""
     for scope in await database.unfinished():
-        (plan,) = await database.run([TakeBackStep(scope, stores)])
+        (plan,) = await database.run([TakeBackDecision(scope, stores)])
         rows = ", ".join(f"{change.store} {change.id!r}" for change in plan.changes) or "none"
         _log.warning(
             "scope %r: an older version had left a half of a transaction there, of a mutation that it told the device to be "

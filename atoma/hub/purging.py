@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class PurgeStep:
+class PurgeDecision:
     """Delete rows of a scope for good that have been hidden since before a moment, unless somebody has restored them meanwhile.
 
     Attributes:
@@ -65,8 +65,8 @@ def hidden_before(store: StoreSpec[Any], before: Scalar, schema: Schema) -> Boun
     return bind(Plan(Store(store.name, hidden=True), where=old, limit=ROWS_AT_ONCE), schema.store)
 
 
-def purge_steps(store: StoreSpec[Any], rows: tuple[StoredRow, ...], before: Scalar) -> Iterator[PurgeStep]:
+def purge_decisions(store: StoreSpec[Any], rows: tuple[StoredRow, ...], before: Scalar) -> Iterator[PurgeDecision]:
     """What purges ``rows``, a transaction for each scope."""
     scope_of = attrgetter("scope")
     for scope, group in groupby(sorted(rows, key=scope_of), scope_of):
-        yield PurgeStep(scope, tuple([(store.name, row.id) for row in group]), before)
+        yield PurgeDecision(scope, tuple([(store.name, row.id) for row in group]), before)

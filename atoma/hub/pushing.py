@@ -1,4 +1,4 @@
-"""Deciding pushed mutations, one step each, strictly in ``mid`` order.
+"""Deciding pushed mutations, one after the other, strictly in ``mid`` order.
 
 A permanent fault (malformed, denied, conflict, broken dependency) is a verdict: it is recorded and the queue moves on.
 Whatever may pass (a busy or full disk, a hub with an older schema) is never one: nothing is recorded and the client
@@ -32,7 +32,7 @@ from atoma.hub.rules import RowRules, Rules, View, not_replicated
 from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
 from atoma.mutations import counts
-from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, RowKey, Step, StoredOutcome
+from atoma.ports.hub import ClientState, Decision, Facts, Greeting, LogTransaction, Need, Plan, RowKey, StoredOutcome
 from atoma.ports.service import Principal
 from atoma.schema.schema import Schema
 
@@ -111,8 +111,8 @@ def forked(why: str) -> RemoteError:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenStep:
-    """A step that tells a client what is known of it and notes what it has confirmed; one that has pushed nothing leaves no trace."""
+class OpenDecision:
+    """The decision at an opening: it tells a client what is known of it and notes what it has confirmed; one that has pushed nothing leaves no trace."""
 
     request: OpenRequest
     principal: Principal
@@ -137,8 +137,8 @@ class OpenStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmStep:
-    """A step for a push without mutations: it notes what the client has confirmed."""
+class ConfirmDecision:
+    """The decision about a push without mutations: it notes what the client has confirmed."""
 
     principal: Principal
     request: PushRequest
@@ -166,14 +166,14 @@ class _Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class PushStep:
-    """A step that decides one mutation.
+class PushDecision:
+    """The decision about one mutation.
 
     Attributes:
         mutation: The mutation.
         previous: Digest chain before it, as the client says.
         admitted: The checked mutation, or why it cannot be one.
-        view: What the principal sees of rows; one for all steps of a push, since it is made of rules.
+        view: What the principal sees of rows; one for all decisions of a push, since it is made of rules.
     """
 
     context: DecisionContext
@@ -338,10 +338,10 @@ def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
     return Plan(client=client, reply=error, stop=True)
 
 
-async def push_steps(
+async def push_decisions(
     context: DecisionContext, principal: Principal, request: PushRequest, key: bytes
-) -> tuple[list[Step], ErrorInfo | None]:
-    """The steps of a request, and the error that stops it behind the last of them; other tasks run in between.
+) -> tuple[list[Decision], ErrorInfo | None]:
+    """The decisions of a request, and the error that stops it behind the last of them; other tasks run in between.
 
     ``key`` is the hub's, by which it knows its own proofs.
 
@@ -362,7 +362,7 @@ async def push_steps(
     if broken is not None:
         mutations = mutations[:broken]
         error = refusal("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
-    steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
+    decisions: list[Decision] = [] if mutations else [ConfirmDecision(principal, request)]
     previous, view = request.prev_digest, context.row_rules.view(principal)
     checked = 0
     for mutation in mutations:
@@ -378,9 +378,9 @@ async def push_steps(
             check_offer(admitted, key)
         except Refusal as refused:
             admitted = refused
-        steps.append(PushStep(context, principal, request, mutation, previous, admitted, view))
+        decisions.append(PushDecision(context, principal, request, mutation, previous, admitted, view))
         previous = next_digest(previous, mutation.body)
-    return steps, error
+    return decisions, error
 
 
 async def _count(mutation: Mutation) -> None:

@@ -172,8 +172,8 @@ def _earlier(position: int, facts: Facts, parts: Collection[str]) -> Iterator[tu
 
 
 @dataclass(frozen=True, slots=True)
-class WithdrawStep:
-    """A step that carries out what was held back until now: it deletes rows that the best witness has seen deleted.
+class WithdrawDecision:
+    """A decision that carries out what was held back until now: it deletes rows that the best witness has seen deleted.
 
     Attributes:
         scope: The scope.

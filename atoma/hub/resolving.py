@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, WriteResult, status_of
-from atoma.contracts.execution import Step as TrailStep
+from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, Step, WriteResult, status_of
 from atoma.hub.direct import ABANDONED, join_answers, told_items
 from atoma.hub.keys import check_age
 from atoma.hub.versions import Sees
@@ -19,8 +18,8 @@ from atoma.schema.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveStep:
-    """A step that gives the answer kept under a key; where there is none, it keeps a fence there.
+class ResolveDecision:
+    """A decision that gives the answer kept under a key; where there is none, it keeps a fence there.
 
     Attributes:
         principal: Whose key it is; the same key of somebody else is another one.
@@ -53,8 +52,8 @@ class ResolveStep:
 def resolution(
     reply: bytes, request: ResolveRequest, schema: Schema, seconds: float, bytes_max: int, sees: Sees
 ) -> Resolution:
-    """What a step's reply says to the caller, with as many rows as ``bytes_max`` has room for."""
-    meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
+    """What a decision's reply says to the caller, with as many rows as ``bytes_max`` has room for."""
+    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id)
     if reply == ABANDONED:
         return Resolution(request.idem, meta=meta)
     items = told_items([reply], schema, bytes_max, sees)

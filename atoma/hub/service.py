@@ -47,17 +47,17 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import ClosedError, Overloaded, RemoteError
 from atoma.hub.admission import check_scope
-from atoma.hub.direct import rows_without_scope, write_result, write_steps
+from atoma.hub.direct import rows_without_scope, write_decisions, write_result
 from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
 from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.presence import Rooms
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
-from atoma.hub.pushing import DecisionContext, OpenStep, push_steps
+from atoma.hub.pushing import DecisionContext, OpenDecision, push_decisions
 from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
-from atoma.hub.resolving import ResolveStep, resolution
+from atoma.hub.resolving import ResolveDecision, resolution
 from atoma.hub.rules import EveryScope, why_not_replicated
 from atoma.hub.shaping import ShapedViews
 from atoma.hub.versions import check_version, shown_to
@@ -181,7 +181,7 @@ class HubService:
             self._check_count(request.scopes)
             _check_places(request)
             refused = self._shaped.refused(request)
-            (plan,) = await core.database.run([OpenStep(request, self._principal)])
+            (plan,) = await core.database.run([OpenDecision(request, self._principal)])
             greeting = plan.reply
             assert isinstance(greeting, Greeting)
             client, schema = greeting.client, core.context.schema
@@ -264,8 +264,8 @@ class HubService:
         with core.call("push"):
             self._check_client(request.client_id)
             _check_numbers(request.incarnation, request.confirmed_mid, request.schema_version)
-            steps, error = await push_steps(core.context, self._principal, request, core.database.identity.key)
-            plans = await core.database.run(steps, core.committed)
+            decisions, error = await push_decisions(core.context, self._principal, request, core.database.identity.key)
+            plans = await core.database.run(decisions, core.committed)
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
             client = plans[-1].client
@@ -422,8 +422,8 @@ class HubService:
             for name, ids in rows_without_scope(core.context, request).items():
                 found = await core.database.locate(name, ids)
                 located.update({(name, id): scopes for id, scopes in found.items()})
-            steps = write_steps(core.context, self._principal, request, located)
-            plans = await core.database.run(steps, core.committed)
+            decisions = write_decisions(core.context, self._principal, request, located)
+            plans = await core.database.run(decisions, core.committed)
             answers = [plan.reply for plan in plans if isinstance(plan.reply, bytes)]
             return write_result(
                 answers, request, core.context.schema, core.environment.clock() - began, self._rows_bytes, self._sees
@@ -439,7 +439,7 @@ class HubService:
         with core.call("resolve", request.context.trace_id):
             began = core.environment.clock()
             check_key(request.idem)
-            (plan,) = await core.database.run([ResolveStep(self._principal, request.idem)], core.committed)
+            (plan,) = await core.database.run([ResolveDecision(self._principal, request.idem)], core.committed)
             assert isinstance(plan.reply, bytes)
             return resolution(
                 plan.reply, request, core.context.schema, core.environment.clock() - began, self._rows_bytes, self._sees

@@ -104,7 +104,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The facts a step wants.
+    """The facts a decision wants.
 
     Attributes:
         client_id: Client whose state to load, empty for none.
@@ -123,7 +123,7 @@ class Need:
         recovers: The offer whose traces to load; for the last one also the rows that others have brought from before.
         opening: The client opens a session: see :attr:`Facts.ended`.
         versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
-        leftover: The step takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
+        leftover: The decision takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
         counters: Numbers may be drawn: see :attr:`Facts.counters`.
         brought: Which of the rows offers have brought back matters: see :attr:`Facts.brought`.
     """
@@ -150,7 +150,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The contents of the database at the moment of the decision; earlier steps of the same run are included.
+    """The contents of the database at the moment of the decision; earlier decisions of the same run are included.
 
     Attributes:
         client: The client, None when it was never seen.
@@ -168,12 +168,12 @@ class Facts:
         unproven: Whether offers of it count that nothing proves.
         expired: Whether the client was known once and has been forgotten.
         traceless: Whether clients of the principal have been forgotten without a trace, so that this may be one of them.
-        violation: Set when the plan broke a unique index: the step is asked again, for its refusal or another plan, …
+        violation: Set when the plan broke a unique index: the decision is asked again, for its refusal or another plan, …
         again: … and, when that has broken one as well, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
         forgotten_ms: Answers to keys that were drawn before this time may be lost; 0 when none is, or the needed one is kept.
         spent: Whether the needed key, which does not tell its age, was used and its answer is forgotten.
-        since: How much of the hub's history now is known to whoever asks: in the present epoch what the step needed, of an
+        since: How much of the hub's history now is known to whoever asks: in the present epoch what the decision needed, of an
             earlier one nothing behind its end here, of an unknown one nothing, of one not named nothing behind the earliest end.
         ended: Epochs that have ended, oldest first; none when no session is opened.
         versions: How versions of the scope's rows name their epochs.
@@ -320,19 +320,19 @@ class LogTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step's decision; all of it becomes durable together, or none.
+    """What a decision comes to; all of it becomes durable together, or none.
 
     Attributes:
         client: State of the client from now on.
         transaction: Log transaction to append and apply.
         outcome: Outcome to keep.
         answer: Answer of a direct write to keep under the needed key.
-        reply: What the step tells its caller; the database passes it on unread.
-        stop: Do not run the steps after this one.
+        reply: What the decision tells its caller; the database passes it on unread.
+        stop: Do not run the decisions after this one.
         traces: Rows on which the offer that was decided leaves its position.
         recovered_until: Everything up to this position of the lost history has been offered.
         counters: Where counters of the scope stand from now on, those that have moved.
-        wants: Rows of the scope that the decision turned out to need: the step decides again once they are loaded, and
+        wants: Rows of the scope that the decision turned out to need: it is made again once they are loaded, and
             nothing else of this plan counts.
     """
 
@@ -354,7 +354,7 @@ class Plan:
 
 
 @runtime_checkable
-class Step(Protocol):
+class Decision(Protocol):
     """One decision."""
 
     @property
@@ -458,12 +458,12 @@ class HubDatabase(Protocol):
         ...
 
     async def run(
-        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
-        """Load, decide and carry out ``steps`` in order, in one transaction; their plans, up to the first that stops.
+        """Load, decide and carry out ``decisions`` in order, in one transaction; their plans, up to the first that stops.
 
-        Other callers may share the transaction. What a step raises is raised here, and nothing of these steps is written; those
-        of others are not touched. A step may be asked more than once; what it said last counts.
+        Other callers may share the transaction. What a decision raises is raised here, and nothing of these is written; those
+        of others are not touched. A decision may be asked more than once; what it said last counts.
 
         ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller was
         cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.

@@ -31,8 +31,8 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.mutations import Op
 from atoma.errors import TransportError
-from atoma.hub.direct import ABANDONED, FenceStep, WriteStep
-from atoma.hub.resolving import ResolveStep, resolution
+from atoma.hub.direct import ABANDONED, FenceDecision, WriteDecision
+from atoma.hub.resolving import ResolveDecision, resolution
 from atoma.hub.service import HubService
 from atoma.ports import Principal, SyncService, seeded_environment
 from atoma.ports.hub import Facts, Plan
@@ -247,15 +247,15 @@ MEMORY: set[str] = set()
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
     """Never is said, and nothing done about it."""
-    true = ResolveStep.decide
-    patch.setattr(ResolveStep, "decide", lambda self, facts: Plan(reply=true(self, facts).reply))
+    true = ResolveDecision.decide
+    patch.setattr(ResolveDecision, "decide", lambda self, facts: Plan(reply=true(self, facts).reply))
 
 
 def a_fence_in_memory(patch: pytest.MonkeyPatch) -> None:
     """The fence is gone when the hub restarts."""
-    true = ResolveStep.decide
+    true = ResolveDecision.decide
 
-    def decide(self: ResolveStep, facts: Facts) -> Plan:
+    def decide(self: ResolveDecision, facts: Facts) -> Plan:
         plan = true(self, facts)
         if plan.answer is not None:
             MEMORY.add(self.key)
@@ -269,37 +269,37 @@ def a_fence_in_memory(patch: pytest.MonkeyPatch) -> None:
 
         return decide
 
-    patch.setattr(ResolveStep, "decide", decide)
-    for step in (WriteStep, FenceStep):
-        patch.setattr(step, "decide", behind_it(step.decide))
+    patch.setattr(ResolveDecision, "decide", decide)
+    for decision in (WriteDecision, FenceDecision):
+        patch.setattr(decision, "decide", behind_it(decision.decide))
 
 
 def an_answer_from_memory(patch: pytest.MonkeyPatch) -> None:
     """Only what this process has answered is known."""
-    true, true_write = ResolveStep.decide, WriteStep.decide
+    true, true_write = ResolveDecision.decide, WriteDecision.decide
 
-    def write(self: WriteStep, facts: Facts) -> Plan:
+    def write(self: WriteDecision, facts: Facts) -> Plan:
         MEMORY.add(self.key.partition(":")[0])
         return true_write(self, facts)
 
-    def decide(self: ResolveStep, facts: Facts) -> Plan:
+    def decide(self: ResolveDecision, facts: Facts) -> Plan:
         return true(self, facts) if self.key in MEMORY or facts.answer is None else Plan(reply=ABANDONED)
 
-    patch.setattr(WriteStep, "decide", write)
-    patch.setattr(ResolveStep, "decide", decide)
+    patch.setattr(WriteDecision, "decide", write)
+    patch.setattr(ResolveDecision, "decide", decide)
 
 
 def a_fence_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
     """A write that comes between the question and the fence is applied."""
-    true = ResolveStep.decide
+    true = ResolveDecision.decide
 
     @dataclass(frozen=True)
-    class Look(ResolveStep):
+    class Look(ResolveDecision):
         def decide(self, facts: Facts) -> Plan:
             return Plan(reply=true(self, facts).reply)
 
     @dataclass(frozen=True)
-    class Fence(ResolveStep):
+    class Fence(ResolveDecision):
         def decide(self, facts: Facts) -> Plan:
             return Plan(answer=None if facts.answer else ABANDONED, reply=ABANDONED)
 
@@ -321,7 +321,7 @@ def items_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
 
 def items_pass_the_fence(patch: pytest.MonkeyPatch) -> None:
     """A unit of several mutations does not see the fence under its own key."""
-    patch.setattr(FenceStep, "decide", lambda self, facts: Plan())
+    patch.setattr(FenceDecision, "decide", lambda self, facts: Plan())
 
 
 PLANTED = [

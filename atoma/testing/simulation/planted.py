@@ -212,11 +212,11 @@ def _row_version(_original: Original) -> object:
 
 
 def _no_dedupe(original: Original) -> object:
-    def decide(step: Any, facts: Facts) -> Plan:
-        mid, client = step.mutation.mid, facts.client
+    def decide(decision: Any, facts: Facts) -> Plan:
+        mid, client = decision.mutation.mid, facts.client
         if client is not None and mid <= client.last_mid:
-            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=step.previous))
-        plan: Plan = original(step, facts)
+            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=decision.previous))
+        plan: Plan = original(decision, facts)
         return plan
 
     return decide
@@ -231,19 +231,19 @@ def _over_an_outcome(original: Original) -> object:
 
 
 def _gaps(original: Original) -> object:
-    def decide(step: Any, facts: Facts) -> Plan:
-        mid, client = step.mutation.mid, facts.client
+    def decide(decision: Any, facts: Facts) -> Plan:
+        mid, client = decision.mutation.mid, facts.client
         if client is not None and mid > client.last_mid + 1:
-            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=step.previous))
-        plan: Plan = original(step, facts)
+            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=decision.previous))
+        plan: Plan = original(decision, facts)
         return plan
 
     return decide
 
 
 def _all_foreign(original: Any) -> object:
-    def need(step: Any) -> Need:
-        found: Need = original.fget(step)
+    def need(decision: Any) -> Need:
+        found: Need = original.fget(decision)
         return replace(found, author=b"nobody at all")
 
     return property(need)
@@ -409,7 +409,7 @@ PLANTED: dict[str, Bug] = {
     "no-dedupe": Bug(
         "the hub decides a repeated mutation again",
         [
-            Patch("atoma.hub.pushing:PushStep", "decide", _no_dedupe),
+            Patch("atoma.hub.pushing:PushDecision", "decide", _no_dedupe),
             Patch(
                 "atoma_stores.sql.hub.effects",
                 "_insert",
@@ -421,7 +421,9 @@ PLANTED: dict[str, Bug] = {
         "the cursor moves in a transaction before the page's",
         [Patch("atoma.sync.pull:PullLane", "_commit", _cursor_first)],
     ),
-    "hub-accepts-gaps": Bug("the hub skips missing mutations", [Patch("atoma.hub.pushing:PushStep", "decide", _gaps)]),
+    "hub-accepts-gaps": Bug(
+        "the hub skips missing mutations", [Patch("atoma.hub.pushing:PushDecision", "decide", _gaps)]
+    ),
     "row-version-as-base": Bug(
         "the row's version is sent as what the user had seen",
         [Patch("atoma.sync.outbox", "base_position", _row_version)],
@@ -443,10 +445,11 @@ PLANTED: dict[str, Bug] = {
     ),
     "dependants-accepted": Bug(
         "the hub takes what builds on something rejected",
-        [Patch("atoma.hub.pushing:PushStep", "_check_dependencies", _nothing)],
+        [Patch("atoma.hub.pushing:PushDecision", "_check_dependencies", _nothing)],
     ),
     "own-changes-foreign": Bug(
-        "a client's own changes count as somebody else's", [Patch("atoma.hub.pushing:PushStep", "need", _all_foreign)]
+        "a client's own changes count as somebody else's",
+        [Patch("atoma.hub.pushing:PushDecision", "need", _all_foreign)],
     ),
     "own-change-hides": Bug(
         "below the floor, a client's own last change hides somebody else's",

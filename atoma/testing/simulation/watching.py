@@ -15,6 +15,7 @@ from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
     ClientState,
     CompactReport,
+    Decision,
     EndedEpoch,
     Facts,
     HubDatabase,
@@ -28,7 +29,6 @@ from atoma.ports.hub import (
     RowKey,
     ScanPage,
     ScopeState,
-    Step,
 )
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema import Schema
@@ -74,18 +74,18 @@ class CommitWatch:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """The first step of a run, which also tells that the hub is about to decide."""
+    """The first decision of a run, which also tells that the hub is about to decide."""
 
-    step: Step
+    decision: Decision
     begins: Told
 
     @property
     def need(self) -> Need:
-        return self.step.need
+        return self.decision.need
 
     def decide(self, facts: Facts) -> Plan:
         self.begins()
-        return self.step.decide(facts)
+        return self.decision.decide(facts)
 
 
 class WatchedHubStore:
@@ -128,7 +128,7 @@ class WatchedHubDatabase:
         return self._database.unknown_functions
 
     async def run(
-        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
         """Pass it on, and tell when it has been committed."""
 
@@ -138,7 +138,9 @@ class WatchedHubDatabase:
             if on_commit is not None:
                 on_commit(plans)
 
-        watched = [_Opening(step, self._begins) if index == 0 else step for index, step in enumerate(steps)]
+        watched = [
+            _Opening(decision, self._begins) if index == 0 else decision for index, decision in enumerate(decisions)
+        ]
         return await self._database.run(watched, committed)
 
     def follow(

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from atoma.errors import AtomaError, DiskFull, QueryError, StoreError
 
 Meaning: TypeAlias = Literal["again", "value", "passing", "slow", "fault"]
-"""``again``: the race is lost or the connection is gone, the same steps may be sent once more. ``value``: the database refuses a
+"""``again``: the race is lost or the connection is gone, the same decisions may be sent once more. ``value``: the database refuses a
 value. ``passing``: it may work later. ``slow``: the statement ran out of time. ``fault``: our own, or the operator's."""
 
 UNIQUE = "23505"

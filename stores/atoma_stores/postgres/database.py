@@ -12,7 +12,7 @@ import trio
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError, StoreError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import CompactReport, HubIdentity, Plan, Step
+from atoma.ports.hub import CompactReport, Decision, HubIdentity, Plan
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.ports.intake import IntakeTurn
 from atoma.ports.presence import Notices
@@ -72,10 +72,10 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         return UNASKED
 
     async def run(
-        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
-        """Load, decide and carry out ``steps`` in a transaction, grouped with those of other callers."""
-        job = Job(Run(steps, self._environment.wall_ms()), on_commit)
+        """Load, decide and carry out ``decisions`` in a transaction, grouped with those of other callers."""
+        job = Job(Run(decisions, self._environment.wall_ms()), on_commit)
         await self._lanes[lane_of(job.run, len(self._lanes))].do(job)
         return job.run.plans
 

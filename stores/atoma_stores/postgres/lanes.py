@@ -18,8 +18,8 @@ from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, tra
 from atoma_stores.postgres.ddl import columns_key, read_columns
 from atoma_stores.postgres.pool import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pool, take_back, write
 from atoma_stores.sql.dialect import POSTGRESQL
-from atoma_stores.sql.hub.facts import STEPS_MAX
-from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, write_group, write_step_by_step
+from atoma_stores.sql.hub.facts import DECISIONS_MAX
+from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, write_group, write_one_by_one
 from atoma_stores.sql.hub.noting import noted_group
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script, resumed
@@ -34,10 +34,10 @@ Told = Callable[[Mapping[str, int]], None]
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A caller's steps.
+    """A caller's decisions.
 
     Attributes:
-        run: The steps.
+        run: The decisions.
         on_commit: Called with the plans once they are durable.
         taken: Whether its group has begun.
         done: Set once it has a result.
@@ -152,15 +152,15 @@ class Lane:
     def _take(self) -> list[Job]:
         taken: list[Job] = []
         size = 0
-        while self._waiting and (not taken or size + len(self._waiting[0].run.steps) <= STEPS_MAX):
+        while self._waiting and (not taken or size + len(self._waiting[0].run.decisions) <= DECISIONS_MAX):
             job = self._waiting.popleft()
             job.taken = True
             taken.append(job)
-            size += len(job.run.steps)
+            size += len(job.run.decisions)
         return taken
 
     async def _write(self, jobs: Sequence[Job]) -> None:
-        """Give every job its result. Nobody's cancellation ends it in the middle: somebody else's steps are in it, too."""
+        """Give every job its result. Nobody's cancellation ends it in the middle: somebody else's decisions are in it, too."""
         error: AtomaError | Exception | None = StoreBusy(f"{self._where}: the database did not answer")
         with trio.move_on_after(GROUP_S, shield=True):
             try:
@@ -238,10 +238,10 @@ class _Attempt:
         async with pool.connection() as connection:
             try:
                 await write(connection, self._noted(write_group(self._queries, self._runs)), commit_with=2)
-            except StepByStep:
+            except OneByOne:
                 await take_back(connection)
                 self.in_doubt = False
-                await write(connection, self._noted(write_step_by_step(self._queries, self._runs)))
+                await write(connection, self._noted(write_one_by_one(self._queries, self._runs)))
 
     def _noted(self, script: Script[int]) -> Script[int]:
         return noted_group(self._guarded(script), self._runs, POSTGRESQL)
@@ -296,7 +296,7 @@ class _Outdated(Exception):
 
 
 def _is_worth_another(error: ServerError | ConnectionLost) -> bool:
-    """Whether the same steps may be sent again; a value that is not unique in a table of the hub's own is a lost race."""
+    """Whether the same decisions may be sent again; a value that is not unique in a table of the hub's own is a lost race."""
     return isinstance(error, ConnectionLost) or error.meaning in ("again", "slow") or error.state == UNIQUE
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import apsw
 
 from atoma_stores.sql.dialect import SQLITE
-from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group, write_step_by_step
+from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, groups, write_group, write_one_by_one
 from atoma_stores.sql.hub.noting import noted_group
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.hub.tables import TABLES
@@ -88,8 +88,8 @@ class GroupWriter:
         connection.execute("SAVEPOINT hub_group")
         try:
             commits = drive(connection, noted_group(write_group(self._queries, group), group, SQLITE))
-        except StepByStep:
+        except OneByOne:
             connection.execute("ROLLBACK TO hub_group")
-            commits = drive(connection, noted_group(write_step_by_step(self._queries, group), group, SQLITE))
+            commits = drive(connection, noted_group(write_one_by_one(self._queries, group), group, SQLITE))
         connection.execute("RELEASE hub_group")
         return commits

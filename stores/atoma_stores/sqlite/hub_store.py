@@ -17,7 +17,7 @@ from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import HubIdentity, Plan, Step
+from atoma.ports.hub import Decision, HubIdentity, Plan
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import SQLITE
@@ -61,10 +61,10 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
         return self._database
 
     async def run(
-        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
-        """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
-        body = Joint(self._groups.write, Run(steps, self._environment.wall_ms()))
+        """Load, decide and carry out ``decisions`` in one FULL transaction, grouped with those of other callers."""
+        body = Joint(self._groups.write, Run(decisions, self._environment.wall_ms()))
 
         def committed(run: Run) -> None:
             self._note(run.commits)
@@ -73,7 +73,7 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
             if on_commit is not None:
                 on_commit(run.plans)
 
-        run = await self._database.transact(body, durability="full", on_commit=committed, bulk=len(steps) > 1)
+        run = await self._database.transact(body, durability="full", on_commit=committed, bulk=len(decisions) > 1)
         return run.plans
 
     def _note(self, commits: int) -> None:

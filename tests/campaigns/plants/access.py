@@ -43,7 +43,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         MATRIX,
     ),
     plant(
-        "atoma.hub.pushing:OpenStep.decide",
+        "atoma.hub.pushing:OpenDecision.decide",
         "confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)",
         "confirmed(facts.client, self.request.confirmed_mid)",
         "the verdicts of somebody else's file are told",
@@ -144,7 +144,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     # twice done
     plant(
-        "atoma.hub.direct:WriteStep.decide",
+        "atoma.hub.direct:WriteDecision.decide",
         "check_age(self.key, facts)",
         "pass",
         "a late copy of a write whose answer is forgotten is applied again",
@@ -152,7 +152,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         row="F56",
     ),
     plant(
-        "atoma.hub.direct:FenceStep.decide",
+        "atoma.hub.direct:FenceDecision.decide",
         "check_unspent(facts)",
         "pass",
         "what was called abandoned is applied once the fence is forgotten",

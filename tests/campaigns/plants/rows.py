@@ -146,7 +146,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F73",
-        "atoma.hub.pushing:PushStep._apply",
+        "atoma.hub.pushing:PushDecision._apply",
         "counts(op) and key in facts.brought and body.base_epoch != facts.epoch",
         "False",
         "an increment counts twice when somebody else has brought the row back with it",

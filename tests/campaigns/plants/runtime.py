@@ -177,21 +177,21 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F10",
-        "atoma.hub.direct:WriteStep._make",
+        "atoma.hub.direct:WriteDecision._make",
         "if key not in drawn:",
         "if False:",
         why="a direct write makes a row under an id of its own",
     ),
     Plant(
         "F10",
-        "atoma.hub.pushing:PushStep._apply",
+        "atoma.hub.pushing:PushDecision._apply",
         "check_drawn(store, op.id, work.fact(key), verdict.image)",
         "pass",
         why="a pushed write makes a row under an id of its own",
     ),
     Plant(
         "F10",
-        "atoma.hub.direct:WriteStep.decide",
+        "atoma.hub.direct:WriteDecision.decide",
         "return Plan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)",
         "return Plan(transaction=transaction, answer=answer, reply=answer)",
         why="the counter stays where it was, and every id is looked for from the first one on",
@@ -199,7 +199,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F10",
-        "atoma.hub.direct:WriteStep.decide",
+        "atoma.hub.direct:WriteDecision.decide",
         "items.append(WriteItemResult(op.id, True, moved, facts.versions.told(seq), image))",
         'items.append(WriteItemResult(op.id if facts.answer else "", True, moved, facts.versions.told(seq), image))',
         why="the answer does not have the id",

@@ -22,10 +22,10 @@ import trio
 
 from atoma.client import Client, open_client
 from atoma.hub import AllowLoopback, open_hub
-from atoma.hub.direct import WriteStep
+from atoma.hub.direct import WriteDecision
 from atoma.plugins import Plugin
 from atoma.ports import Environment
-from atoma.ports.hub import HubDatabase, HubStore, Plan, Step
+from atoma.ports.hub import Decision, HubDatabase, HubStore, Plan
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma.testing.simulation import plant
@@ -56,11 +56,16 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.database, name)
 
-    async def run(self, steps: Sequence[Step], *rest: Any) -> Sequence[Plan]:
-        texts = {entry.values.get("text") for step in steps if isinstance(step, WriteStep) for entry in step.entries}
+    async def run(self, decisions: Sequence[Decision], *rest: Any) -> Sequence[Plan]:
+        texts = {
+            entry.values.get("text")
+            for decision in decisions
+            if isinstance(decision, WriteDecision)
+            for entry in decision.entries
+        }
         if "die before" in texts:
             os.kill(os.getpid(), signal.SIGKILL)
-        plans = await self.database.run(steps, *rest)
+        plans = await self.database.run(decisions, *rest)
         if "die after" in texts:
             os.kill(os.getpid(), signal.SIGKILL)
         return plans

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from atoma.contracts.mutations import Op
 from atoma.contracts.sync import Limits, OpenRequest, Outcome, PushRequest
 from atoma.errors import RemoteError
-from atoma.hub.direct import read_answer, write_steps
-from atoma.hub.pushing import DecisionContext, OpenStep, push_steps
-from atoma.hub.resolving import ResolveStep
+from atoma.hub.direct import read_answer, write_decisions
+from atoma.hub.pushing import DecisionContext, OpenDecision, push_decisions
+from atoma.hub.resolving import ResolveDecision
 from atoma.hub.rules import EveryScope, RowRules
 from atoma.hub.setting import HubFields
 from atoma.ports.environment import seeded_environment
-from atoma.ports.hub import Facts, Need, Plan, Step
+from atoma.ports.hub import Decision, Facts, Need, Plan
 from atoma.ports.service import Principal
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub.epochs import load_identity
-from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group
+from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, groups, write_group
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.hub.tables import TABLES
@@ -83,7 +83,7 @@ def client(name: str) -> Client:
 
 
 class Failing:
-    """A step that cannot be decided."""
+    """A decision that cannot be made."""
 
     need = Need()
 
@@ -95,9 +95,9 @@ class Failing:
 async def pushed(of: Client, first: int = 1, *, broken: bool = False) -> Run:
     """The run of a push of what ``of`` has written from number ``first`` on; a broken one fails at its end."""
     request = PushRequest(of.client_id, 1, tuple(of.mutations[first - 1 :]), of.digests[first - 1])
-    steps, error = await push_steps(CONTEXT, USER, request, b"key")
+    decisions, error = await push_decisions(CONTEXT, USER, request, b"key")
     assert error is None
-    return Run([*steps, Failing()] if broken else steps, NOW_MS)
+    return Run([*decisions, Failing()] if broken else decisions, NOW_MS)
 
 
 def seat(id: str, place: str) -> Op:
@@ -125,9 +125,9 @@ async def busy_runs(clients: int) -> list[Run]:
             of.write(Op("create", "cards", f"{number}.{count}", card("t")), scope=f"s{number % 2}")
         runs.append(await pushed(of))
     entry = Op("create", "cards", "direct", card("d"), scope="s0")
-    steps: list[Step] = write_steps(CONTEXT, USER, direct(entry, idem="key"), {})
+    decisions: list[Decision] = write_decisions(CONTEXT, USER, direct(entry, idem="key"), {})
     opening = OpenRequest(client("c0").client_id, 1, 1, SCHEMA.hash, ("s0",), 0, 3)
-    for more in (steps, [ResolveStep(USER, "key")], [OpenStep(opening, USER)]):
+    for more in (decisions, [ResolveDecision(USER, "key")], [OpenDecision(opening, USER)]):
         runs.append(Run(more, NOW_MS))
     return runs
 
@@ -191,7 +191,7 @@ async def test_only_the_step_that_the_file_refuses_is_refused() -> None:
             await pushed(_wrote(client(name), seat(name, place)))
             for name, place in (("a", "1"), ("b", "1"), ("c", "2"))
         ]
-        with pytest.raises(StepByStep):
+        with pytest.raises(OneByOne):
             drive(connection, write_group(QUERIES, runs))
     with a_database() as connection:
         assert [statuses(replies) for replies in written(connection, *runs)] == [["applied"], ["rejected"], ["applied"]]
@@ -222,8 +222,8 @@ async def test_values_change_places_within_a_step_without_a_detour() -> None:
 
 
 def test_a_group_has_a_bounded_number_of_steps_and_whole_runs() -> None:
-    runs = [Run([ResolveStep(USER, "k")] * size, NOW_MS) for size in (150, 50, 1, 300, 2)]
-    assert [[len(run.steps) for run in group] for group in groups(runs)] == [[150, 50], [1], [300], [2]]
+    runs = [Run([ResolveDecision(USER, "k")] * size, NOW_MS) for size in (150, 50, 1, 300, 2)]
+    assert [[len(run.decisions) for run in group] for group in groups(runs)] == [[150, 50], [1], [300], [2]]
 
 
 def _wrote(of: Client, *ops: Op, base: int = 0) -> Client:
@@ -269,7 +269,7 @@ async def runs_of(said: Sequence[Said]) -> list[Run]:
     for number, each in enumerate(said):
         if each.who == 3:
             entries = [_entry(*op) for op in each.ops]
-            runs.append(Run(write_steps(CONTEXT, USER, direct(*entries, idem=f"key{number % 3}"), {}), NOW_MS))
+            runs.append(Run(write_decisions(CONTEXT, USER, direct(*entries, idem=f"key{number % 3}"), {}), NOW_MS))
         elif each.who not in silent:
             of = clients[each.who]
             first = len(of.mutations) + 1

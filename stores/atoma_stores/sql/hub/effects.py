@@ -1,4 +1,4 @@
-"""The second batch of a write group: what its steps have decided, table by table, the last state of each row only."""
+"""The second batch of a write group: what its decisions come to, table by table, the last state of each row only."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Forgetting:
 
 
 def effects(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Batch:
-    """Everything that ``decided``, the last steps of ``state``, comes to; empty when it is nothing."""
+    """Everything that ``decided``, the last decisions of ``state``, comes to; empty when it is nothing."""
     batch = [
         *_of_clients(queries, state, decided),
         *_of_log(queries, state, decided),
@@ -101,14 +101,14 @@ def effects(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
 
 
 def _of_clients(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
-    forgets = [gone for step in decided for gone in step.forgets]
+    forgets = [gone for decision in decided for gone in decision.forgets]
     if forgets:
         counts = {gone.principal: state.rooms[gone.principal].forgotten for gone in forgets}
         yield from queries.forgets.of(forgets, counts)
     seen = {
-        step.plan.client.client_id: step.now_ms
-        for step in decided
-        if step.plan.client is not None and step.plan.client != step.facts.client
+        decision.plan.client.client_id: decision.now_ms
+        for decision in decided
+        if decision.plan.client is not None and decision.plan.client != decision.facts.client
     }
     new: list[Row] = []
     known: list[Row] = []
@@ -124,23 +124,25 @@ def _of_clients(queries: EffectQueries, state: State, decided: Sequence[Decided]
 
 
 def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
-    for step in decided:
-        if step.need.leftover:
-            yield from [Execute(sql, (step.need.scope, step.facts.scope.head)) for sql in queries.leftovers]
-    scopes = dict.fromkeys(step.plan.transaction.scope for step in decided if step.plan.transaction is not None)
+    for decision in decided:
+        if decision.need.leftover:
+            yield from [Execute(sql, (decision.need.scope, decision.facts.scope.head)) for sql in queries.leftovers]
+    scopes = dict.fromkeys(
+        decision.plan.transaction.scope for decision in decided if decision.plan.transaction is not None
+    )
     moved = [state.scopes[scope] for scope in scopes]
     new: list[Row] = [(at.scope, at.head, at.head_hash, 0, b"") for at in moved if at.scope not in state.stored]
     yield from _written(queries.new_scopes, new)
     known: list[Row] = [(at.scope, at.head, at.head_hash) for at in moved if at.scope in state.stored]
     yield from _written(queries.scopes, known)
-    counted = {(step.need.scope, name): None for step in decided for name in step.plan.counters}
+    counted = {(decision.need.scope, name): None for decision in decided for name in decision.plan.counters}
     yield from _written(queries.counters, [(scope, name, state.counters[scope][name]) for scope, name in counted])
     transactions: list[Row] = []
     changes: list[Row] = []
-    for step in decided:
-        if (tx := step.plan.transaction) is not None:
+    for decision in decided:
+        if (tx := decision.plan.transaction) is not None:
             author = _author(state, tx.author)
-            head = (tx.scope, tx.seq, tx.hash, author, tx.mid, tx.principal, step.now_ms)
+            head = (tx.scope, tx.seq, tx.hash, author, tx.mid, tx.principal, decision.now_ms)
             transactions.append((*head, len(tx.changes), tx.size, tx.written_ms))
             changes += [_logged(queries, tx, index, change, author) for index, change in enumerate(tx.changes)]
     yield from _written(queries.transactions, transactions)
@@ -154,13 +156,13 @@ def _logged(queries: EffectQueries, tx: LogTransaction, index: int, change: RowC
 
 
 def _of_rows(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
-    """Rows as the last step leaves them, in place of how the first one found them."""
+    """Rows as the last decision leaves them, in place of how the first one found them."""
     found: dict[Address, tuple[bool, bool]] = {}  # whether there is a row, and whether a tombstone
-    for step in decided:
-        for change in step.plan.changes:
-            before = step.facts.rows[change.store, change.id]
+    for decision in decided:
+        for change in decision.plan.changes:
+            before = decision.facts.rows[change.store, change.id]
             found.setdefault(
-                (step.need.scope, change.store, change.id), (before.image is not None, before.last is not None)
+                (decision.need.scope, change.store, change.id), (before.image is not None, before.last is not None)
             )
     puts: dict[str, list[Row]] = {}
     deletes: dict[str, list[Row]] = {}
@@ -192,17 +194,17 @@ def _of_verdicts(queries: EffectQueries, state: State, decided: Sequence[Decided
     outcomes: list[Row] = []
     aliases: list[Row] = []
     answers: list[Row] = []
-    for step in decided:
-        need, stored = step.need, step.plan.outcome
+    for decision in decided:
+        need, stored = decision.need, decision.plan.outcome
         if stored is not None:
             outcome, client = stored.outcome, state.numbers[need.client_id]
             verdict = (outcome.mid, outcome.status, outcome.scope, outcome.seq, stored.digest, detail_of(outcome))
-            outcomes.append((client, *verdict, step.now_ms))
+            outcomes.append((client, *verdict, decision.now_ms))
             if need.origin is not None and need.renamed:
                 aliases.append((need.origin.digest, client, outcome.mid))
-        if step.plan.answer is not None:
+        if decision.plan.answer is not None:
             assert need.answer is not None
-            answers.append((*need.answer, step.plan.answer, step.now_ms))
+            answers.append((*need.answer, decision.plan.answer, decision.now_ms))
     yield from _written(queries.outcomes, outcomes)
     yield from _written(queries.aliases, aliases)
     yield from _written(queries.answers, answers)
@@ -211,11 +213,11 @@ def _of_verdicts(queries: EffectQueries, state: State, decided: Sequence[Decided
 def _of_offers(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
     reached: dict[tuple[str, bytes], None] = {}
     left: dict[tuple[str, bytes, str, str], None] = {}
-    for step in decided:
-        if step.need.recovers is not None:
-            offers = (step.need.scope, step.need.recovers.epoch)
-            reached.update({offers: None} if step.plan.recovered_until else {})
-            left.update({(*offers, *key): None for key in step.plan.traces})
+    for decision in decided:
+        if decision.need.recovers is not None:
+            offers = (decision.need.scope, decision.need.recovers.epoch)
+            reached.update({offers: None} if decision.plan.recovered_until else {})
+            left.update({(*offers, *key): None for key in decision.plan.traces})
     yield from _written(queries.reached, [(*offers, state.reached[offers]) for offers in reached])
     traces: list[Row] = []
     for scope, epoch, store, id in left:
@@ -230,20 +232,20 @@ def _author(state: State, client_id: bytes) -> int:
 
 
 def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> bool:
-    """Whether a step may have broken a unique index that a later one has made whole again.
+    """Whether a decision may have broken a unique index that a later one has made whole again.
 
     Written one after the other the first one would have been refused; the last state of the rows does not show it. That takes
-    a value that one step has taken and a later one has given up.
+    a value that one decision has taken and a later one has given up.
     """
     taken: set[tuple[object, ...]] = set()
-    for step in decided:
+    for decision in decided:
         given, now = set[tuple[object, ...]](), set[tuple[object, ...]]()
-        for change in step.plan.changes:
+        for change in decision.plan.changes:
             store = queries.stores[change.store]
             if not store.unique:
                 continue
-            before = set(_values(step.need.scope, change, store, change.pre))
-            after = set(_values(step.need.scope, change, store, change.post))
+            before = set(_values(decision.need.scope, change, store, change.pre))
+            after = set(_values(decision.need.scope, change, store, change.post))
             given |= before - after
             now |= after - before
         if not taken.isdisjoint(given):

@@ -1,4 +1,4 @@
-"""The first batch of a write group: everything that its steps have to know, asked for as lists, not row by row."""
+"""The first batch of a write group: everything that its decisions have to know, asked for as lists, not row by row."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Read: TypeAlias = Callable[[Rows], None]
 _Lookups: TypeAlias = Callable[[Columns, str], Lookup]
 _N = TypeVar("_N")
 
-STEPS_MAX = 200
-"""Steps of a group, if it is not one run alone."""
+DECISIONS_MAX = 200
+"""Decisions of a group, if it is not one run alone."""
 
 _CLIENT: Columns = {"client": "BLOB", "stone": "BLOB", "principal": "TEXT"}
 _PLACE: Columns = {"scope": "TEXT", "epoch": "BLOB", "seq": "INTEGER"}
@@ -88,7 +88,7 @@ class FactQueries:
             "SELECT c.principal, c.number, c.client_id, a.digest FROM {client} c LEFT JOIN {alias} a ON a.client=c.number "
             "WHERE c.principal IN (SELECT k.principal FROM {keys} LEFT JOIN {client} o ON o.client_id=k.client "
             "WHERE o.number IS NULL AND (SELECT count(*) FROM {client} p WHERE p.principal=k.principal)>="
-            f"{crowded_from(STEPS_MAX)}) ORDER BY c.seen_ms, c.number",
+            f"{crowded_from(DECISIONS_MAX)}) ORDER BY c.seen_ms, c.number",
         )
 
     def _about_rows(self, lookup: _Lookups) -> None:

@@ -1,6 +1,6 @@
-"""What is known inside a transaction: facts as they were loaded, and what the steps decided so far have made of them.
+"""What is known inside a transaction: facts as they were loaded, and what the decisions made so far have changed in them.
 
-Nothing here knows a database. A group of steps, also of several callers, is decided over one state, each step on what the
+Nothing here knows a database. A group of decisions, also of several callers, is decided over one state, each decision on what the
 earlier ones have left; a run that fails is taken back alone.
 """
 
@@ -17,6 +17,7 @@ from atoma.contracts.values import RowImage
 from atoma.contracts.versions import PLAIN
 from atoma.ports.hub import (
     ClientState,
+    Decision,
     EndedEpoch,
     Facts,
     LogTransaction,
@@ -24,7 +25,6 @@ from atoma.ports.hub import (
     Plan,
     RowKey,
     ScopeState,
-    Step,
     StoredOutcome,
     Trace,
 )
@@ -51,7 +51,7 @@ _UNSET: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A step that was decided.
+    """A decision that was made.
 
     Attributes:
         need: What it wanted.
@@ -70,19 +70,19 @@ class Decided:
 
 @dataclass(slots=True)
 class Run:
-    """Steps that are decided in order, up to the first that stops.
+    """Decisions that are made in order, up to the first that stops.
 
     Attributes:
-        steps: The steps.
+        decisions: The decisions.
         needs: What each of them wants.
         now_ms: Wall clock.
         plans: What was decided.
-        error: What a step raised: then nothing of the run is written.
+        error: What a decision raised: then nothing of the run is written.
         commits: The hub's counter of commits once it is written, 0 when nothing was.
         notes: Where the SQL of its caller is noted, None where nobody asks.
     """
 
-    steps: Sequence[Step]
+    decisions: Sequence[Decision]
     now_ms: int
     needs: list[Need] = field(init=False)
     plans: list[Plan] = field(default_factory=list[Plan])
@@ -91,7 +91,7 @@ class Run:
     notes: SqlNotes | None = field(default_factory=NOTES.get)
 
     def __post_init__(self) -> None:
-        self.needs = [step.need for step in self.steps]
+        self.needs = [decision.need for decision in self.decisions]
 
 
 @dataclass(slots=True)
@@ -168,14 +168,14 @@ class State:
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list[tuple[dict[Any, Any], Any, Any]])
 
     def decide(self, run: Run, mark: tuple[int, int]) -> Need | None:
-        """Decide the steps of ``run`` that are not decided; what has to be loaded before the next one can be, None for nothing.
+        """Make the decisions of ``run`` that are not made yet; what has to be loaded before the next one can be, None for nothing.
 
-        When a step raises, nothing of the run is left here since ``mark``.
+        When a decision raises, nothing of the run is left here since ``mark``.
         """
         try:
-            while len(run.plans) < len(run.steps) and not (run.plans and run.plans[-1].stop):
+            while len(run.plans) < len(run.decisions) and not (run.plans and run.plans[-1].stop):
                 at = len(run.plans)
-                plan = self.decide_step(run.steps[at], run.needs[at], run.now_ms)
+                plan = self.decide_one(run.decisions[at], run.needs[at], run.now_ms)
                 if plan.wants:
                     run.needs[at] = also(run.needs[at], plan)
                     return run.needs[at]
@@ -185,19 +185,21 @@ class State:
             run.plans, run.error = [], error
         return None
 
-    def decide_step(self, step: Step, need: Need, now_ms: int, violation: str = "", *, again: bool = False) -> Plan:
-        """Decide one step; ``violation`` is why the database has refused what it had decided, ``again`` another plan.
+    def decide_one(
+        self, decision: Decision, need: Need, now_ms: int, violation: str = "", *, again: bool = False
+    ) -> Plan:
+        """Make one decision; ``violation`` is why the database has refused what it had decided, ``again`` another plan.
 
         A plan that wants more than ``need`` has left nothing here.
         """
         facts = self.facts(need, now_ms)
-        plan = step.decide(replace(facts, violation=violation, again=again) if violation else facts)
+        plan = decision.decide(replace(facts, violation=violation, again=again) if violation else facts)
         if not plan.wants:
             self._take(need, facts, plan, now_ms)
         return plan
 
     def look(self, found: State) -> None:
-        """Take the rows that were loaded later, but for those that earlier steps have written by now."""
+        """Take the rows that were loaded later, but for those that earlier decisions have written by now."""
         for address, fact in found.rows.items():
             self.rows.setdefault(address, fact)
 
