@@ -11,7 +11,7 @@ import trio
 from atoma import Schema, StoreSpec, col, open_client, select
 from atoma.errors import QueryError
 from atoma.ports import apply_batch
-from atoma.query import Query
+from atoma.query import Rows
 from atoma_stores.live.dispatch import ROWS_AT_ONCE
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -25,7 +25,7 @@ class Thing:
 
 THINGS = StoreSpec("things", Thing)
 DOUBLED = col("count") * 2
-QUERIES: dict[str, Query[Thing]] = {
+QUERIES: dict[str, Rows[Thing]] = {
     "a condition": select(THINGS).where(DOUBLED > 3),
     "an order": select(THINGS).order_by(DOUBLED),
     "the first of them": select(THINGS).where(DOUBLED > 3).order_by("count").limit(2),
