@@ -34,11 +34,11 @@ GATHER_S = 0.01
 """How long news is gathered, in seconds, before a view is told."""
 
 
-class Step(msgspec.Struct, Generic[T], frozen=True):
+class WindowUpdate(msgspec.Struct, Generic[T], frozen=True):
     """The content of a window after one round of its feed.
 
     Attributes:
-        edits: What has happened to the list since the step before.
+        edits: What has happened to the list since the one before.
         first: The number of the first row that is there.
         rows: The rows that are there.
     """
@@ -51,14 +51,14 @@ class Step(msgspec.Struct, Generic[T], frozen=True):
 class Feed(Generic[T]):
     """The follower of a query for one window; see :class:`atoma.bindings.window.Window`.
 
-    One step is under way at a time: a host that is slow gets what it missed in one.
+    One update is under way at a time: a host that is slow gets what it missed in one.
 
     Args:
         client: The client, in whose loop this runs.
         query: What is shown.
         key: Tells rows apart.
         post: Has a function called in the host's place; raises when there is none any more.
-        take: Takes a step, in the host's place.
+        take: Takes an update, in the host's place.
         fail: Takes the error that ended it, in the host's place.
         back: Has a function called in this loop.
     """
@@ -69,7 +69,7 @@ class Feed(Generic[T]):
         query: Rows[T],
         key: Callable[[T], Hashable],
         post: Callable[[Callable[[], None]], object],
-        take: Callable[[Step[T]], None],
+        take: Callable[[WindowUpdate[T]], None],
         fail: Callable[[AtomaError], None],
         back: Callable[[Callable[[], object]], None],
     ) -> None:
@@ -172,18 +172,18 @@ class Feed(Generic[T]):
             if self._found is None or self._found_total is None or len(self._found) > self._found_total:
                 continue  # one of the two is yet to come
             arrived, taken = self._moved, trio.Event()
-            step = self._step(self._found, self._found_total)
-            if step is None:
+            update = self._update(self._found, self._found_total)
+            if update is None:
                 continue
-            if not self._deliver(partial(self._hand_over, step, taken)):
+            if not self._deliver(partial(self._hand_over, update, taken)):
                 return
             await taken.wait()
             if arrived:
                 self._on_the_way = False
 
-    def _hand_over(self, step: Step[T], taken: trio.Event) -> None:
+    def _hand_over(self, update: WindowUpdate[T], taken: trio.Event) -> None:
         try:
-            self._take(step)
+            self._take(update)
         finally:
             self._back(taken.set)
 
@@ -194,8 +194,8 @@ class Feed(Generic[T]):
             return False
         return True
 
-    def _step(self, rows: tuple[T, ...], total: int) -> Step[T] | None:
-        """What has happened since the last step; None when nothing has."""
+    def _update(self, rows: tuple[T, ...], total: int) -> WindowUpdate[T] | None:
+        """What has happened since the last update; None when nothing has."""
         edits, first = self._spliced(rows, total)
         now = self._total + sum(map(_growth, edits))
         to_first = self._begin(self._found_first if first is None else first, rows, total)
@@ -209,7 +209,7 @@ class Feed(Generic[T]):
             edits.append(Changed(first, len(rows)))
         self._moved = False
         self._first, self._rows, self._total = first, rows, total
-        return Step(tuple(edits), first, rows)
+        return WindowUpdate(tuple(edits), first, rows)
 
     def _spliced(self, rows: tuple[T, ...], total: int) -> tuple[list[Edit], int | None]:
         """The edits among rows that are known before and after, and the number that the first of ``rows`` then has.

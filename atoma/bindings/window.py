@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar, cast
 import msgspec
 
 import atoma.client.client
-from atoma.bindings.feeding import NEAR_ROWS, WINDOW_ROWS, Feed, Step
+from atoma.bindings.feeding import NEAR_ROWS, WINDOW_ROWS, Feed, WindowUpdate
 from atoma.bindings.portal import Pending, Portal
 from atoma.bindings.splicing import Edit, shifted
 from atoma.errors import AtomaError, QueryError
@@ -110,10 +110,10 @@ class Window(Generic[T]):
         native = client._native  # pyright: ignore[reportPrivateUsage]
         me = weakref.ref(self)
 
-        def take(step: Step[T]) -> None:
+        def take(update: WindowUpdate[T]) -> None:
             window = me()
             if window is not None:
-                window._take(step)
+                window._take(update)
 
         def fail(error: AtomaError) -> None:
             window = me()
@@ -176,23 +176,23 @@ class Window(Generic[T]):
         self._closed = True
         self._pending.cancel()
 
-    def _take(self, step: Step[T]) -> None:
-        """Make the edits of a step, one after the other."""
+    def _take(self, update: WindowUpdate[T]) -> None:
+        """Make the edits of an update, one after the other."""
         if self._closed:
             return
-        for edit in step.edits:
+        for edit in update.edits:
             with self.editing(edit):
                 self._first, self._rows, self._total = edit.applied(self._first, self._rows, self._total)
-        self._first, self._rows = step.first, step.rows
+        self._first, self._rows = update.first, update.rows
         if self._marked is not None:
-            self._follow_mark(self._marked, step)
+            self._follow_mark(self._marked, update)
         self.changed()
 
-    def _follow_mark(self, marked: tuple[Hashable, int], step: Step[T]) -> None:
+    def _follow_mark(self, marked: tuple[Hashable, int], update: WindowUpdate[T]) -> None:
         key, number = marked
         found = self.number_of(key)
         if found is None:
-            found = max(0, min(shifted(number, step.edits), self._total - 1))
+            found = max(0, min(shifted(number, update.edits), self._total - 1))
             row = self.row(found)
             key = key if row is None else self.key(row)
         self._marked = (key, found) if self._total else None

@@ -280,7 +280,7 @@ def _said(error: ErrorInfo | None) -> str:
     return "" if error is None else f"{error.code}: {error.message}"
 
 
-_STEPS = {
+_PHASES = {
     "verdicts": "asking what became of writes",
     "snapshot": "fetching the hub's rows",
     "commit": "putting it together",
@@ -289,7 +289,7 @@ _STEPS = {
 
 def _progress(repair: RepairProgress) -> str:
     of = f", {repair.done} of {repair.of}" if repair.of else f", {repair.done} so far" if repair.done else ""
-    return _STEPS[repair.step] + of
+    return _PHASES[repair.phase] + of
 
 
 def _tone(state: str) -> str:

@@ -13,10 +13,10 @@ from atoma.contracts.query import PATH, Lit
 from atoma.errors import QueryError
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
-_STEP = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\."([^"\\\x00-\x1f']+)"|\[([0-9]{1,9})\]""")
+_SEGMENT = re.compile(r"""\.([A-Za-z_][A-Za-z0-9_]*)|\."([^"\\\x00-\x1f']+)"|\[([0-9]{1,9})\]""")
 _BYTES_MAX = 256
 
-Steps: TypeAlias = Sequence["str | int"]
+Segments: TypeAlias = Sequence["str | int"]
 
 
 def path_literal(value: object) -> Lit:
@@ -25,7 +25,7 @@ def path_literal(value: object) -> Lit:
     Raises:
         QueryError: It does not.
     """
-    if not isinstance(value, str) or len(value.encode(errors="replace")) > _BYTES_MAX or steps_of(value) is None:
+    if not isinstance(value, str) or len(value.encode(errors="replace")) > _BYTES_MAX or segments_of(value) is None:
         raise QueryError(
             f'a path in a document begins with $ and goes on with .name, ."a name" or [number], not {str(value)[:80]!r}'
         )
@@ -33,31 +33,31 @@ def path_literal(value: object) -> Lit:
 
 
 @lru_cache(maxsize=256)
-def steps_of(path: str) -> Steps | None:
+def segments_of(path: str) -> Segments | None:
     """The keys and places that ``path`` goes by; None when it is none."""
     if not path.startswith("$"):
         return None
-    steps: list[str | int] = []
+    segments: list[str | int] = []
     at = 1
     while at < len(path):
-        found = _STEP.match(path, at)
+        found = _SEGMENT.match(path, at)
         if found is None:
             return None
         plain, quoted, number = found.groups()
-        steps.append(int(number) if number is not None else plain or quoted)
+        segments.append(int(number) if number is not None else plain or quoted)
         at = found.end()
-    return tuple(steps)
+    return tuple(segments)
 
 
 def found_at(document: str, path: str) -> object:
     """What stands at ``path`` in ``document``; None for nothing, as for null."""
     value: object = msgspec.json.decode(document)
-    for step in steps_of(path) or ():
-        if isinstance(step, str) and isinstance(value, dict):
-            value = cast("dict[str, object]", value).get(step)
-        elif isinstance(step, int) and isinstance(value, list):
+    for segment in segments_of(path) or ():
+        if isinstance(segment, str) and isinstance(value, dict):
+            value = cast("dict[str, object]", value).get(segment)
+        elif isinstance(segment, int) and isinstance(value, list):
             array = cast("list[object]", value)
-            value = array[step] if step < len(array) else None
+            value = array[segment] if segment < len(array) else None
         else:
             return None
     return value

@@ -122,8 +122,8 @@ class Sql(msgspec.Struct, frozen=True):
     statement: str
 
 
-Step: TypeAlias = Rename | Convert | Split | Drop | Sql
-Steps: TypeAlias = Mapping[int, Sequence[Step]]
+MigrationStep: TypeAlias = Rename | Convert | Split | Drop | Sql
+MigrationSteps: TypeAlias = Mapping[int, Sequence[MigrationStep]]
 """Version → the steps that lead to it from the one before."""
 
 
@@ -394,7 +394,7 @@ class Declared(Protocol):
     scope_field: str | None
 
 
-def pasts_of(stores: Mapping[str, Declared], version: int, steps: Steps) -> Mapping[int, Mapping[str, Past]]:
+def pasts_of(stores: Mapping[str, Declared], version: int, steps: MigrationSteps) -> Mapping[int, Mapping[str, Past]]:
     """Version with steps → the stores as they were before it; only those that a step has changed since.
 
     Raises:
@@ -413,14 +413,16 @@ def pasts_of(stores: Mapping[str, Declared], version: int, steps: Steps) -> Mapp
     return MappingProxyType(found)
 
 
-def statements_of(steps: Steps, since: int) -> Iterator[Sql]:
+def statements_of(steps: MigrationSteps, since: int) -> Iterator[Sql]:
     """The statements of the steps behind version ``since``, in order."""
     for to in sorted(steps):
         if to > since:
             yield from (step for step in steps[to] if isinstance(step, Sql))
 
 
-def _undone(to: int, step: Step, stores: Mapping[str, Declared], now: Mapping[str, Past]) -> tuple[str, Past | None]:
+def _undone(
+    to: int, step: MigrationStep, stores: Mapping[str, Declared], now: Mapping[str, Past]
+) -> tuple[str, Past | None]:
     """The store of a step, and what it was before; None for one that leaves its fields alone."""
     where = f"step to version {to}: {step!r}"
     if isinstance(step, Sql):

@@ -9,12 +9,12 @@ from typing import Any
 
 from atoma.contracts.checks import is_a
 from atoma.errors import SchemaError, UnknownStore
-from atoma.schema.migrations import Past, Steps, pasts_of
+from atoma.schema.migrations import MigrationSteps, Past, pasts_of
 from atoma.schema.relations import AnyRelation
 from atoma.schema.shapes import Shape
 from atoma.schema.spec import StoreSpec
 
-_NO_STEPS: Steps = MappingProxyType({})
+_NO_STEPS: MigrationSteps = MappingProxyType({})
 
 
 class Schema:
@@ -44,7 +44,7 @@ class Schema:
         self,
         *stores: StoreSpec[Any],
         version: int = 1,
-        steps: Steps = _NO_STEPS,
+        steps: MigrationSteps = _NO_STEPS,
         relations: Sequence[AnyRelation] = (),
         shapes: Sequence[Shape] = (),
     ) -> None:

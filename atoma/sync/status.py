@@ -16,7 +16,7 @@ from atoma.sync.wake import Bell
 
 SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped", "following"]
 
-RepairStep: TypeAlias = Literal["verdicts", "snapshot", "commit"]
+RepairPhase: TypeAlias = Literal["verdicts", "snapshot", "commit"]
 
 
 class PartProgress(msgspec.Struct, frozen=True):
@@ -70,14 +70,14 @@ class RepairProgress(msgspec.Struct, frozen=True):
 
     Attributes:
         cause: Why it is made; see :attr:`RepairReport.cause`.
-        step: ``verdicts`` what became of the outbox is asked, ``snapshot`` the hub's rows are staged beside the ones that are
+        phase: ``verdicts`` what became of the outbox is asked, ``snapshot`` the hub's rows are staged beside the ones that are
             shown, ``commit`` the one local transaction.
         done: Verdicts, or rows, so far.
         of: How many there are, 0 when nobody can tell.
     """
 
     cause: str
-    step: RepairStep
+    phase: RepairPhase
     done: int = 0
     of: int = 0
 

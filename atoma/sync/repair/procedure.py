@@ -1,4 +1,4 @@
-"""The steps of a repair over a connection."""
+"""The phases of a repair over a connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from atoma.sync.repair.offers import Cut
 from atoma.sync.repair.rebirth import Rebirth
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.staging import SnapshotPage, SnapshotsForgotten, TailPage
-from atoma.sync.status import RepairProgress, RepairStep
+from atoma.sync.status import RepairPhase, RepairProgress
 
 CLIENT_ID_BYTES = 16
 
@@ -195,11 +195,11 @@ class _Shown:
         if not rehearsal:
             replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
 
-    def show(self, step: RepairStep, done: int = 0, of: int = 0) -> None:
+    def show(self, phase: RepairPhase, done: int = 0, of: int = 0) -> None:
         """Show where the repair is."""
         cause, why = self._diagnosis.cause, self._diagnosis.why
         if not self._rehearsal:
-            progress = RepairProgress(cause, step, done, of)
+            progress = RepairProgress(cause, phase, done, of)
             self._board.show(replace(self._board.current, state="repairing", reason=why, repair=progress))
 
     def staged(self, rows: int) -> None:

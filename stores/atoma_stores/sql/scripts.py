@@ -82,11 +82,11 @@ def resumed(script: Script[T], batch: Batch, around: Callable[[Batch], AbstractC
                 with around(batch):
                     results = yield batch
             except Exception as error:
-                step = partial(script.throw, error)
+                advance = partial(script.throw, error)
             else:
-                step = partial(script.send, results)
+                advance = partial(script.send, results)
             try:
-                batch = step()
+                batch = advance()
             except StopIteration as end:
                 return cast("T", end.value)
     finally:

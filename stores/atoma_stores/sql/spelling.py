@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from atoma.contracts.functions import AGGREGATES, FUNCTIONS, family, for_each
 from atoma.errors import QueryError
-from atoma.query.paths import steps_of
+from atoma.query.paths import segments_of
 from atoma_stores.sql import functions
 from atoma_stores.sql.functions import Text
 from atoma_stores.sql.literals import literal
@@ -345,8 +345,8 @@ class _PostgreSQL(Spelling):
         return f"({int(value)})::bigint" if isinstance(value, int) else repr(value)
 
     def path(self, path: str) -> str:
-        steps = ", ".join(f'"{step}"' for step in steps_of(path) or ())
-        return f"'{{{steps}}}'::text[]"
+        segments = ", ".join(f'"{segment}"' for segment in segments_of(path) or ())
+        return f"'{{{segments}}}'::text[]"
 
     def number(self, condition: str) -> str:
         return f"({condition})::int"

@@ -29,8 +29,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F21",
         "atoma.query.paths:found_at",
-        "array[step] if step < len(array) else None",
-        "array[step - 1] if step < len(array) else None",
+        "array[segment] if segment < len(array) else None",
+        "array[segment - 1] if segment < len(array) else None",
         "a part of a list is the one before it, in Python only",
         "tests/properties/test_documents.py::test_a_part_of_a_document_is_the_same",
     ),

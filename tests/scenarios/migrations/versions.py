@@ -16,7 +16,7 @@ from atoma.client import Client, open_client
 from atoma.hub import AllowLoopback, Hub, open_hub
 from atoma.ports import seeded_environment
 from atoma.ports.hub import HubStore
-from atoma.schema import Convert, Drop, Index, Rename, Scale, Schema, Split, Step, StoreSpec
+from atoma.schema import Convert, Drop, Index, MigrationStep, Rename, Scale, Schema, Split, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -81,9 +81,9 @@ def joined(first: str, last: str) -> str:
     return f"{first} {last}".strip()
 
 
-TO_2: list[Step] = [Rename("items.name", "title")]
-TO_3: list[Step] = [Convert("items.price", in_money, was=int, back=in_tenths)]
-TO_4: list[Step] = [
+TO_2: list[MigrationStep] = [Rename("items.name", "title")]
+TO_3: list[MigrationStep] = [Convert("items.price", in_money, was=int, back=in_tenths)]
+TO_4: list[MigrationStep] = [
     Split("items.person", ("first", "last"), parted, was=str, back=joined),
     Drop("items.color", was=str | None),
 ]

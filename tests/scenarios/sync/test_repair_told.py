@@ -44,7 +44,7 @@ async def test_the_status_shows_how_far_a_repair_is(world: Any) -> None:
             shown: list[Any] = []
             a.sync.subscribe(lambda status: shown.append((status.state, status.repair)))
             await put_in(a)
-            steps = list(dict.fromkeys((p.cause, p.step, p.done, p.of) for _, p in shown if p is not None))
+            steps = list(dict.fromkeys((p.cause, p.phase, p.done, p.of) for _, p in shown if p is not None))
             assert steps[0] == ("HUB_LOST_DATA", "verdicts", 0, 0), "the hub has decided nothing of what is pending"
             assert ("HUB_LOST_DATA", "snapshot", 5, 0) in steps, "the backup's row and c's"
             assert steps[-1] == ("HUB_LOST_DATA", "commit", 0, 0)

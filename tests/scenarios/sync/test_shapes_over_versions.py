@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atoma.query import col, select
-from atoma.schema import Convert, Rename, Schema, Shape, Step, StoreSpec, param
+from atoma.schema import Convert, MigrationStep, Rename, Schema, Shape, StoreSpec, param
 from tests.scenarios.sync.conftest import CARDS, Card, World
 from tests.scenarios.sync.kit import put_in
 
@@ -30,7 +30,7 @@ UPPER = Convert("cards.lane", str.upper, was=str, back=str.lower)
 MORE = Convert("cards.title", lambda text: str(int(text) + 1), was=str, back=lambda text: str(int(text) - 1))
 
 
-def programs(world: World, *shapes: Shape, cards: StoreSpec[Any] = CARDS, step: Step | None = None) -> World:
+def programs(world: World, *shapes: Shape, cards: StoreSpec[Any] = CARDS, step: MigrationStep | None = None) -> World:
     """Programs at the places of ``world``, of version 2 where a ``step`` leads there."""
 
     class Programs(World):

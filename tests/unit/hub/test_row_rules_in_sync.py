@@ -19,7 +19,7 @@ from atoma.errors import RemoteError
 from atoma.hub import AllowLoopback, Caller, Hub, RowRule, open_hub
 from atoma.hub.hub import open_for_upkeep
 from atoma.ports.service import Principal
-from atoma.schema import Convert, Rename, Schema, Step, StoreSpec
+from atoma.schema import Convert, MigrationStep, Rename, Schema, StoreSpec
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import rows_of
 from tests.unit.hub.homes import Home, SQLiteHome
@@ -362,7 +362,7 @@ class Called:
     ids=["converted", "another", "renamed"],
 )
 async def test_a_view_is_another_one_where_a_step_has_converted_what_a_rule_looks_at(
-    home: Home, step: Step, seen: str
+    home: Home, step: MigrationStep, seen: str
 ) -> None:
     name = "holder" if isinstance(step, Rename) else "owner"
     schema = Schema(StoreSpec("notes", Called if name == "holder" else Note), version=2, steps={2: [step]})

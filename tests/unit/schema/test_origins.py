@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atoma.schema import Convert, Drop, Rename, Schema, Split, Steps, StoreSpec
+from atoma.schema import Convert, Drop, MigrationSteps, Rename, Schema, Split, StoreSpec
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Item:
     plain: str
 
 
-STEPS: Steps = {
+STEPS: MigrationSteps = {
     2: [Rename("items.name", "label"), Drop("items.color")],
     3: [Convert("items.cost", int, was=str), Convert("items.size", abs, was=int)],
     5: [Rename("items.label", "title"), Rename("items.cost", "price"), Convert("items.size", abs, was=int)],

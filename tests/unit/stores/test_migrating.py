@@ -22,7 +22,7 @@ from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, MigrationError, SchemaError
 from atoma.hub.lineage import next_hash
 from atoma.ports import LocalTx, seeded_environment
-from atoma.schema import Convert, Drop, Index, Rename, Schema, Split, Sql, Step, StoreSpec
+from atoma.schema import Convert, Drop, Index, MigrationStep, Rename, Schema, Split, Sql, StoreSpec
 from atoma.schema.bodies import decode_body
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.device_files import inspect_file
@@ -197,7 +197,7 @@ async def test_a_statement_runs_where_nothing_replicates(tmp_path: Path) -> None
             assert await device.rows("plain") == {"1": {"n": 8}}
 
 
-WRONG: list[tuple[int, Step, str]] = [
+WRONG: list[tuple[int, MigrationStep, str]] = [
     (1, Rename("plain.m", "n"), "steps lead to a version from 2 to the schema's own, 3, not to 1"),
     (4, Rename("plain.m", "n"), "not to 4"),
     (2, Rename("other.m", "n"), "a step names a declared store"),
@@ -217,7 +217,7 @@ WRONG: list[tuple[int, Step, str]] = [
 
 
 @pytest.mark.parametrize(("to", "step", "message"), WRONG)
-def test_steps_that_lead_elsewhere_are_refused_at_once(to: int, step: Step, message: str) -> None:
+def test_steps_that_lead_elsewhere_are_refused_at_once(to: int, step: MigrationStep, message: str) -> None:
     with pytest.raises((SchemaError, TypeError), match=message.replace("(", r"\(")):
         Schema(StoreSpec("plain", Plain), version=3, steps={to: [step]})
 
@@ -356,7 +356,7 @@ async def test_values_that_become_equal_under_a_unique_index_are_told(tmp_path: 
             *(insert(id, {"amount": amount, "note": ""}, store="doubts") for id, amount in (("a", "1"), ("b", "01")))
         )
     unique = StoreSpec("doubts", Sure, indexes=[Index("amount", unique=True)])
-    steps: list[Step] = [Convert("doubts.amount", int, was=str)]
+    steps: list[MigrationStep] = [Convert("doubts.amount", int, was=str)]
     with pytest.raises(MigrationError, match="equal under a unique index"):
         async with opened(path, schema=Schema(unique, version=2, steps={2: steps})):
             raise AssertionError("opened")

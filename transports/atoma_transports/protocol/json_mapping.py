@@ -49,8 +49,8 @@ class _Wrong(Exception):
         super().__init__(reason)
         self.place = ""
 
-    def under(self, step: str) -> _Wrong:
-        self.place = f".{step}{self.place}"
+    def under(self, place: str) -> _Wrong:
+        self.place = f".{place}{self.place}"
         return self
 
 
@@ -245,11 +245,11 @@ def _sequence(items: _Pair) -> _Pair:
     return _Pair(write, read, lambda refer: {"type": "array", "items": items.shape(refer)})
 
 
-def _read_step(step: str, pair: _Pair, value: object) -> object:
+def _read_part(place: str, pair: _Pair, value: object) -> object:
     try:
         return pair.read(value)
     except _Wrong as wrong:
-        raise wrong.under(step) from None
+        raise wrong.under(place) from None
 
 
 def _fixed(parts: tuple[_Pair, ...]) -> _Pair:
@@ -260,7 +260,7 @@ def _fixed(parts: tuple[_Pair, ...]) -> _Pair:
         if type(value) is not list or len(cast("list[object]", value)) != len(parts):
             raise _Wrong(f"expected a list of {len(parts)}")
         both = zip(parts, cast("list[object]", value), strict=True)
-        return tuple(_read_step(str(index), part, item) for index, (part, item) in enumerate(both))
+        return tuple(_read_part(str(index), part, item) for index, (part, item) in enumerate(both))
 
     def shape(refer: Refer) -> Shape:
         items = [part.shape(refer) for part in parts]
@@ -276,7 +276,7 @@ def _map(values: _Pair) -> _Pair:
     def read(value: object) -> object:
         if type(value) is not dict:
             raise _Wrong("expected an object")
-        return {name: _read_step(name, values, item) for name, item in cast("dict[str, object]", value).items()}
+        return {name: _read_part(name, values, item) for name, item in cast("dict[str, object]", value).items()}
 
     return _Pair(write, read, lambda refer: {"type": "object", "additionalProperties": values.shape(refer)})
 
