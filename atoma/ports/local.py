@@ -57,7 +57,7 @@ class RowsPart(Protocol):
         """
         ...
 
-    def insert_many(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> Sequence[int] | None:
+    def insert_many(self, store: str, rows: Sequence[tuple[str, str, RowImage]]) -> Sequence[int] | None:
         """Insert many ``(id, scope, image)`` at once; their versions, or None and no change when one of them is refused.
 
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
@@ -383,6 +383,10 @@ class UnitPart(Protocol):
 
     def report(self, index: int, result: WriteItemResult) -> None:
         """Set the result of the unit's entry ``index``."""
+        ...
+
+    def report_many(self, start: int, results: Sequence[WriteItemResult]) -> None:
+        """Set the results of the unit's entries from ``start`` on."""
         ...
 
 

@@ -86,8 +86,9 @@ def insert_entries(spec: StoreSpec[T], items: Sequence[T]) -> list[Op]:
     """An insert of each of ``items``; raises :class:`ValidationError` when one of them cannot be stored."""
     if spec.sets.ids:
         return [insert_entry(spec, item) for item in items]
-    name, scope_of = spec.name, spec.scope_of
-    return [Op("create", name, id, image, scope=scope_of(image)) for id, image in spec.encode_many(items)]
+    name, (ids, images) = spec.name, spec.encode_many(items)
+    rows = zip(ids, images, spec.scopes_of(images), strict=False)  # the scopes may have no end
+    return [Op("create", name, id, image, scope=scope) for id, image, scope in rows]
 
 
 def update_entry(spec: StoreSpec[T], id: str, changes: Mapping[str, object], base_version: int | None) -> Op:

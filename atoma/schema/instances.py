@@ -1,4 +1,4 @@
-"""How rows become instances of a model: where the class only keeps what it is given, without calling it.
+"""How rows become instances of a model, where the class only keeps what it is given without calling it; and columns images.
 
 Calling a frozen dataclass by keyword is the dearest part of reading a row: it costs more than twice what setting its attributes
 does. A class that does anything else when it is called, is called.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MemberDescriptorType
 from typing import Any, TypeVar, cast
+
+from atoma.contracts.values import RowImage, Scalar
 
 T = TypeVar("T")
 Decode = Callable[[Any], object]
@@ -41,6 +43,14 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
         return cast("Callable[..., T]", model)(id=id, **values)
 
     return called
+
+
+def imager(columns: Sequence[str]) -> Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]:
+    """What makes the image of each tuple of values of ``columns``, written for them: a loop over their names takes twice as long."""
+    names = ", ".join(f"v{at}" for at in range(len(columns)))
+    image = ", ".join(f"{name!r}: v{at}" for at, name in enumerate(columns))
+    source = f"lambda rows: [{{{image}}} for ({names},) in rows]"
+    return cast("Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]", eval(source))
 
 
 def _setting(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]) -> Make[T]:

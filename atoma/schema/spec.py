@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast, get_args
@@ -23,7 +24,7 @@ from atoma.schema.fields import Field
 from atoma.schema.hiding import SoftDelete, hidden_field, purged_after
 from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
 from atoma.schema.indexes import Index, checked_indexes
-from atoma.schema.instances import Make, maker
+from atoma.schema.instances import Make, imager, maker
 from atoma.schema.kinds import is_storable
 from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits
 from atoma.schema.models import NAME, checked_search, fields_of
@@ -101,6 +102,7 @@ class StoreSpec(Generic[T]):
     __slots__ = (
         "_decoders",
         "_encoders",
+        "_images",
         "_make",
         "_packed",
         "_read",
@@ -192,6 +194,7 @@ class StoreSpec(Generic[T]):
         self.booleans = frozenset(name for name, field in fields.items() if field.boolean)
         self._packed = [(key, field.packed) for key, field in fields.items() if field.packed and key != "id"]
         written = tuple([name for name, _ in self._encoders])
+        self._images = imager([*written, HIDDEN] if self.soft_delete else written)
         self._make: Make[T] = maker(self.model, written, dict(self._decoders))
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *written)
 
@@ -296,21 +299,22 @@ class StoreSpec(Generic[T]):
         """``image``, or a part of one, of a row that is not deleted softly."""
         return {**image, HIDDEN: None} if self.soft_delete else image
 
-    def encode_many(self, items: Sequence[T]) -> list[tuple[str, RowImage]]:
-        """:meth:`encode` of every item, column by column: several times faster than one by one.
+    def encode_many(self, items: Sequence[T]) -> tuple[Sequence[str], Sequence[RowImage]]:
+        """:meth:`encode` of every item, the ids and the images, column by column: several times faster than one by one.
 
         Raises:
             ValidationError: Some item cannot be stored; :meth:`encode` tells which, and why.
         """
         if not self._encoders or set(map(type, items)) != {self.model}:
-            return [self.encode(item) for item in items]
+            ids, images = zip(*map(self.encode, items), strict=True) if items else ((), ())
+            return ids, images
         ids, *columns = zip(*map(self._read, items), strict=True)
-        names = [name for name, _ in self._encoders]
+        encoded = [
+            self.fields[name].encode_column(column) for (name, _), column in zip(self._encoders, columns, strict=True)
+        ]
         if self.soft_delete:
-            names, columns = [*names, HIDDEN], [*columns, (None,) * len(ids)]
-        encoded = [self.fields[name].encode_column(column) for name, column in zip(names, columns, strict=True)]
-        images = [dict(zip(names, values, strict=True)) for values in zip(*encoded, strict=True)]
-        return list(zip(self._check_ids(ids), images, strict=True))
+            encoded.append((None,) * len(ids))
+        return self._check_ids(ids), self._images(zip(*encoded, strict=True))
 
     def _check_ids(self, ids: Sequence[object]) -> Sequence[str]:
         plain = self.fields["id"].plain
@@ -521,6 +525,10 @@ class StoreSpec(Generic[T]):
         scope = image[self.scope_field]
         assert isinstance(scope, str)
         return scope
+
+    def scopes_of(self, images: Iterable[Mapping[str, Scalar]]) -> Iterable[str]:
+        """:meth:`scope_of` each of ``images``; where that is one scope, without an end."""
+        return repeat(self.fixed_scope) if self.scope_field is None else map(self.scope_of, images)
 
     def signature(self) -> str:
         """Text that is equal for equal declarations; part of the schema hash."""

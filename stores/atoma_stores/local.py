@@ -124,12 +124,12 @@ def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bo
     if spec.prepares_new:  # row by row, and one may be refused
         return False
     run = entries[start:end]
-    rows = ((op.id, scope_of(op, spec), op.values) for op in run)
+    rows = [(op.id, op.scope or scope_of(op, spec), op.values) for op in run]
     versions = tx.rows.insert_many(spec.name, rows)
     if versions is None:
         return False
-    for index, (op, version) in enumerate(zip(run, versions, strict=True), start):
-        tx.unit.report(index, WriteItemResult(op.id, True, True, version, op.values))
+    made = zip(run, versions, strict=True)
+    tx.unit.report_many(start, [WriteItemResult(op.id, True, True, version, op.values) for op, version in made])
     if tx.unit.effects_wanted or spec.hooks.after_save is not None:
         for index, op in enumerate(run, start):
             _record(tx, Effect(op, scope_of(op, spec), None, op.values, index), spec)

@@ -231,7 +231,7 @@ async def open_engines(
 ) -> AsyncGenerator[dict[str, Ask]]:
     """Every engine with the same rows; the live queries are open before their rows come."""
     schema, environment = Schema(spec), seeded_environment(1)
-    images = dict(spec.encode_many([spec.model(id, value) for id, value in values.items()]))
+    images = dict(zip(*spec.encode_many([spec.model(id, value) for id, value in values.items()]), strict=True))
 
     def fill(tx: LocalTx) -> None:
         tx.base.put_many("rows", "main", ((id, image, 1) for id, image in images.items()))
@@ -313,8 +313,10 @@ async def test_a_sum_is_pythons_sum(name: str, data: st.DataObject) -> None:
         context.prec = 60
         total = sum(some[1:], some[0]) if some else None
     async with SQLiteEngine(":memory:").open_database(schema, seeded_environment(1), frozenset()) as db:
-        images = spec.encode_many([spec.model(f"{at:02}", value) for at, value in enumerate(column)])
-        await db.apply(lambda tx: tx.base.put_many("rows", "main", ((id, image, 1) for id, image in images)))
+        ids, images = spec.encode_many([spec.model(f"{at:02}", value) for at, value in enumerate(column)])
+        await db.apply(
+            lambda tx: tx.base.put_many("rows", "main", ((id, image, 1) for id, image in zip(ids, images, strict=True)))
+        )
         rows = (await db.read(every_row("rows"))).rows
         try:
             stored = None if total is None else field.encode(total)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import eq, itemgetter, ne
 from typing import TypeAlias, cast
 
 from atoma.contracts.codec import decode, encode
@@ -102,6 +103,19 @@ class StoreTable:
             if value != value:  # only NaN differs from itself
                 raise ValidationError(f"{self.name}.{name}: NaN cannot be stored", store=self.name, field=name)
         return self._values(image)
+
+    def values_of_many(self, images: Sequence[RowImage]) -> Iterable[Values]:
+        """:meth:`values` of each of ``images``, for the columns that can be NaN one column after the other."""
+        for name in self._nan_columns:
+            column = [image[name] for image in images]
+            if any(map(ne, column, column)):
+                return [self.values(image) for image in images]  # which raises
+        return map(self._values, images)
+
+    def complete_many(self, images: Sequence[RowImage]) -> Sequence[RowImage]:
+        """:meth:`complete` of each of ``images``; the same ones where each of them is."""
+        whole = all(map(eq, map(RowImage.keys, images), repeat(self._names)))
+        return images if whole else [self.complete(image) for image in images]
 
     def complete(self, image: RowImage) -> RowImage:
         """``image`` with exactly the declared columns (it may be of an older or newer schema)."""

@@ -123,6 +123,10 @@ class Unit:
         """Set the result of the unit's entry ``index``."""
         self.reports[index] = result
 
+    def report_many(self, start: int, results: Sequence[WriteItemResult]) -> None:
+        """Set the results of entries that follow one another."""
+        self.reports.update(enumerate(results, start))
+
 
 class EngineTx:
     """The transaction as the engine makes it: the parts of ``LocalTx``, units, and its own end.

@@ -98,7 +98,7 @@ def some_things() -> list[Thing]:
 
 def put(store: StoreSpec[Any], rows: Sequence[Any]) -> Any:
     def body(tx: LocalTx) -> None:
-        for id, image in store.encode_many(rows):
+        for id, image in zip(*store.encode_many(rows), strict=True):
             tx.rows.put(store.name, id, "main", image)
 
     return body

@@ -223,6 +223,17 @@ async def test_bulk_is_the_same_as_one_by_one(queued: bool) -> None:
         assert [mutation.mid for mutation in pending] == (list(range(1, 501)) if queued else [])
 
 
+async def test_inserts_at_once_within_a_unit_are_reported_at_their_places() -> None:
+    async with opened() as db:
+        runs = [[insert(f"{run}{n:02}", card(f"{run}{n}")) for n in range(20)] for run in "ab"]
+        result = await db.write(*runs[0], update("a00", rank=1), *runs[1])
+        assert [item.id for item in result.items] == [f"a{n:02}" for n in range(20)] + ["a00"] + [
+            f"b{n:02}" for n in range(20)
+        ]
+        stored = {row.id: row.version for row in (await db.db.read(rows_of("cards"))).rows}
+        assert [item.version for item in result.items[1:]] == [stored[item.id] for item in result.items[1:]]
+
+
 async def test_a_bulk_insert_with_one_taken_id_is_decided_row_by_row() -> None:
     async with opened() as db:
         await db.write(insert("0030", card("there")))

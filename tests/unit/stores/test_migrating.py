@@ -50,7 +50,7 @@ async def make(path: Path, rows: Sequence[Item1], synced: frozenset[str] = froze
     spec = VERSIONS[1].stores["items"]
 
     def body(tx: LocalTx) -> None:
-        for id, image in spec.encode_many(rows):
+        for id, image in zip(*spec.encode_many(rows), strict=True):
             tx.rows.put("items", id, "main", image)
 
     async with opened(path, schema=VERSIONS[1], synced=synced) as device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import apsw
@@ -14,19 +14,19 @@ from atoma import Schema, open_client
 from atoma.ports import LocalTx
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
-from tests.unit.stores.kit import CARDS, SYNCED, Card, card, insert, opened, request, update
+from tests.unit.stores.kit import CARDS, SYNCED, Card, card, delete, insert, opened, request, update
 
 WARM_UP = 20
 
 
 @contextmanager
-def statements() -> Generator[list[str]]:
-    """The statements at top level of every connection that is opened within the block."""
+def statements(*, of_triggers: bool = False) -> Generator[list[str]]:
+    """The statements at top level, or those of triggers, of every connection that is opened within the block."""
     told: list[str] = []
 
     def listen(connection: apsw.Connection) -> None:
         def tell(event: dict[str, object]) -> None:
-            if not event["trigger"]:
+            if bool(event["trigger"]) is of_triggers:
                 told.append(str(event["sql"]))
 
         connection.trace_v2(apsw.SQLITE_TRACE_STMT, tell)
@@ -88,6 +88,38 @@ async def test_what_another_program_writes_is_known_to_the_next_write(tmp_path: 
         repeated = await mine.queue_request(unit)
         assert repeated.items[0].version == queued.items[0].version
         assert len(await mine.db.inspect(lambda tx: tx.outbox.on_row("cards", "1"))) == 1
+
+
+@pytest.mark.parametrize("synced", [frozenset[str](), SYNCED])
+async def test_triggers_of_the_engine_cost_it_nothing_and_those_of_others_run(
+    tmp_path: Path, synced: frozenset[str]
+) -> None:
+    path = tmp_path / "a.db"
+
+    def by_hand(sql: str) -> None:
+        with closing(apsw.Connection(str(path))) as tool:
+            tool.execute(sql)
+
+    with statements(of_triggers=True) as told:
+        async with opened(path, synced=synced) as db:
+            del told[:]
+            await db.write(insert("1"))
+            await db.write(*(insert(f"many {number}") for number in range(40)))
+            await db.write(update("1", title="b"), delete("many 1"))
+            assert told == []
+            by_hand(
+                "CREATE TABLE seen(id TEXT); "
+                "CREATE TRIGGER see AFTER INSERT ON cards BEGIN INSERT INTO seen VALUES(NEW.id); END"
+            )
+            await db.write(insert("2"))
+            by_hand("DROP TRIGGER see")
+            await db.write(insert("3"))
+            by_hand("CREATE TRIGGER see AFTER INSERT ON cards BEGIN INSERT INTO seen VALUES(NEW.id); END")
+        async with opened(path, synced=synced) as db:
+            await db.write(*(insert(f"more {number}") for number in range(40)))
+    with closing(apsw.Connection(str(path))) as tool:
+        seen = [id for (id,) in tool.execute("SELECT id FROM seen ORDER BY rowid")]
+    assert seen == ["2", *(f"more {number}" for number in range(40))]
 
 
 async def test_what_was_rolled_back_is_not_known(tmp_path: Path) -> None:
