@@ -686,8 +686,8 @@ MUTANTS = {
     "a row is kept that has changed": ("rows", "one.version == other.version and one.image == other.image", "True"),
     "only one reader of a shared query is told": (
         "dispatch",
-        "for subscription in view.subscriptions:\n                if batch",
-        "for subscription in list(view.subscriptions)[:1]:\n                if batch",
+        "for subscription in view.subscriptions:\n                    subscription.push(batch)\n            ready",
+        "for subscription in list(view.subscriptions)[:1]:\n                    subscription.push(batch)\n            ready",
     ),
     "a full buffer loses batches without a Reset": (
         "delivery",
@@ -738,8 +738,8 @@ MUTANTS = {
     ),
     "results are told one after the other": (
         "dispatch",
-        "                ready.append(subscription)\n            await self._breathe()\n        if states",
-        "                ready.append(subscription)\n            self._position.shown = max(self._position.shown, commit)\n"
+        "            ready.append(view)\n            await self._breathe()\n        if states",
+        "            ready.append(view)\n            self._position.shown = max(self._position.shown, commit)\n"
         "            await self._breathe()\n        if states",
     ),
 }

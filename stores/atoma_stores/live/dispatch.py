@@ -389,7 +389,7 @@ class LocalLiveQueries:
     async def _read(self, snapshot: Snapshot) -> None:
         """Read what views lack, until nothing is lacking; all of it in one state of the database."""
         while views := [view for view in self._lacking if view.since <= snapshot.commit][:TOGETHER]:
-            asked: list[_Asked] = [(view, tuple(view.reads())) for view in views]
+            asked = self._asked_by(views)
             started = self._clock()
             answers = await self._answers(snapshot, [each for each in asked if not _is_sql(each)])
             await self._load(answers, self._clock() - started)
@@ -397,6 +397,16 @@ class LocalLiveQueries:
                 started = self._clock()
                 answers = await self._rows_of_statement(snapshot, each)
                 await self._load(answers, self._clock() - started)
+
+    def _asked_by(self, views: Sequence[View]) -> list[_Asked]:
+        """What each view lacks; without those that cannot say it, which end."""
+        asked: list[_Asked] = []
+        for view in views:
+            try:
+                asked.append((view, tuple(view.reads())))
+            except Exception as error:
+                self._end_one(view, error)
+        return asked
 
     async def _load(self, answers: Sequence[_Answered], seconds: float) -> None:
         """Let views take what they lacked, all of which took ``seconds`` to read."""
@@ -440,7 +450,7 @@ class LocalLiveQueries:
     async def _tell(self, commit: int, states: States) -> None:
         """Hand out what has changed: first into the buffers, then all of it is shown in one step, then readers wake."""
         taken = [view for view in self._taken if not view.lacks]
-        ready: list[Subscription] = []
+        ready: list[View] = []
         for view in taken:
             if view not in self._taken:  # it was left meanwhile
                 continue
@@ -451,22 +461,23 @@ class LocalLiveQueries:
                 self._end_one(view, error)
                 continue
             self._kept += view.weigh()
-            for subscription in view.subscriptions:
-                if batch is not None:
+            if batch is not None:
+                for subscription in view.subscriptions:
                     subscription.push(batch)
-                ready.append(subscription)
+            ready.append(view)
             await self._breathe()
         if states is not self._states:
             await self._tell_completeness(commit, states, ready)
         self._position.shown = max(self._position.shown, commit)
+        woken = list(chain.from_iterable([view.subscriptions for view in ready]))  # with those who came meanwhile
         if self._position.unseen < 0:  # what nothing was done to is the result now
-            ready += self._position.waiting
+            woken += self._position.waiting
             self._position.waiting.clear()
-        for subscription in ready:
+        for subscription in woken:
             subscription.wake()
             await self._breathe()
 
-    async def _tell_completeness(self, commit: int, states: States, ready: list[Subscription]) -> None:
+    async def _tell_completeness(self, commit: int, states: States, ready: list[View]) -> None:
         """Hand out how complete those results are that have not changed."""
         self._states = states
         for view in tuple(self._views.values()):
@@ -474,7 +485,7 @@ class LocalLiveQueries:
             if batch is not None:
                 for subscription in view.subscriptions:
                     subscription.push(batch)
-                    ready.append(subscription)
+                ready.append(view)
             await self._breathe()
 
     def _keep_to_memory(self) -> None:

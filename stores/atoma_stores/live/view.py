@@ -128,18 +128,25 @@ class View:
     def concerns(self, store: str, delta: StoreDelta, clock: Callable[[], float]) -> Deltas:
         """Those changes of a store that may concern the result; empty when there are none.
 
-        Where to see that costs too much of what reading the result does, it is all of them: it is read then.
+        Where to see that costs too much of what reading the result does, it is all of them: it is read then. So it is where
+        a row cannot be tested: taking it fails as well, and ends this result and no other.
         """
         count, settled = len(delta), self.is_clean and not self.busy
         if count <= CUT_OVER_MIN:
-            found = self._operator.concerns(store, delta, settled=settled)
+            found = self._tested(store, delta, settled=settled)
             return {store: found} if found else {}
         if count * self._test_s > TESTED * self._load_s and count * self._row_s > self._load_s:
             return {store: delta}
         started = clock()
-        found = self._operator.concerns(store, delta, settled=settled)
+        found = self._tested(store, delta, settled=settled)
         self._test_s += MEASURED * ((clock() - started) / count - self._test_s)
         return {store: found} if found else {}
+
+    def _tested(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
+        try:
+            return self._operator.concerns(store, delta, settled=settled)
+        except Exception:
+            return delta
 
     def touch(self, commit: int) -> None:
         """``commit`` may have changed the result."""

@@ -77,8 +77,8 @@ class Source:
     def put(self, store: str, id: str, *, heard: bool = True, **values: Scalar) -> CommitDelta:
         return self.write({(store, id): dict(values)}, heard=heard)
 
-    def delete(self, store: str, id: str) -> CommitDelta:
-        return self.write({(store, id): None})
+    def delete(self, store: str, id: str, *, heard: bool = True) -> CommitDelta:
+        return self.write({(store, id): None}, heard=heard)
 
     def write(self, changes: dict[tuple[str, str], dict[str, Scalar] | None], *, heard: bool = True) -> CommitDelta:
         self.commit += 1
@@ -179,14 +179,18 @@ async def settle() -> None:
 
 @asynccontextmanager
 async def open_room(
-    *, buffer: int = 64, least_tier: int = 0, completeness: CompletenessBoard | None = None
+    *,
+    buffer: int = 64,
+    least_tier: int = 0,
+    completeness: CompletenessBoard | None = None,
+    clock: Callable[[], float] = trio.current_time,
 ) -> AsyncGenerator[Room]:
     source = Source()
     source.put("cards", "a", rank=1)
     source.put("cards", "b", rank=2)
     async with trio.open_nursery() as nursery:
         live_queries = open_live_queries(
-            source, SCHEMA, buffer=buffer, completeness=completeness, least_tier=least_tier
+            source, SCHEMA, buffer=buffer, completeness=completeness, least_tier=least_tier, clock=clock
         )
         async with live_queries as live:
             yield Room(source, live, nursery)

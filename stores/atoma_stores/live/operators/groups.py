@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, cast
 
@@ -87,8 +87,8 @@ class Groups:
 
     @property
     def overflown(self) -> bool:
-        """Whether there are too many of these to be read one by one."""
-        return len(self._lacking) > READS
+        """Whether there are too many of these to be read one by one, or one that no query asks for."""
+        return len(self._lacking) > READS or any(map(_has_nul, chain.from_iterable(key for key, _ in self._lacking)))
 
     def reads(self) -> list[BoundQuery]:
         """What has to be read of the groups that are held."""
@@ -172,3 +172,8 @@ class Groups:
         self._changed[key] = None
         if self._sized:
             self._held += group.held - before
+
+
+def _has_nul(value: object) -> bool:
+    """Whether a value is a text of an older file, or of another tool, that no query may have in it."""
+    return isinstance(value, str) and "\x00" in value

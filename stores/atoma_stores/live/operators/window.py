@@ -100,11 +100,12 @@ class Window(Generic[R]):
         kept: Sequence[R] = rows
         if self._loaded:
             self._begin()
-            if self._follows and self._changes:
-                # what was shown before is not known any more: the next batch is a Reset
-                self._moved = RESET_ABOVE + len(self._changes) + len(rows)
-            elif self._follows:
-                self._before = list(self._rows)
+            if self._follows and self._before is None:  # else it was read before, and nothing of that is told yet
+                if self._changes:
+                    # what was shown before is not known any more: the next batch is a Reset
+                    self._moved = RESET_ABOVE + len(self._changes) + len(rows)
+                else:
+                    self._before = list(self._rows)
             self._exact = False
             kept = keep_unchanged([*self._rows, *(self._before or ())], rows, self._key_of)
         self._loaded = True
