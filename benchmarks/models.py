@@ -56,9 +56,9 @@ def raw_connection(path: Path, synchronous: str) -> apsw.Connection:
     connection.pragma("synchronous", synchronous)
     connection.pragma("wal_autocheckpoint", 0)
     connection.execute(
-        "CREATE TABLE todos(id TEXT PRIMARY KEY, title TEXT NOT NULL, status TEXT NOT NULL, priority INTEGER NOT NULL,"
+        "CREATE TABLE IF NOT EXISTS todos(id TEXT PRIMARY KEY, title TEXT NOT NULL, status TEXT NOT NULL, priority INTEGER NOT NULL,"
         " weight REAL NOT NULL, user TEXT NOT NULL, created_at INTEGER NOT NULL, notes TEXT NOT NULL) STRICT"
     )
-    connection.execute("CREATE INDEX a ON todos(status, created_at)")
-    connection.execute("CREATE INDEX b ON todos(user, created_at)")
+    connection.execute("CREATE INDEX IF NOT EXISTS a ON todos(status, created_at)")
+    connection.execute("CREATE INDEX IF NOT EXISTS b ON todos(user, created_at)")
     return connection
