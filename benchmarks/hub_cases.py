@@ -1,94 +1,184 @@
-"""What a hub decides in a second, and for how much CPU: on a file, and on PostgreSQL beside it."""
+"""What hubs decide in a second, and for how much CPU: one on a file, and one to four processes over a PostgreSQL."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import trio
 
-from atoma.contracts.mutations import Op
-from atoma.hub import Hub
-from atoma.ports.hub import HubStore
-from atoma_stores.sqlite import SQLiteHubStore
+from benchmarks.hub_load import Load
 from benchmarks.measure import Row
+from benchmarks.programs import Program, running
 from tests.postgres import NoPostgreSQL, Server
-from tests.unit.hub.kit import Client, card, hub_on
 
 SECONDS = 2.5
 SHAPES = {"256 clients × 1": (256, 1), "8 clients × 50": (8, 50)}
+SCOPES = {"one scope": 1, "eight scopes": 8}
+PROCESSES = (1, 2, 4)
 BARS = {
-    ("one scope", "256 clients × 1"): "≥ 2,500", ("one scope", "8 clients × 50"): "≥ 4,000",
-    ("eight scopes", "256 clients × 1"): "≥ 2,500", ("eight scopes", "8 clients × 50"): "≥ 5,000",
+    ("one scope", "256 clients × 1"): "S2 ≥ 2,500", ("one scope", "8 clients × 50"): "S2 ≥ 4,000",
+    ("eight scopes", "256 clients × 1"): "S2 ≥ 2,500", ("eight scopes", "8 clients × 50"): "S2 ≥ 5,000",
 }  # fmt: skip
+FLAT = "S2 ≤ 1.25×"
+HINTS = Load("", clients=4, size=10, scopes=8, seconds=4.0, rate=500.0)
+"""Of each of four processes: 2,000 mutations a second together."""
+HINTS_BAR = "S2 ≤ 100 ms"
 
 
-async def pushes(folder: Path) -> list[Row]:
-    """Pushes of one and of fifty, into one scope and into eight: a file, and one and two hubs on PostgreSQL.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a load came to, all processes together.
 
-    Load, hubs and the server share this machine; the CPU is that of this process, the load in it, and of no server.
+    Attributes:
+        rate: Mutations in a second.
+        hub_us: Microseconds of CPU for each in the hubs' processes, with the load, which is in them.
+        server_us: The same in the database's.
+        group: Mutations in a write group, on average.
     """
-    rows: list[Row] = []
+
+    rate: float
+    hub_us: float
+    server_us: float
+    group: float
+
+
+@contextlib.contextmanager
+def a_server() -> Iterator[Server | None]:
+    """A PostgreSQL that keeps what it promises, for the block; None where there is none."""
     try:
         server = Server(fsync="on", full_page_writes="on", synchronous_commit="on")
     except NoPostgreSQL:
-        server = None
+        yield None
+        return
     try:
-        for shape, (clients, size) in SHAPES.items():
-            for scopes, count in (("one scope", 1), ("eight scopes", 8)):
-                case = f"hub: {scopes}, {shape}"
-                path = folder / f"{scopes}-{clients}.db"
-                async with _hubs([SQLiteHubStore(path)]) as hubs:
-                    file_s, file_us = await _load(hubs, clients, size, count)
-                rows.append(Row(case, "SQLite", file_s, "mutations/s"))
-                rows.append(Row(case, "SQLite: CPU with the load", file_us, "µs a mutation"))
-                for number in (1, 2) if server is not None else ():
-                    from atoma_stores.postgres import PostgreSQLHubStore
-
-                    assert server is not None
-                    address = server.dsn(server.new_database())
-                    async with _hubs([PostgreSQLHubStore(address) for _ in range(number)]) as hubs:
-                        found_s, found_us = await _load(hubs, clients, size, count)
-                    variant = f"PostgreSQL, {number} hub{'s' if number > 1 else ''}"
-                    bar = BARS[scopes, shape] if number == 1 else ""
-                    rows.append(Row(case, variant, found_s, "mutations/s", found_s / file_s, "SQLite", bar))
-                    rows.append(Row(case, f"{variant}: CPU", found_us, "µs a mutation", found_us / file_us, "SQLite"))
+        yield server
     finally:
+        server.close()
+
+
+@contextlib.contextmanager
+def hubs_at(where: str, count: int) -> Iterator[list[Program]]:
+    """So many processes of hubs on one database, one after the other started."""
+    with contextlib.ExitStack() as stack:
+        found: list[Program] = []
+        for _ in range(count):
+            found.append(stack.enter_context(running("benchmarks.hub_program", where)))
+            found[-1].hear()
+        yield found
+
+
+def cost(hubs: Sequence[Program], load: Load, server: Server | None = None) -> Cost:
+    """What ``load`` costs, carried out by each of ``hubs`` at the same time."""
+    before = _cpu_of(server)
+    for number, hub in enumerate(hubs):
+        hub.send({"do": "push", **asdict(load), "name": f"p{number}"})
+    told = [hub.hear() for hub in hubs]
+    mutations = sum(each["mutations"] for each in told)
+    warm = 1 + load.warm_s / load.seconds  # the server's CPU is of that time, too
+    return Cost(
+        sum(each["mutations"] / each["seconds"] for each in told),
+        sum(each["cpu_s"] for each in told) / mutations * 1e6,
+        (_cpu_of(server) - before) / (mutations * warm) * 1e6,
+        mutations / max(1, sum(each["groups"] for each in told)),
+    )
+
+
+def _cpu_of(server: Server | None) -> float:
+    """Seconds of CPU of a server and of all its processes, those that have ended included; 0 where the system does not tell."""
+    if server is None or server.pid is None:
+        return 0.0
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()
+            if int(stat.parent.name) == server.pid:
+                ticks += sum(map(int, fields[11:15]))  # its own, and of children that have ended
+            elif int(fields[1]) == server.pid:
+                ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def pushes(folder: Path) -> list[Row]:
+    """Pushes of one and of fifty, into one scope and into eight: a file, and one to four processes on PostgreSQL.
+
+    Each process has as many clients, so that groups are of equal size. Load, hubs and server share this machine; the load is in
+    the hubs' processes, and so is its CPU.
+    """
+    return await trio.to_thread.run_sync(_pushes, folder)
+
+
+def _pushes(folder: Path) -> list[Row]:
+    rows: list[Row] = []
+    with a_server() as server:
+        for shape, (clients, size) in SHAPES.items():
+            for scopes, count in SCOPES.items():
+                load = Load("", clients, size, count, SECONDS)
+                rows += _case(
+                    f"hub: {scopes}, {shape}", load, folder / f"{count}-{clients}.db", server, BARS[scopes, shape]
+                )
         if server is not None:
-            server.close()
+            rows += _hints(server)
     return rows
 
 
-@asynccontextmanager
-async def _hubs(stores: list[HubStore]) -> AsyncIterator[list[Hub]]:
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(hub_on(store)) for store in stores]
+def _case(case: str, load: Load, path: Path, server: Server | None, bar: str) -> list[Row]:
+    with hubs_at(str(path), 1) as hubs:
+        file = cost(hubs, load)
+    rows = [
+        Row(case, "SQLite", file.rate, "mutations/s"),
+        Row(case, "SQLite: CPU with the load", file.hub_us, "µs a mutation"),
+    ]
+    first: Cost | None = None
+    for number in PROCESSES if server is not None else ():
+        assert server is not None
+        with hubs_at(server.dsn(server.new_database()), number) as hubs:
+            found = cost(hubs, load, server)
+        name = f"PostgreSQL, {number} process{'es' if number > 1 else ''}"
+        whole = found.hub_us + found.server_us
+        told = f"{name}: CPU, {found.server_us:.0f} of it the server's, groups of {found.group:.0f}"
+        rows.append(Row(case, name, found.rate, "mutations/s", found.rate / file.rate, "SQLite", bar))
+        if first is None:
+            first = found
+            rows.append(Row(case, told, whole, "µs a mutation", whole / file.hub_us, "SQLite"))
+        else:
+            ratio = whole / (first.hub_us + first.server_us)
+            rows.append(Row(case, told, whole, "µs a mutation", ratio, "one process", FLAT))
+    return rows
 
 
-async def _load(hubs: list[Hub], clients: int, size: int, scopes: int) -> tuple[float, float]:
-    """Mutations in a second, and microseconds of CPU for each."""
-    done = 0
-    counting = False
+def _hints(server: Server) -> list[Row]:
+    """From the answer that a process gives until every other one has heard that a scope has come so far."""
+    with hubs_at(server.dsn(server.new_database()), 4) as hubs:
+        for number, hub in enumerate(hubs):
+            hub.send({"do": "hear", **asdict(HINTS), "name": f"p{number}"})
+        told = [hub.hear() for hub in hubs]
+    delays: list[float] = []
+    for writer, of in enumerate(told):
+        for reader, other in enumerate(told):
+            if reader != writer:
+                delays += delays_of(of["told"], other["hints"])
+    delays.sort()
+    rate = sum(each["mutations"] / each["seconds"] for each in told)
+    case = f"hints of other processes, 4 × 8 scopes, {rate:,.0f} mutations/s"
+    return [
+        Row(case, f"p50 of {len(delays):,}", delays[len(delays) // 2] * 1e3, "ms"),
+        Row(case, "p99", delays[len(delays) * 99 // 100] * 1e3, "ms", bar=HINTS_BAR),
+        Row(case, "longest", delays[-1] * 1e3, "ms"),
+    ]
 
-    async def push(number: int) -> None:
-        nonlocal done
-        client = Client.of(hubs[number % len(hubs)], f"c{number}")
-        while True:
-            first = len(client.mutations) + 1
-            for at in range(size):
-                client.write(Op("create", "cards", f"{number}-{first + at}", card("t")), scope=f"s{number % scopes}")
-            reply = await client.push(first)
-            assert reply.error is None
-            done += len(reply.outcomes) if counting else 0
 
-    async with trio.open_nursery() as nursery:
-        for number in range(clients):
-            nursery.start_soon(push, number)
-        await trio.sleep(0.7)  # every client is known, and statements are prepared
-        counting, began, before = True, time.perf_counter(), time.process_time()
-        await trio.sleep(SECONDS)
-        took, cpu = time.perf_counter() - began, time.process_time() - before
-        nursery.cancel_scope.cancel()
-    return done / took, cpu / max(done, 1) * 1e6
+def delays_of(told: list[tuple[str, int, float]], hints: list[tuple[str, int, float]]) -> list[float]:
+    """How long after each answer the first hint came that says as much."""
+    heard: dict[str, list[tuple[int, float]]] = {}
+    for scope, head, at in hints:
+        heard.setdefault(scope, []).append((head, at))
+    found: list[float] = []
+    for scope, head, at in told:
+        first = next((when for reached, when in heard.get(scope, ()) if reached >= head), None)
+        assert first is not None, f"{scope} has reached {head}, and another process never heard of it"
+        found.append(max(0.0, first - at))
+    return found

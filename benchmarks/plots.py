@@ -9,7 +9,10 @@ from html import escape
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 200, 48, 56
-COLOURS = {"Atoma": "#0b6e4f", "lower bound": "#8a8a8a", "TanStack DB": "#d1495b", "RxDB": "#7b4fb5"}
+COLOURS = {
+    "Atoma": "#0b6e4f", "lower bound": "#8a8a8a", "TanStack DB": "#d1495b", "RxDB": "#7b4fb5",
+    "hub on a file": "#0b6e4f", "hub on PostgreSQL": "#7b4fb5", "pushes of 50": "#0b6e4f", "pushes of 1": "#7b4fb5",
+}  # fmt: skip
 OTHER = "#2b6cb0"
 
 
@@ -42,7 +45,9 @@ class _Axis:
         return self.start + (math.log10(value) - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def marks(self) -> list[float]:
-        return [10.0**power for power in range(self.low, self.high + 1)]
+        steps = (1, 2, 5) if self.high - self.low == 1 else (1,)
+        found = [step * 10.0**power for power in range(self.low, self.high) for step in steps]
+        return [*found, 10.0**self.high]
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> _Axis:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -19,20 +20,24 @@ class Program:
 
     process: subprocess.Popen[str]
 
-    def ask(self, order: object) -> dict[str, float]:
+    def ask(self, order: object) -> dict[str, Any]:
         """Send one line and read the answer."""
+        self.send(order)
+        return self.hear()
+
+    def send(self, order: object) -> None:
+        """Send one line."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        return self.hear()
 
-    def hear(self) -> dict[str, float]:
+    def hear(self) -> dict[str, Any]:
         """The next answer."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
-        answer: dict[str, float] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

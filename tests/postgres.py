@@ -126,6 +126,11 @@ class Server:
             time.sleep(0.05)
         raise Failed(f"the server does not start: {(self.folder / 'log').read_text()[-500:]}")
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process whose children are all of its others; None while it does not run."""
+        return None if self._process is None else self._process.pid
+
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it; SIGQUIT is at once, SIGINT in good order."""
         if self._process is not None:

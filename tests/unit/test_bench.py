@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 
 from benchmarks.attack_cases import table
+from benchmarks.hub_cases import Cost, delays_of
+from benchmarks.hub_scaling import FILE, Point, charts
 from benchmarks.measure import Row
+from benchmarks.plots import draw
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,21 @@ def test_each_attack_has_one_line_that_says_whether_both_bars_are_met() -> None:
     assert [str(column.header) for column in found.columns][1:4] == ["step ≤ 20 ms", "p50", "p99 ≤ 50 ms"]
     assert list(found.columns[0].cells) == ["mild", "hard"]
     assert [str(cell).rpartition("]")[2] for cell in found.columns[-1].cells] == ["yes", "NO"]
+
+
+def test_a_hint_counts_for_every_answer_that_it_says_as_much_as() -> None:
+    told = [("a", 1, 10.0), ("a", 3, 11.0), ("b", 1, 12.0)]
+    hints = [("a", 0, 9.0), ("a", 2, 10.5), ("b", 1, 11.9), ("a", 3, 11.25)]
+    assert delays_of(told, hints) == [0.5, 0.25, 0.0]
+    with pytest.raises(AssertionError, match="b has reached 2, and another process never heard of it"):
+        delays_of([("b", 2, 12.0)], hints)
+
+
+def test_what_was_measured_of_hubs_is_drawn_and_nothing_else(tmp_path: Path) -> None:
+    points = [Point(FILE, "scopes", count, Cost(100.0, us, 40.0, 10.0)) for count, us in ((1, 160.0), (64, 260.0))]
+    file = tmp_path / "points.json"
+    file.write_text(json.dumps({"points": [asdict(point) for point in points]}))
+    found = charts(file)
+    assert list(found) == ["hub-scopes"]
+    assert [(line.name, list(line.points)) for line in found["hub-scopes"].lines] == [(FILE, [(1, 200.0), (64, 300.0)])]
+    assert draw(found["hub-scopes"]).count("<circle") == 2
