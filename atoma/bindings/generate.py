@@ -283,7 +283,7 @@ class Writer:
         """What makes of the value of a block what the block here has."""
         if kind == "None":
             return self._use("nothing")
-        return self._use("Batches") if kind.startswith("AsyncIterator") else self._door(kind.partition("[")[0])
+        return self._use("Values") if kind.startswith("AsyncIterator") else self._door(kind.partition("[")[0])
 
     def _door(self, name: str) -> str:
         if name != self._name:

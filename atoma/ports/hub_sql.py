@@ -9,7 +9,7 @@ from typing import Final
 from atoma.contracts.events import SqlBatch, SqlKind
 
 BATCHES_MAX: Final = 32
-"""Batches of one call that are told of; a group that is written step by step has two for each of its steps."""
+"""Batches of one call that are told of; a group that is written one decision at a time has two for each of them."""
 
 
 class SqlNotes:

@@ -41,18 +41,18 @@ def by_ids(store: str, ids: Sequence[str], *, soft: bool = False, include_delete
     return BoundQuery(_ids_plan(store, len(ids), soft, include_deleted), tuple(ids))
 
 
-def batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def in_parts(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """``ids`` in their order, in so many parts that each can be asked for by :func:`by_ids`."""
-    batch: list[str] = []
+    part: list[str] = []
     size = 0
     for id in ids:
         size += len(id.encode())
-        if batch and (len(batch) == VALUES_MAX or size > PARAMETERS_BYTES_MAX):
-            yield tuple(batch)
-            batch, size = [], len(id.encode())
-        batch.append(id)
-    if batch:
-        yield tuple(batch)
+        if part and (len(part) == VALUES_MAX or size > PARAMETERS_BYTES_MAX):
+            yield tuple(part)
+            part, size = [], len(id.encode())
+        part.append(id)
+    if part:
+        yield tuple(part)
 
 
 def ids_of(query: BoundQuery) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
 from atoma.query.arguments import check_soft
 from atoma.query.builder import Query, Rows, select
-from atoma.query.plans import batches, by_ids
+from atoma.query.plans import by_ids, in_parts
 from atoma.runtime.flows import (
     Core,
     MergeMode,
@@ -108,8 +108,8 @@ class Store(ObservableRows[T]):
         """
         found: dict[str, T] = {}
         wanted = tuple(dict.fromkeys(ids))
-        for batch in batches(readable(self.spec.name, wanted)):
-            query = by_ids(self.spec.name, batch, soft=self.spec.soft_delete)
+        for part in in_parts(readable(self.spec.name, wanted)):
+            query = by_ids(self.spec.name, part, soft=self.spec.soft_delete)
             rows = (await self._core.reads.query(query, policy)).rows
             found.update({row.id: self.spec.decode(row.id, row.image) for row in rows})
         return [found.get(id) for id in ids]

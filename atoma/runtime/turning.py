@@ -16,7 +16,7 @@ from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import ConflictError, PolicyNotAllowed, ValidationError
 from atoma.mutations import RowKey, differences, edited
-from atoma.query.plans import batches, by_ids
+from atoma.query.plans import by_ids, in_parts
 from atoma.runtime.flows import Core, written_over
 from atoma.runtime.results import error_of, handle_key
 from atoma.schema.schema import Schema
@@ -99,8 +99,8 @@ class Turning:
     async def _rows(self, keys: Mapping[RowKey, None]) -> dict[RowKey, StoredRow]:
         found: dict[RowKey, StoredRow] = {}
         for store in dict.fromkeys(store for store, _ in keys):
-            for batch in batches([id for name, id in keys if name == store]):
-                result = await self._core.reads.query(by_ids(store, batch, include_deleted=True), "direct-local")
+            for part in in_parts([id for name, id in keys if name == store]):
+                result = await self._core.reads.query(by_ids(store, part, include_deleted=True), "direct-local")
                 found.update({(store, row.id): row for row in result.rows})
         return found
 

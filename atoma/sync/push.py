@@ -87,7 +87,7 @@ class PushLane:
             session.takes_edits,
         )
 
-    async def _push(self, batch: Batch) -> None:
+    async def _push(self, batch: MutationBatch) -> None:
         session = self._session
         request = PushRequest(
             client_id=session.identity.client_id,
@@ -179,7 +179,7 @@ class PushLane:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MutationBatch:
     """Mutations to send together, without a gap.
 
     Attributes:
@@ -213,7 +213,7 @@ class Sending:
     max_bytes: int
     takes_edits: bool = True
 
-    def batch(self, tx: LocalTx) -> Batch:
+    def batch(self, tx: LocalTx) -> MutationBatch:
         """What is next; see :func:`next_batch`.
 
         Raises:
@@ -224,12 +224,12 @@ class Sending:
             raise refused
         return next_batch(tx, self.verified_mid, self.verified_digest, limit=self.limit, max_bytes=self.max_bytes)
 
-    def batch_sent_before(self, tx: LocalTx) -> Batch | None:
+    def batch_sent_before(self, tx: LocalTx) -> MutationBatch | None:
         """What is next, None while something waits that was never sent: somebody may take it back until that is noted."""
         identity = tx.outbox.identity()
         return self.batch(tx) if identity.is_noted else None
 
-    def stage(self, at: Opened) -> Batch:
+    def stage(self, at: Opened) -> MutationBatch:
         """Note how far the outbox will have been sent; what is to be sent."""
         batch = self.batch(at.tx)
         if batch.mutations:
@@ -237,7 +237,7 @@ class Sending:
         return batch
 
 
-def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit: int, max_bytes: int) -> Batch:
+def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit: int, max_bytes: int) -> MutationBatch:
     """The next mutations to send.
 
     Usually the oldest queued ones. Those that the hub has decided before (the reply was lost) are sent again for their
@@ -255,7 +255,7 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
         HubLostData: A mutation the hub needs first has left the outbox.
     """
     mutations, previous, decided = _next(tx, verified_mid, verified_digest, limit, max_bytes)
-    return Batch(mutations, previous, tx.outbox.identity().confirmed_mid, decided)
+    return MutationBatch(mutations, previous, tx.outbox.identity().confirmed_mid, decided)
 
 
 def _next(

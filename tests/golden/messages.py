@@ -43,8 +43,8 @@ from atoma_transports.http.envelope import (
     AS_JSON,
     AS_MSGPACK,
     BATCH_VERSION,
-    Batch,
     BatchCall,
+    BatchRequest,
     CallReply,
     Cancel,
     Done,
@@ -286,7 +286,7 @@ def http_bodies() -> dict[str, bytes]:
             )
             for id, (method, kind) in enumerate([("pull", "PullRequest"), ("query", "QueryCall")])
         )  # fmt: skip
-        made[f"batch in {name}"] = plain(Batch(version=BATCH_VERSION, id="0123456789abcdef", calls=calls))
+        made[f"batch in {name}"] = plain(BatchRequest(version=BATCH_VERSION, id="0123456789abcdef", calls=calls))
     reply = encode(CallReply(id=1, ok=msgspec.Raw(encode(MESSAGES["OpsReply"]))))
     failed = encode(CallReply(id=2, error=ERROR))
     made["answers of a batch"] = b"".join(

@@ -18,7 +18,7 @@ GATHERED_MAX = 100
 
 
 @dataclass(slots=True, eq=False)
-class _Batch:
+class _Gathering:
     """Gets that go together.
 
     Attributes:
@@ -46,7 +46,7 @@ class GatheredGets:
 
     def __init__(self, ask: Callable[[QueryRequest], Awaitable[QueryResult]]) -> None:
         self._ask = ask
-        self._open: dict[str, _Batch] = {}
+        self._open: dict[str, _Gathering] = {}
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """The answer to ``request``; raises what asking raises, and cancelling takes nobody else along."""
@@ -54,36 +54,36 @@ class GatheredGets:
         if ids is None or len(ids) != 1:
             return await self._ask(request)
         id, store = ids[0], request.store
-        while (batch := self._open.get(store)) is not None:
-            batch.ids[id] = None
-            if len(batch.ids) >= GATHERED_MAX:
+        while (gathering := self._open.get(store)) is not None:
+            gathering.ids[id] = None
+            if len(gathering.ids) >= GATHERED_MAX:
                 del self._open[store]
-            await batch.ended.wait()
-            if batch.answer is not None:
-                return _of(id, batch.answer)
-            if batch.failed:
+            await gathering.ended.wait()
+            if gathering.answer is not None:
+                return _of(id, gathering.answer)
+            if gathering.failed:
                 return await self._ask(request)
-        batch = self._open[store] = _Batch({id: None})
+        gathering = self._open[store] = _Gathering({id: None})
         try:
             await trio.lowlevel.checkpoint()
-            self._close(store, batch)
-            if len(batch.ids) == 1:
-                batch.answer = await self._ask(request)
+            self._close(store, gathering)
+            if len(gathering.ids) == 1:
+                gathering.answer = await self._ask(request)
             else:
-                batch.answer = await self._ask(replace(request, query=by_ids(store, tuple(batch.ids))))
-            return _of(id, batch.answer)
+                gathering.answer = await self._ask(replace(request, query=by_ids(store, tuple(gathering.ids))))
+            return _of(id, gathering.answer)
         except AtomaError:
-            batch.failed = True
-            if len(batch.ids) == 1:
+            gathering.failed = True
+            if len(gathering.ids) == 1:
                 raise
         finally:
-            self._close(store, batch)
-            batch.ended.set()
+            self._close(store, gathering)
+            gathering.ended.set()
         return await self._ask(request)
 
-    def _close(self, store: str, batch: _Batch) -> None:
-        """Let no more gets into ``batch``."""
-        if self._open.get(store) is batch:
+    def _close(self, store: str, gathering: _Gathering) -> None:
+        """Let no more gets into ``gathering``."""
+        if self._open.get(store) is gathering:
             del self._open[store]
 
 

@@ -169,7 +169,7 @@ async def open_portal(
                 portal.join()
 
 
-class Batches(AsyncIterator[T]):
+class Values(AsyncIterator[T]):
     """An iterator of the portal's loop as one of asyncio's."""
 
     def __init__(self, portal: Portal, inside: AsyncIterator[T]) -> None:
@@ -220,7 +220,7 @@ def observe_each(
     async def follow(observer: abc.ObserverBase[T]) -> None:
         telling, followed = Telling(observer), False
         try:
-            async with held(portal, "observe", open_values, Batches) as values:
+            async with held(portal, "observe", open_values, Values) as values:
                 followed = True
                 async for value in values:
                     if not telling.next(value):

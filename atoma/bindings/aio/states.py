@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 from reactivex import Observable, abc
 
-from atoma.bindings.aio.host import Batches, observe_each
+from atoma.bindings.aio.host import Values, observe_each
 from atoma.bindings.portal import Portal
 from atoma.contracts.execution import WriteState
 from atoma.runtime import states
@@ -34,4 +34,4 @@ class WriteStates(Observable[WriteState]):
 
     def __aiter__(self) -> AsyncIterator[WriteState]:
         """The states from now on."""
-        return Batches(self._portal, aiter(self._native()))
+        return Values(self._portal, aiter(self._native()))

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, TypeVar
 
 import atoma.runtime.store
-from atoma.bindings.aio.host import Batches, Lifetime, held, observe, run
+from atoma.bindings.aio.host import Lifetime, Values, held, observe, run
 from atoma.bindings.aio.results import ManyResult, WriteHandle
 from atoma.bindings.portal import Portal
 from atoma.contracts.execution import Confirm, Durability
@@ -128,7 +128,7 @@ class Store(ObservableRows[T]):
             ConfigurationError: It is to bring its scopes, and nothing replicates here.
             AtomaError: What the policy ended with.
         """
-        return held(self._portal, "live", lambda: self._native.live(query, policy=policy, bring=bring), Batches)
+        return held(self._portal, "live", lambda: self._native.live(query, policy=policy, bring=bring), Values)
 
     def observe(
         self,

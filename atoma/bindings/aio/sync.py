@@ -11,7 +11,7 @@ import atoma.sync.control
 import atoma.sync.lost
 import atoma.sync.presence
 import atoma.sync.waiting
-from atoma.bindings.aio.host import Batches, Lifetime, held, listen, nothing, run, run_sync
+from atoma.bindings.aio.host import Lifetime, Values, held, listen, nothing, run, run_sync
 from atoma.bindings.aio.results import WriteHandle
 from atoma.bindings.portal import Portal
 from atoma.contracts.outbox import WaitingWrite
@@ -241,7 +241,7 @@ class SyncControl:
 
     def watch(self) -> Lifetime[AsyncIterator[SyncStatus]]:
         """Iterate over the status: now, then the latest after every change; a slow reader skips some."""
-        return held(self._portal, "watch", self._native.watch, Batches)
+        return held(self._portal, "watch", self._native.watch, Values)
 
     async def poke(self) -> None:
         """Try now whatever waits for its next attempt."""
@@ -484,4 +484,4 @@ class Presence(Generic[T]):
 
         The iteration ends when the presence does.
         """
-        return held(self._portal, "watch", self._native.watch, Batches)
+        return held(self._portal, "watch", self._native.watch, Values)

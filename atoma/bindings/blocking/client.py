@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import atoma.client.client
 from atoma.bindings.blocking.history import CommitHistory, UndoStack
-from atoma.bindings.blocking.host import Batches, Lifetime, held, listen, observe, run, run_sync
+from atoma.bindings.blocking.host import Lifetime, Values, held, listen, observe, run, run_sync
 from atoma.bindings.blocking.results import WriteHandle
 from atoma.bindings.blocking.store import Store
 from atoma.bindings.blocking.sync import ConflictInbox, Presence, Quarantine, SyncControl
@@ -139,7 +139,7 @@ class Client:
                 that could be brought.
             AtomaError: What the policy ended with.
         """
-        return held(self._portal, "live", lambda: self._native.live(what, policy=policy, bring=bring), Batches)
+        return held(self._portal, "live", lambda: self._native.live(what, policy=policy, bring=bring), Values)
 
     def observe(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
@@ -331,7 +331,7 @@ class Client:
 
         Leaving the block ends the subscription, and interrupts the statement that runs for it alone.
         """
-        return held(self._portal, "live_sql", lambda: self._native.live_sql(into, text, **params), Batches)
+        return held(self._portal, "live_sql", lambda: self._native.live_sql(into, text, **params), Values)
 
     def explain_sql(self, text: str, /, **params: object) -> Explanation:
         """What :meth:`sql` and :meth:`live_sql` will do with a statement: how SQLite reads each source, and what it is followed by.

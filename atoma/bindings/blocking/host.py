@@ -194,7 +194,7 @@ def open_portal(
             portal.join()
 
 
-class Batches(Iterator[T]):
+class Values(Iterator[T]):
     """An iterator of the portal's loop as one of plain code."""
 
     def __init__(self, portal: Portal, inside: AsyncIterator[T]) -> None:

@@ -11,7 +11,7 @@ import atoma.sync.control
 import atoma.sync.lost
 import atoma.sync.presence
 import atoma.sync.waiting
-from atoma.bindings.blocking.host import Batches, Lifetime, held, listen, nothing, run, run_sync
+from atoma.bindings.blocking.host import Lifetime, Values, held, listen, nothing, run, run_sync
 from atoma.bindings.blocking.results import WriteHandle
 from atoma.bindings.portal import Portal
 from atoma.contracts.outbox import WaitingWrite
@@ -235,7 +235,7 @@ class SyncControl:
 
     def watch(self) -> Lifetime[Iterator[SyncStatus]]:
         """Iterate over the status: now, then the latest after every change; a slow reader skips some."""
-        return held(self._portal, "watch", self._native.watch, Batches)
+        return held(self._portal, "watch", self._native.watch, Values)
 
     def poke(self) -> None:
         """Try now whatever waits for its next attempt."""
@@ -478,4 +478,4 @@ class Presence(Generic[T]):
 
         The iteration ends when the presence does.
         """
-        return held(self._portal, "watch", self._native.watch, Batches)
+        return held(self._portal, "watch", self._native.watch, Values)

@@ -214,14 +214,14 @@ class Outbox:
 
     def queued(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
-        batch: list[PendingMutation] = []
+        found: list[PendingMutation] = []
         size = 0
         for mutation in self.select("WHERE kind='outbox' AND status=0 ORDER BY mid LIMIT ?", (limit,)):
             size += len(mutation.body)
-            if batch and size > max_bytes:
+            if found and size > max_bytes:
                 break
-            batch.append(mutation)
-        return batch
+            found.append(mutation)
+        return found
 
     def every(self) -> Sequence[PendingMutation]:
         """Every outbox mutation, whatever its status, in ``mid`` order."""

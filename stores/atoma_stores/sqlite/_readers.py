@@ -95,9 +95,9 @@ class PoolReader:
         """Asked by SQLite while it works: the loop, which stops reads whose callers have gone, may be busy itself."""
         return self._deadline < math.inf and self._deadline < self._clock()
 
-    def run(self, batch: Sequence[Job[Body]]) -> None:
+    def run(self, jobs: Sequence[Job[Body]]) -> None:
         """Run the reads, each in a snapshot of its own."""
-        for job in batch:
+        for job in jobs:
             began = self._clock()
             settle(job, self._run_one, self._path)
             job.seconds = self._clock() - began
@@ -159,7 +159,7 @@ class Checkpointer:
             self._next = pages + CHECKPOINT_PAGES
             self._queue.put(Job(None))
 
-    def run(self, batch: Sequence[Job[None]]) -> None:
+    def run(self, jobs: Sequence[Job[None]]) -> None:
         """Take one checkpoint as far as it goes without making anybody wait."""
         try:
             if self._connection is None:
@@ -170,7 +170,7 @@ class Checkpointer:
                 self._on_checkpoint(self._connection)
         finally:
             self._busy = False
-        for job in batch:
+        for job in jobs:
             job.succeed(None)
 
     def tidy(self) -> None:

@@ -99,9 +99,9 @@ class SnapshotReader:
 
     # in its thread
 
-    def run(self, batch: Sequence[Job[Body]]) -> None:
-        """Run the reads; see ``BatchRunner.run``."""
-        for job in batch:
+    def run(self, jobs: Sequence[Job[Body]]) -> None:
+        """Run the reads; see ``JobRunner.run``."""
+        for job in jobs:
             job.interrupt = lambda _: self._connection.interrupt()
             settle(job, lambda each: each.body(self._connection), self._path)
 

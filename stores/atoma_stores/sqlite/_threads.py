@@ -127,29 +127,29 @@ class JobQueue(Generic[T]):
 
     def take(self, at_most: int, *, wait: bool) -> tuple[list[Job[T]], bool]:
         """Take what is there up to ``at_most``, waiting for the first job or not; also whether the worker has to end."""
-        batch: list[Job[T]] = []
+        jobs: list[Job[T]] = []
         try:
             job = self._jobs.get(block=wait)
         except Empty:
-            return batch, False
+            return jobs, False
         while job is not None:
             with self._lock:
                 if not job.withdrawn:
                     job.taken = True
-                    batch.append(job)
-            if len(batch) >= at_most:
-                return batch, False
+                    jobs.append(job)
+            if len(jobs) >= at_most:
+                return jobs, False
             try:
                 job = self._jobs.get_nowait()
             except Empty:
-                return batch, False
-        return batch, True
+                return jobs, False
+        return jobs, True
 
 
-class BatchRunner(Protocol[T]):
+class JobRunner(Protocol[T]):
     """The work of a thread on the jobs it took; every job has a result afterwards."""
 
-    def run(self, batch: Sequence[Job[T]]) -> None:
+    def run(self, jobs: Sequence[Job[T]]) -> None:
         """Run the jobs in order."""
         ...
 
@@ -169,7 +169,7 @@ class Worker(Generic[T]):
         name: Name of the thread.
         queue: Where its jobs come from; without a thread it is the only one on it.
         open_runner: Called with its first job; makes what runs the jobs.
-        batch_max: How many jobs it takes at once.
+        jobs_max: How many jobs it takes at once.
         thread: Work in a thread of its own; else in steps on the loop's thread, each as a callback after the task steps
             that are due: where time is virtual it would jump while a thread works.
     """
@@ -178,17 +178,17 @@ class Worker(Generic[T]):
         self,
         name: str,
         queue: JobQueue[T],
-        open_runner: Callable[[], BatchRunner[T]],
+        open_runner: Callable[[], JobRunner[T]],
         *,
-        batch_max: int = 1,
+        jobs_max: int = 1,
         thread: bool,
     ) -> None:
         self.stopped = trio.Event()
         self.failure: BaseException | None = None
         self._queue = queue
         self._open_runner = open_runner
-        self._batch_max = batch_max
-        self._runner: BatchRunner[T] | None = None
+        self._jobs_max = jobs_max
+        self._runner: JobRunner[T] | None = None
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True) if thread else None
         if self._thread is None:
@@ -207,17 +207,17 @@ class Worker(Generic[T]):
             pass
 
     def _take_turn(self, wait: bool) -> bool:
-        """Run what is in the queue, up to a batch; False when that was the end."""
-        batch, stop = self._queue.take(self._batch_max, wait=wait)
-        if batch:
+        """Run what is in the queue, up to so many jobs; False when that was the end."""
+        jobs, stop = self._queue.take(self._jobs_max, wait=wait)
+        if jobs:
             try:
                 self._runner = self._runner or self._open_runner()
-                self._runner.run(batch)
+                self._runner.run(jobs)
             except BaseException as error:  # the callers must be answered, whatever happens
-                for job in batch:
+                for job in jobs:
                     if not job.done:
                         job.fail(error)
-            self._token.run_sync_soon(deliver, batch)
+            self._token.run_sync_soon(deliver, jobs)
             if self._runner is not None:
                 self._runner.tidy()
         if stop:
@@ -233,9 +233,9 @@ class Worker(Generic[T]):
         self._token.run_sync_soon(self.stopped.set)
 
 
-def deliver(batch: Sequence[Job[T]]) -> None:
+def deliver(jobs: Sequence[Job[T]]) -> None:
     """Wake the waiting tasks, in order; runs on the loop's thread."""
-    for job in batch:
+    for job in jobs:
         if job.on_done is not None and job.error is None:
             try:
                 job.on_done(job.value)

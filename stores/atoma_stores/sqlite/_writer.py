@@ -76,17 +76,17 @@ class Writer:
         self._others: object = None
         self._catch_up_at = WAL_PAGES_MAX
 
-    def run(self, batch: Sequence[Job[Body]], *, may_wait: bool = True) -> None:
-        """Commit ``batch`` in as few transactions as possible; every job has a result afterwards.
+    def run(self, jobs: Sequence[Job[Body]], *, may_wait: bool = True) -> None:
+        """Commit ``jobs`` in as few transactions as possible; every job has a result afterwards.
 
         Args:
-            batch: The units.
+            jobs: The units.
             may_wait: Whether to wait for another process that holds the file.
 
         Raises:
             apsw.BusyError: Another process holds the file and ``may_wait`` is False; nothing was begun.
         """
-        waiting = list(batch)
+        waiting = list(jobs)
         while waiting:
             waiting = self._run_group(waiting, may_wait)
 
@@ -307,10 +307,10 @@ class WriterThread:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def run(self, batch: Sequence[Job[Body]]) -> None:
-        """Commit ``batch``."""
+    def run(self, jobs: Sequence[Job[Body]]) -> None:
+        """Commit ``jobs``."""
         with self._writer.lock:
-            self._writer.run(batch)
+            self._writer.run(jobs)
 
     def tidy(self) -> None:
         """Shorten a WAL that has grown past its bound, before anything else is committed in this thread."""

@@ -108,7 +108,7 @@ class Database:
                 "atoma-writer",
                 self._write_queue,
                 lambda: WriterThread(self._writer),
-                batch_max=GROUP_MAX,
+                jobs_max=GROUP_MAX,
                 thread=threads,
             )
 

@@ -141,7 +141,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F29",
         "atoma_transports.gathering:GatheredGets.query",
-        "batch.failed = True",
+        "gathering.failed = True",
         "raise",
         "a get fails for what another one has asked",
         f"{GETS}::test_nobody_fails_for_what_another_has_asked",

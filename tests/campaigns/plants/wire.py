@@ -12,8 +12,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A59",
         "atoma_transports.http.client.lanes:Lane.take",
-        "batch = Batch({call.id: call for call in calls})",
-        "batch = Batch({call.id: call for call in calls[:1]})",
+        "batch = CallBatch({call.id: call for call in calls})",
+        "batch = CallBatch({call.id: call for call in calls[:1]})",
         why="of the calls of one moment only the first travels",
     ),
     Plant(

@@ -46,7 +46,7 @@ async def test_every_call_tells_its_sql_and_no_value(home: Home) -> None:
     assert "secret" not in repr(heard)
 
 
-async def test_a_batch_is_told_to_all_whose_steps_are_in_it() -> None:
+async def test_a_batch_is_told_to_all_whose_decisions_are_in_it() -> None:
     asking, other = client("a"), client("b")
     asking.write(Op("create", "cards", "1", card("t")))
     other.write(Op("create", "cards", "2", card("t")))
@@ -66,7 +66,7 @@ async def test_a_batch_is_told_to_all_whose_steps_are_in_it() -> None:
 async def test_only_the_first_batches_of_a_call_are_told() -> None:
     of = client("a")
     for number in range(BATCHES_MAX):
-        of.write(Op("create", "seats", f"{number}", {"place": "1"}))  # all but the first are refused, so step by step
+        of.write(Op("create", "seats", f"{number}", {"place": "1"}))  # all but the first are refused, so one at a time
     notes = SqlNotes(time.perf_counter)
     before = NOTES.set(notes)
     try:

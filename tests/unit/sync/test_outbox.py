@@ -22,7 +22,7 @@ from atoma.ports.engine import LocalDatabase
 from atoma.ports.local import LocalTx
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.outbox import OutboxNode
-from atoma.sync.push import Batch, next_batch
+from atoma.sync.push import MutationBatch, next_batch
 from atoma_stores.local import LocalWriteNode
 from atoma_stores.sqlite.engine import SQLiteEngine
 
@@ -119,7 +119,7 @@ async def test_what_is_sent_again_fills_a_request_to_the_byte(bench: Any) -> Non
         two = len(pending[0].body) + len(pending[1].body)
         for limit, max_bytes, fits in ((9, 0, 1), (9, two - 1, 1), (9, two, 2), (9, 10**6, 3), (2, 10**6, 2)):
 
-            def again(tx: LocalTx, limit: int = limit, max_bytes: int = max_bytes) -> Batch:
+            def again(tx: LocalTx, limit: int = limit, max_bytes: int = max_bytes) -> MutationBatch:
                 return next_batch(tx, 0, b"", limit=limit, max_bytes=max_bytes)
 
             batch = await b.database.inspect(again)

@@ -29,7 +29,7 @@ from atoma_transports.http.envelope import (
     AS_JSON,
     AS_MSGPACK,
     BATCH_VERSION,
-    Batch,
+    BatchRequest,
     CallHead,
     CallReply,
     Cancel,
@@ -79,7 +79,7 @@ class Several:
     encoding: Encoding
 
 
-class Batches:
+class RunningBatches:
     """The batches that are being answered on one port."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ def batch_in_steps(encoding: Encoding, body: bytes, deadline: float) -> Generato
     if encoding is AS_MSGPACK:
         if len(body) > UNCOUNTED_BYTES:
             yield from count_values(body)
-        batch = decode(body, Batch)
+        batch = decode(body, BatchRequest)
         version, id = batch.version, batch.id
         calls = [
             Call(CallHead(call.id, call.method, call.budget_ms, call.trace_id), _from_msgpack(call.message), deadline)
@@ -186,7 +186,7 @@ def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]
     for call in cast("list[object]", calls) if type(calls) is list else ():
         fields = as_object(call)
         if fields is None or "message" not in fields:
-            raise ProtocolError("malformed Batch: a call lacks its message")
+            raise ProtocolError("malformed BatchRequest: a call lacks its message")
         messages.append(fields.pop("message"))
     batch = from_json(envelope, _JsonBatch)
     both = zip(batch.calls, messages, strict=True)
@@ -194,7 +194,12 @@ def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]
 
 
 async def answer_batch(
-    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Session, service: SyncService, several: Several
+    wire: ServerWire,
+    hosting: Hosting,
+    batches: RunningBatches,
+    admitted: Session,
+    service: SyncService,
+    several: Several,
 ) -> None:
     """Carry the calls out side by side: as JSON one answer when all are done, as msgpack each as soon as it is.
 

@@ -26,7 +26,7 @@ from atoma_transports.calls.methods import Method
 from atoma_transports.calls.requests import WireFormat, read_request, rows_size_max, size_max
 from atoma_transports.http.answers import Refused, failure, refused, send_answer
 from atoma_transports.http.asked import Asked
-from atoma_transports.http.batches import Batches, answer_batch, read_batch
+from atoma_transports.http.batches import RunningBatches, answer_batch, read_batch
 from atoma_transports.http.bodies import whole_body
 from atoma_transports.http.documents.asking import VERBS, DocumentPath, document_path, rows_asked
 from atoma_transports.http.documents.following import DocumentEvents, follow_documents
@@ -68,7 +68,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
 class Calls:
     """The calls of one connection, which are answered one after the other."""
 
-    def __init__(self, wire: ServerWire, hosting: Hosting, batches: Batches) -> None:
+    def __init__(self, wire: ServerWire, hosting: Hosting, batches: RunningBatches) -> None:
         self._wire = wire
         self._hosting = hosting
         self._batches = batches

@@ -57,7 +57,7 @@ class CallHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trace_id: str = ""
 
 
-class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/batch``; ``id`` is drawn by the client at random, for ``POST /v1/cancel``."""
 
     version: int

@@ -9,7 +9,7 @@ import trio
 
 from atoma.ports.tasks import open_tasks
 from atoma_transports.http.asked import Asked, asks_for_websocket, head_bytes, read_head
-from atoma_transports.http.batches import Batches
+from atoma_transports.http.batches import RunningBatches
 from atoma_transports.http.calls import Calls
 from atoma_transports.http.envelope import BUDGET, PREFIX, TRACE
 from atoma_transports.http.messages import EventHandler, Handler, HttpError, Routes
@@ -37,7 +37,7 @@ class HttpHandler:
 
     def __init__(self) -> None:
         self._routes = Routes()
-        self._batches = Batches()
+        self._batches = RunningBatches()
 
     def get(self, path: str, handler: Handler) -> None:
         """Answer ``GET path`` with what ``handler`` returns."""
@@ -64,7 +64,7 @@ class HttpHandler:
         await serve_http(stream, self._routes, self._batches, hosting)
 
 
-async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, hosting: Hosting) -> None:
+async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: RunningBatches, hosting: Hosting) -> None:
     """Answer the requests of one client, one after the other, until either side is done or goes on in frames.
 
     Raises nothing but cancellation and what a lost stream raises.

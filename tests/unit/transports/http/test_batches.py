@@ -11,7 +11,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import PullReply, PullRequest
 from atoma_transports.calls import ChannelLimits
-from atoma_transports.http.envelope import Batch, BatchCall, CallReply, Cancel, Done
+from atoma_transports.http.envelope import BatchCall, BatchRequest, CallReply, Cancel, Done
 from atoma_transports.protocol.json_mapping import to_json
 from tests.unit.transports.http.kit import ITEMS, JSON, MSGPACK, Hub, open_site, pull, records
 
@@ -24,7 +24,7 @@ def call(id: int, scope: str, **more: object) -> BatchCall:
 
 
 def batch(*calls: BatchCall, id: str = ID, version: int = 1) -> bytes:
-    return encode(Batch(version, id, calls))
+    return encode(BatchRequest(version, id, calls))
 
 
 def scope_of(reply: CallReply) -> str:

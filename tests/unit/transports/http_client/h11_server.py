@@ -17,7 +17,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import UNDERSTOOD
 from atoma.contracts.values import ErrorInfo
-from atoma_transports.http.envelope import Batch
+from atoma_transports.http.envelope import BatchRequest
 
 MSGPACK = "application/vnd.msgpack"
 ITEMS = "application/vnd.atoma.items"
@@ -96,7 +96,7 @@ class ScriptedServer:
     def calls(self) -> int:
         """How many calls have come, in batches and as streams."""
         batches = [asked for asked in self.asked if asked.path == "/v1/batch"]
-        return len(self.paths()) - len(batches) + sum(len(decode(asked.body, Batch).calls) for asked in batches)
+        return len(self.paths()) - len(batches) + sum(len(decode(asked.body, BatchRequest).calls) for asked in batches)
 
     async def serve(self, plain: trio.SocketStream) -> None:
         self.connections += 1

@@ -13,7 +13,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ChannelBroken
 from atoma_transports.http.client.messages import Reply, Request
-from atoma_transports.http.envelope import ITEMS, MSGPACK, Batch, Cancel, pack_record
+from atoma_transports.http.envelope import ITEMS, MSGPACK, BatchRequest, Cancel, pack_record
 
 
 def item(id: int, ok: object = None, error: ErrorInfo | None = None) -> bytes:
@@ -136,7 +136,7 @@ class Script:
 def arrived(request: Request) -> Exchange:
     """What a server makes of ``request``."""
     if request.path == "/v1/batch":
-        batch = decode(request.body, Batch)
+        batch = decode(request.body, BatchRequest)
         calls: dict[int, object] = {call.id: msgspec.msgpack.decode(call.message) for call in batch.calls}
         return Exchange(request, calls, batch.id)
     if request.path == "/v1/cancel":

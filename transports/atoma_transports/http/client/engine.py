@@ -16,7 +16,7 @@ from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_until
-from atoma_transports.http.client.lanes import Batch, BatchRules, Call, Lane
+from atoma_transports.http.client.lanes import BatchRules, Call, CallBatch, Lane
 from atoma_transports.http.client.messages import (
     RecordReader,
     RecordsEnded,
@@ -35,10 +35,10 @@ from atoma_transports.http.envelope import (
     MSGPACK,
     PREFIX,
     BatchCall,
+    BatchRequest,
     CallReply,
     Cancel,
 )
-from atoma_transports.http.envelope import Batch as Envelope
 
 logger = logging.getLogger("atoma.transports")
 
@@ -65,7 +65,7 @@ class BatchEngine:
         self._random = random
         self._nursery = nursery
         self._lanes = {name: Lane(name, lane_rules) for name, lane_rules in rules.lanes()}
-        self._batches: set[Batch] = set()
+        self._batches: set[CallBatch] = set()
         self._last_id = 0
         self._closed = False
 
@@ -139,7 +139,7 @@ class BatchEngine:
             self._batches.add(batch)
             self._nursery.start_soon(self._carry, lane, batch)
 
-    async def _carry(self, lane: Lane, batch: Batch) -> None:
+    async def _carry(self, lane: Lane, batch: CallBatch) -> None:
         try:
             with batch.scope:
                 if len(batch.open) == 1:
@@ -159,7 +159,7 @@ class BatchEngine:
             lane.active -= 1
             lane.work.unpark()
 
-    async def _ask_one(self, batch: Batch) -> None:
+    async def _ask_one(self, batch: CallBatch) -> None:
         (call,) = batch.open.values()
         batch.request = Request(PREFIX + call.method, call.body, budget_until(call.deadline), call.trace_id)
         async with self._requests.post(batch.request) as reply:
@@ -173,7 +173,7 @@ class BatchEngine:
                 call.payload = payload
                 call.done.set()
 
-    async def _ask_many(self, batch: Batch) -> None:
+    async def _ask_many(self, batch: CallBatch) -> None:
         batch.dropped.clear()  # those cancelled until now are not sent at all
         batch.id = f"{self._random.getrandbits(128):032x}"
         calls = tuple(
@@ -186,7 +186,7 @@ class BatchEngine:
             )
             for call in batch.open.values()
         )
-        batch.request = Request(PREFIX + BATCH, encode(Envelope(BATCH_VERSION, batch.id, calls)))
+        batch.request = Request(PREFIX + BATCH, encode(BatchRequest(BATCH_VERSION, batch.id, calls)))
         async with self._requests.post(batch.request) as reply:
             batch.begun.set()
             if reply.status != 200:
@@ -198,7 +198,7 @@ class BatchEngine:
             except RecordsEnded as ended:
                 batch.refuse(ended.info)
 
-    async def _take_replies(self, batch: Batch, reply: Reply, expected: set[int]) -> None:
+    async def _take_replies(self, batch: CallBatch, reply: Reply, expected: set[int]) -> None:
         records = RecordReader(reply, self._size_max)
         while (payload := await records.next()) is not None:
             answer = decode(payload, CallReply)
@@ -214,7 +214,7 @@ class BatchEngine:
                 batch.scope.deadline = trio.current_time() + LINGER_S
         await records.finish()
 
-    async def _tell_cancelled(self, batch: Batch) -> None:
+    async def _tell_cancelled(self, batch: CallBatch) -> None:
         """Have the handlers of cancelled calls stopped, while the rest of their batch goes on."""
         async with open_tasks() as nursery:
 

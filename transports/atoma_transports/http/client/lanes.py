@@ -98,7 +98,7 @@ class Call:
     body: bytes
     trace_id: str
     deadline: float
-    batch: Batch | None = None
+    batch: CallBatch | None = None
     done: trio.Event = field(default_factory=trio.Event)
     payload: bytes | None = None
     refused: ErrorInfo | None = None
@@ -121,7 +121,7 @@ class Call:
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
+class CallBatch:
     """Calls that travel in one request.
 
     Attributes:
@@ -207,7 +207,7 @@ class Lane:
         self._queue.remove(call)
         self._bytes -= len(call.body)
 
-    def take(self) -> Batch:
+    def take(self) -> CallBatch:
         """The calls that have waited longest, as many as fit into one request."""
         calls: list[Call] = []
         room, values = self._rules.bytes, VALUES_MAX
@@ -219,7 +219,7 @@ class Lane:
             call = self._queue.popleft()
             self._bytes -= len(call.body)
             calls.append(call)
-        batch = Batch({call.id: call for call in calls})
+        batch = CallBatch({call.id: call for call in calls})
         for call in calls:
             call.batch = batch
         return batch
