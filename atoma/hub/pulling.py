@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -208,6 +209,13 @@ def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: View) -
         raise resync("SNAPSHOT_EXPIRED", "the log behind the beginning of this snapshot is gone")
     if start.view != view.digest:
         raise resync("VIEW_CHANGED", "which rows of this scope you may see has changed")
+
+
+def seen_of(page: ScanPage, view: View) -> ScanPage:
+    """``page``, which was read without conditions, with what whoever has ``view`` sees of it."""
+    parts = view.pages
+    rows = tuple(row for row in page.rows if row[0] not in parts or view.sees(row[0], row[1], row[3]))
+    return replace(page, rows=rows)
 
 
 def snapshot_reply(

@@ -16,7 +16,7 @@ from atoma.ports.service import Principal
 from atoma.query.builder import select
 from atoma.query.check import check
 from atoma.query.compared import check_compared
-from atoma.query.compiled import Getter, compiled
+from atoma.query.compiled import fulfilled
 from atoma.query.origins import by_origin
 from atoma.query.walk import changed, inner_plans
 from atoma.schema.expressions import Condition, Expression
@@ -130,7 +130,7 @@ class View:
         self._replicated = replicated
         self._principal = principal
         self._given: dict[str, Expr] = {}
-        self._made: dict[str, Getter] = {}
+        self._made: dict[str, Callable[[StoredRow], bool]] = {}
 
     def condition(self, store: str) -> Expr | None:
         """What rows of ``store`` have to fulfil, the values of the principal in their places; None for every row."""
@@ -146,12 +146,15 @@ class View:
         return store in self._rules
 
     def sees(self, store: str, id: str, image: RowImage | None) -> bool:
-        """Whether a row that holds ``image`` is seen; of one that is not known any more, whether everybody would see it."""
+        """Whether a row that holds ``image`` is seen; of one that is not known any more, whether everybody would see it.
+
+        See :func:`atoma.query.compiled.fulfilled` for one of which the condition says nothing.
+        """
         if store not in self._rules or image is None:
             return store not in self._rules
         if store not in self._made:
-            self._made[store] = compiled(self._condition(store), ())
-        return bool(self._made[store](StoredRow(id, 0, 0, "", image)))
+            self._made[store] = fulfilled(self._condition(store))
+        return self._made[store](StoredRow(id, 0, 0, "", image))
 
     @cached_property
     def pages(self) -> Mapping[str, Expr]:

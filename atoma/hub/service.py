@@ -45,7 +45,7 @@ from atoma.contracts.sync import (
     Verdict,
 )
 from atoma.contracts.values import ErrorInfo, RowImage
-from atoma.errors import ClosedError, Overloaded, RemoteError
+from atoma.errors import ClosedError, Overloaded, QueryError, RemoteError
 from atoma.hub.admission import check_scope
 from atoma.hub.direct import rows_without_scope, write_decisions, write_result
 from atoma.hub.failures import at_the_border
@@ -53,7 +53,7 @@ from atoma.hub.hints import Hints, Listener
 from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.presence import Rooms
-from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
+from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, seen_of, snapshot_reply
 from atoma.hub.pushing import DecisionContext, OpenDecision, push_decisions
 from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
@@ -319,14 +319,18 @@ class HubService:
             if request.token:
                 start, last = tokens.read(request.token, request.scope, self._principal.subject)
             async with core.readers.turn(self._principal.subject) as allowance:
-                page = await core.database.scan(
+                scan = partial(
+                    core.database.scan,
                     request.scope,
                     last,
                     max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
                     max_rows=max(1, min(request.max_rows, limits.page_changes)),
                     allowance=allowance,
-                    conditions=view.pages,
                 )
+                try:
+                    page = await scan(conditions=view.pages)
+                except QueryError:  # a condition has no value for one of the rows, which is not seen then
+                    page = seen_of(await scan(), view)
             if start is None:
                 start = Cursor(page.epoch, page.scope.head, page.scope.head_hash, view.digest)
             check_snapshot(start, page.epoch, page.scope, view)

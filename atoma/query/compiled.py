@@ -32,6 +32,22 @@ def of_stored_row(col: Col) -> Getter:
     return lambda row: row.image[name]
 
 
+def fulfilled(where: Expr) -> Callable[[StoredRow], bool]:
+    """What says of a row of the only store whether it fulfils ``where``, a condition that is not a caller's.
+
+    One for which it has no value, as a number in it does not fit, does not: it keeps nobody from the others.
+    """
+    value = compiled(where, ())
+
+    def fulfils(row: StoredRow) -> bool:
+        try:
+            return bool(value(row))
+        except QueryError:
+            return False
+
+    return fulfils
+
+
 def compiled(expr: Expr, params: Sequence[Any], columns: Columns = of_stored_row) -> Getter:
     """``expr`` of a checked plan as a function of a row.
 

@@ -10,7 +10,7 @@ from atoma.contracts.shapes import SHAPES_MAX, read_call
 from atoma.contracts.values import StoredRow
 from atoma.errors import SyncError
 from atoma.ports.local import LocalTx
-from atoma.query.compiled import compiled
+from atoma.query.compiled import fulfilled
 from atoma.query.shapes import Taken
 from atoma.sync.inbox import open_entries
 from atoma.sync.staging import Opened
@@ -157,8 +157,7 @@ def _is_in(taken: Taken, store: str, rows: Sequence[StoredRow]) -> bool:
     """Whether any of ``rows`` is one that ``taken`` takes."""
     if taken.store != store or taken.where is None:
         return taken.store == store and bool(rows)
-    fulfils = compiled(taken.where, ())
-    return any(fulfils(row) for row in rows)
+    return any(map(fulfilled(taken.where), rows))
 
 
 def _what_waits(tx: LocalTx, scope: str) -> str:
