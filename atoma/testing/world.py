@@ -21,6 +21,7 @@ from atoma.ports import Environment, Peer, Principal, seeded_environment
 from atoma.ports.loops import lifetime
 from atoma.ports.tasks import open_tasks
 from atoma.schema import Schema, StoreSpec
+from atoma.schema.shapes import AnyPart
 from atoma.sync import Sync
 from atoma.testing.evidence import Evidence, WriteWatch
 from atoma.testing.seats import Device, HubSeat
@@ -108,7 +109,7 @@ class World:
         *,
         user: str = USER,
         stores: Sequence[StoreSpec[Any]] | None = None,
-        scopes: Sequence[str] = ("main",),
+        scopes: Sequence[AnyPart] = ("main",),
         policy: str = "sync-queue",
         plugins: Sequence[Plugin] = (),
         plugged: bool = True,
@@ -121,7 +122,7 @@ class World:
             name: What people call it; its file is ``<name>.db``.
             user: Whose it is.
             stores: What it replicates; every store when None.
-            scopes: Scopes that it replicates.
+            scopes: Scopes that it replicates, or parts of them.
             policy: Of stores and calls that name none.
             plugins: More of ``open_client``: your own policies and nodes, an ``Inspection``.
             plugged: Whether it is connected from the start.
