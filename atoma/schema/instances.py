@@ -47,9 +47,9 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
 
 def imager(columns: Sequence[str]) -> Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]:
     """What makes the image of each tuple of values of ``columns``, written for them: a loop over their names takes twice as long."""
-    names = ", ".join(f"v{at}" for at in range(len(columns)))
+    names = "".join(f"v{at}, " for at in range(len(columns)))  # none where a store has nothing but ids
     image = ", ".join(f"{name!r}: v{at}" for at, name in enumerate(columns))
-    source = f"lambda rows: [{{{image}}} for ({names},) in rows]"
+    source = f"lambda rows: [{{{image}}} for ({names}) in rows]"
     return cast("Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]", eval(source))
 
 
