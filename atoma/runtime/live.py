@@ -88,10 +88,10 @@ async def live(
             await core.reads.query(query, policy)
         async with followed.open_live(found.query) as batches:
             view: RowView[T] = RowView(found.read)
-            yield TypedBatches(batches, view, core.guard)
+            yield TypedLiveBatches(batches, view, core.guard)
 
 
-class TypedBatches(Generic[T]):
+class TypedLiveBatches(Generic[T]):
     """Batches with model instances: an iterator, not a generator, so that one that is left half-read has nothing to clean up.
 
     Args:
@@ -105,7 +105,7 @@ class TypedBatches(Generic[T]):
         self._batches = batches
         self._view = view
 
-    def __aiter__(self) -> TypedBatches[T]:
+    def __aiter__(self) -> TypedLiveBatches[T]:
         return self
 
     async def __anext__(self) -> LiveBatch[T]:

@@ -18,7 +18,7 @@ from atoma.ports.live import LiveBatch, LiveInspection, LiveStatements
 from atoma.ports.loops import lifetime
 from atoma.query.decoding import Reader
 from atoma.runtime.flows import Core
-from atoma.runtime.live import RowView, TypedBatches
+from atoma.runtime.live import RowView, TypedLiveBatches
 from atoma.schema.fields import SIMPLE
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ async def live_sql(
         )
     async with engine.open_statement(found) as batches:
         view: RowView[T] = RowView(make)
-        yield TypedBatches(batches, view, core.guard)
+        yield TypedLiveBatches(batches, view, core.guard)
 
 
 async def explain_sql(core: Core, database: object, text: str, params: Mapping[str, object]) -> Explanation:
