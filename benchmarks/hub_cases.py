@@ -78,11 +78,10 @@ def cost(hubs: Sequence[Program], load: Load, server: Server | None = None) -> C
         hub.send({"do": "push", **asdict(load), "name": f"p{number}"})
     told = [hub.hear() for hub in hubs]
     mutations = sum(each["mutations"] for each in told)
-    warm = 1 + load.warm_s / load.seconds  # the server's CPU is of that time, too
     return Cost(
         sum(each["mutations"] / each["seconds"] for each in told),
         sum(each["cpu_s"] for each in told) / mutations * 1e6,
-        (_cpu_of(server) - before) / (mutations * warm) * 1e6,
+        (_cpu_of(server) - before) / sum(each["answered"] for each in told) * 1e6,  # from the beginning, as its CPU
         mutations / max(1, sum(each["groups"] for each in told)),
     )
 

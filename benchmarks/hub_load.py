@@ -14,6 +14,8 @@ from atoma.hub import Hub
 from atoma.ports import Principal
 from tests.unit.hub.kit import Client, card
 
+GROUPS_MIN, LONGEST_S = 30, 15.0
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -40,23 +42,31 @@ class Load:
 
 @dataclass(slots=True)
 class Pushed:
-    """What became of a load: mutations that were accepted, in so many seconds, for so much CPU of this process, in so many groups."""
+    """What became of a load: mutations that were accepted, in so many seconds, for so much CPU of this process, in so many groups.
+
+    ``answered`` are all that were decided from the beginning, those before it counted included.
+    """
 
     mutations: int = 0
     seconds: float = 0.0
     cpu_s: float = 0.0
     groups: int = 0
+    answered: int = 0
 
 
 async def push(
-    hub: Hub, load: Load, groups: Callable[[], int] = int, told: list[tuple[str, int, float]] | None = None
+    hub: Hub,
+    load: Load,
+    groups: Callable[[], int] | None = None,
+    told: list[tuple[str, int, float]] | None = None,
 ) -> Pushed:
     """Carry out ``load``.
 
     Args:
         hub: Who decides it.
         load: What it is.
-        groups: How many the hub's database has written.
+        groups: How many the hub's database has written. It is counted until there were enough of them: a group is counted whole
+            where its answers come, and may have cost before.
         told: Gets the scope, its head and the time of each answer, where that is wanted.
     """
     done = Pushed()
@@ -76,6 +86,7 @@ async def push(
             assert reply.error is None, reply.error
             assert len(reply.outcomes) == load.size
             assert {outcome.status for outcome in reply.outcomes} == {"applied"}
+            done.answered += load.size
             if counting:
                 done.mutations += load.size
                 if told is not None:
@@ -85,10 +96,13 @@ async def push(
         for number in range(load.clients):
             nursery.start_soon(keep_pushing, number)
         await trio.sleep(load.warm_s)
-        counting, began, before, groups_before = True, time.perf_counter(), time.process_time(), groups()
+        counting, began, before = True, time.perf_counter(), time.process_time()
+        written = 0 if groups is None else groups()
         await trio.sleep(load.seconds)
+        while groups is not None and groups() - written < GROUPS_MIN and time.perf_counter() - began < LONGEST_S:
+            await trio.sleep(0.1)
         done.seconds, done.cpu_s = time.perf_counter() - began, time.process_time() - before
-        done.groups = groups() - groups_before
+        done.groups = 0 if groups is None else groups() - written
         nursery.cancel_scope.cancel()
     return done
 
