@@ -447,6 +447,19 @@ async def test_a_slow_reader_has_one_entry_of_each_who_is_there(world: Any) -> N
             assert nothing.cancelled_caught
 
 
+async def test_a_change_that_comes_twice_is_told_once(world: Any) -> None:
+    """Of two states with one number the first counts: the other one is a late copy, or a lie."""
+    async with world.open_hub() as hub, crowd(hub, 2) as (ann, bob):
+        await ann.say("here")
+        await settled()
+        told = len(bob.told)
+        service = hub.service(Principal(ann.subject))
+        for state in ("here", "elsewhere", None):
+            assert (await service.appear(AppearRequest("main", ann.session, ann.said, state))).known
+            await settled()
+        assert ([other.state for other in bob.others.values()], len(bob.told)) == (["here"], told)
+
+
 @dataclass
 class Asked:
     """Rules that note who is asked about."""
