@@ -138,7 +138,9 @@ def made_by_others(
     for number in sorted(told.keys() | ({since.commit + 1, until.commit} if written else {until.commit})):
         stores, rows = told.get(number, (b"\x90", b"\x80"))
         changes = {} if rows is None else _decoded(rows, tables)
-        unknown = written if rows is not None else written | (frozenset(decode(stores, list[str])) & tables.keys())
+        # a program of an older schema does not say what stands in the columns that it does not know
+        told_in_part = frozenset(decode(stores, list[str])) & tables.keys() - changes.keys()
+        unknown = written | told_in_part
         found.append(CommitDelta(number, changes, before=before, unknown=unknown))
         before = number
     return found
@@ -155,6 +157,10 @@ def _heard(id: str, told: _Row, table: StoreTable) -> StoredRow | None:
     return StoredRow(id, version, seq, scope, table.complete(as_image(image)))
 
 
+def _is_whole(told: _Row, table: StoreTable) -> bool:
+    return told is None or table.is_whole(as_image(told[3]))
+
+
 def _encoded(changes: Mapping[str, StoreDelta]) -> bytes:
     return encode(
         {store: {id: (_told(old), _told(new)) for id, (old, new) in delta.items()} for store, delta in changes.items()}
@@ -167,5 +173,5 @@ def _decoded(rows: bytes, tables: Mapping[str, StoreTable]) -> dict[str, StoreDe
             id: (_heard(id, old, tables[store]), _heard(id, new, tables[store])) for id, (old, new) in delta.items()
         }
         for store, delta in decode(rows, _Rows).items()
-        if store in tables
+        if store in tables and all(_is_whole(row, tables[store]) for change in delta.values() for row in change)
     }

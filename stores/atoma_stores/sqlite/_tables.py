@@ -117,6 +117,10 @@ class StoreTable:
         whole = all(map(eq, map(RowImage.keys, images), repeat(self._names)))
         return images if whole else [self.complete(image) for image in images]
 
+    def is_whole(self, image: RowImage) -> bool:
+        """Whether ``image`` has every declared column, and perhaps others: of a program of another schema it may lack some."""
+        return image.keys() >= self._names
+
     def complete(self, image: RowImage) -> RowImage:
         """``image`` with exactly the declared columns (it may be of an older or newer schema)."""
         return image if image.keys() == self._names else fill_image(self.spec, image)

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -17,6 +18,7 @@ from atoma.errors import DiskFull
 from atoma.ports import LIVE_QUERIES, Reset, apply_batch
 from atoma.ports.live import LiveInspection, LiveStats
 from atoma.query import Query, col, select
+from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, _others
 from atoma_stores.sqlite.faults import fault_vfs
@@ -209,3 +211,28 @@ async def test_what_came_with_a_commit_that_was_undone_is_told_with_the_next(tmp
                 await reader.until(tuple(await client.query(WHOLE)))
                 assert is_balanced(reader.rows)
                 assert {row.by for row in reader.rows} == {"", "other", "done"}
+
+
+@dataclass(frozen=True)
+class EarlierAccount:
+    """As it was before it was said who has written a row."""
+
+    id: str
+    place: int
+    amount: int
+
+
+EARLIER = StoreSpec("accounts", EarlierAccount, indexes=[Index("place", unique=True), Index("amount")])
+
+
+async def test_what_a_program_of_an_earlier_schema_does_not_know_of_a_row_is_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    earlier = open_client(Schema(EARLIER), plugins=[LocalExecution(SQLiteEngine(path))])
+    async with earlier as other, open_ledger(path) as client:
+        await fill(client)
+        async with following(client, TOP, RICH) as readers:
+            await client.store(LEDGER).update("a00", amount=500, by="own")
+            await other.store(EARLIER).update("a00", place=77)
+            for reader in readers:
+                await reader.until(tuple(await client.query(reader.query)))
+                assert Account("a00", 77, 500, "own") in reader.rows
