@@ -36,12 +36,14 @@ class Witness:
         scope: The scope.
         cursor: How far it was.
         rows: Its rows, but for those that it had changed itself and not sent yet.
+        narrowed: Whether it had a part of the scope.
     """
 
     device: Device
     scope: str
     cursor: int
     rows: Rows
+    narrowed: bool
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class Evidence:
                     if cursor.seq > heads.get(scope, 0) and may_write(device, scope):
                         rows = self._rows(file, scope)
                         seen = {key: row for key, row in rows.items() if key not in pending}
-                        witnesses.append(Witness(device, scope, cursor.seq, seen))
+                        witnesses.append(Witness(device, scope, cursor.seq, seen, bool(cursor.view)))
         self.witnesses = witnesses
 
     def forget(self) -> None:
@@ -118,9 +120,11 @@ class Evidence:
         for scope, cursor in cursors(file).items():
             if cursor.seq != heads.get(scope, 0):
                 yield f"scope {scope!r} is at {cursor.seq}, the hub at {heads.get(scope, 0)}"
-            elif different := _difference(
-                self._rows(file, scope), self._rows(hub, scope, like=file), "here", "the hub"
-            ):
+                continue
+            here, there = self._rows(file, scope), self._rows(hub, scope, like=file)
+            if cursor.view:  # a rule or shapes narrow what is here, and which rows that are is not known
+                there = _of_keys(there, here)
+            if different := _difference(here, there, "here", "the hub"):
                 yield f"scope {scope!r} is not as at the hub: {different}"
 
     def _losses(self, hub: RawFile) -> Iterator[str]:
@@ -136,6 +140,8 @@ class Evidence:
                 now = self._rows(hub, scope, like=file)
             known = {key: row for key, row in best.rows.items() if key not in touched}
             now = {key: row for key, row in now.items() if key not in touched}
+            if best.narrowed:
+                now = _of_keys(now, known)
             if different := _difference(known, now, best.device.name, "the hub"):
                 yield f"  scope {scope!r} did not come back as {best.device.name} had seen it before the restore: {different}"
 
@@ -213,6 +219,10 @@ def _is_in(device: Device, scope: str, epoch: bytes) -> bool:
     with reading(device.path) as file:
         at = cursors(file).get(scope)
     return at is not None and at.epoch == epoch
+
+
+def _of_keys(rows: Rows, keys: Collection[Key]) -> Rows:
+    return {key: row for key, row in rows.items() if key in keys}
 
 
 def _difference(ours: Rows, theirs: Rows, here: str, there: str) -> str:

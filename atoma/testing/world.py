@@ -247,7 +247,8 @@ class World:
         """Check what holds for every application once :meth:`settle` has returned.
 
         * Each device that is open and plugged in has the hub's rows of its scopes, to the last column, and nothing
-          pending.
+          pending. Of a scope that shapes or row rules narrow for it, what it has is as at the hub; whether it has everything is
+          for the test to say.
         * Nothing waits for a person's decision: neither in an inbox nor in ``lost``.
         * What a device that has come back had seen before a restore with ``devices="offer"``, and nobody has written
           since, is at the hub as it was.

@@ -52,6 +52,7 @@ async def test_it_is_in_no_part_and_keeps_nobody_from_the_others(tmp_path: Path)
             await b.store(THINGS).insert(Thing("own", BEYOND))
             await world.settle()
             assert (await here(b), "own" in await here(writer)) == ({"some", "more"}, True)
+            await world.check()
 
 
 async def test_a_part_is_dropped_while_it_waits(tmp_path: Path) -> None:
