@@ -109,6 +109,24 @@ class Subscription(msgspec.Struct, frozen=True):
         return Place(self.scope, self.cursor, tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq)))
 
 
+class ReplicaDelta(msgspec.Struct, frozen=True):
+    """What a commit has changed of the state of a replica, as it is with that commit.
+
+    Attributes:
+        identity: Who the file is to the hub, and how far its outbox goes; None where that stayed as it was.
+        held: How many mutations are held; None where none was held or released.
+        hurries: How often somebody has asked that what is queued be sent at once; None where nobody has.
+        scopes: How far each scope is that has moved.
+        brought: All that was brought along; None where that stayed as it was.
+    """
+
+    identity: ClientIdentity | None = None
+    held: int | None = None
+    hurries: int | None = None
+    scopes: dict[str, Subscription] = {}
+    brought: tuple[BroughtScope, ...] | None = None
+
+
 class Portion(msgspec.Struct, frozen=True, order=True):
     """A scope, or the part of it that a shape takes.
 

@@ -11,6 +11,7 @@ from atoma.contracts.explanation import Access
 from atoma.contracts.mutations import Effect
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.raw import SqlAnswer, SqlOutline, SqlQuery
+from atoma.contracts.replica import ReplicaDelta
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
 from atoma.ports.local import LocalTx
@@ -171,13 +172,9 @@ class SharedFile(Protocol):
         """The number of this program among those that have the file open; no other program of the file ever has it."""
         ...
 
-    def subscribe_others(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` after other programs have committed; returns the undo."""
-        ...
-
 
 class Commit(Protocol):
-    """A commit of this program, as everybody may know it."""
+    """A commit, as everybody may know it."""
 
     @property
     def commit(self) -> int:
@@ -192,6 +189,16 @@ class Commit(Protocol):
     @property
     def saved(self) -> Sequence[Effect]:
         """What this program itself has written in stores whose ``after_save`` is to hear of it, in order."""
+        ...
+
+    @property
+    def replica(self) -> ReplicaDelta | None:
+        """What it has changed of the state of replication, None for nothing; of another program's commit that is not known."""
+        ...
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this program made it."""
         ...
 
 

@@ -404,6 +404,11 @@ class LocalTx(Protocol):
         ...
 
     @property
+    def commit(self) -> int:
+        """Number of the last commit before this transaction; see ``Commit``."""
+        ...
+
+    @property
     def rows(self) -> RowsPart:
         """The visible rows."""
         ...

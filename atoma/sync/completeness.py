@@ -31,7 +31,6 @@ class ScopeJudge:
         shown: Where the judgement is shown.
         shapes: What parts of scopes take in.
         environment: Both clocks.
-        bell: Rung at every change of ``board``.
         hears: Whether a lane runs here that hears of the hub's news.
     """
 
@@ -41,7 +40,6 @@ class ScopeJudge:
         shown: CompletenessBoard,
         shapes: Shapes,
         environment: Environment,
-        bell: Bell,
         *,
         hears: bool,
     ) -> None:
@@ -49,8 +47,10 @@ class ScopeJudge:
         self._shown = shown
         self._shapes = shapes
         self._environment = environment
-        self._bell = bell
+        self._left_one = Bell()
         self._hears = hears
+        self._judged_last: SyncStatus | None = None
+        self._states: dict[str, Completeness] = {}
         self._current: set[str] = set()
         self._left: dict[str, tuple[float, int]] = {}  # when a scope was current last, by either clock
 
@@ -59,20 +59,35 @@ class ScopeJudge:
         undo = self._board.subscribe(self.judge)
         try:
             while True:
-                moved = self._bell.next
+                moved = self._left_one.next
                 with trio.move_on_after(self._grace_left()) as grace:
                     await moved.wait()
                 if grace.cancelled_caught:
-                    self.judge(self._board.current)
+                    self._judge_all(self._board.current)
         finally:
             undo()
 
     def judge(self, status: SyncStatus) -> None:
-        """Show how complete the scopes of ``status`` are."""
+        """Show how complete the scopes of ``status`` are; of those that are as they were nothing but the time can change it."""
+        before, self._judged_last = self._judged_last, status
+        if before is None or before.state != status.state or len(before.scopes) != len(status.scopes):
+            self._judge_all(status)
+        elif before.scopes is not status.scopes:
+            moved = [new for old, new in zip(before.scopes, status.scopes, strict=True) if new is not old]
+            if not all(new.scope in self._states for new in moved):
+                self._judge_all(status)
+            else:
+                self._show({**self._states, **{new.scope: self._in_parts(status, new) for new in moved}})
+
+    def _judge_all(self, status: SyncStatus) -> None:
         here = {progress.scope for progress in status.scopes}
         self._current &= here  # a scope that was dropped begins anew when it comes again
         self._left = {scope: left for scope, left in self._left.items() if scope in here}
-        self._shown.show({progress.scope: self._in_parts(status, progress) for progress in status.scopes})
+        self._show({progress.scope: self._in_parts(status, progress) for progress in status.scopes})
+
+    def _show(self, states: dict[str, Completeness]) -> None:
+        self._states = states
+        self._shown.show(states)
 
     def _in_parts(self, status: SyncStatus, progress: ScopeProgress) -> Completeness:
         """How complete a scope is; where parts of it are here only, how complete those are."""
@@ -98,6 +113,7 @@ class ScopeJudge:
         if scope in self._current:
             self._current.remove(scope)
             self._left[scope] = self._environment.clock(), self._environment.wall_ms()
+            self._left_one.ring()
         if progress.state != "live" and not progress.cursor:
             return Completeness("partial", (scope,))
         clock, wall_ms = self._left.get(scope, (-math.inf, 0))

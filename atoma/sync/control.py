@@ -36,7 +36,7 @@ class SyncControl:
         self._guard = LoopGuard("replication")
         self._inbox = Inbox(replica)
         self._lost = LostRows(replica)
-        self._outbox = Outbox(replica, supervisor.committed)
+        self._outbox = Outbox(replica)
 
     @property
     def status(self) -> SyncStatus:
@@ -162,7 +162,7 @@ class SyncControl:
             await self._wait(self._goals(self._replica.scopes), failing=True, pushed=True)
         else:
             await supervisor.run_once()
-            await self._replica.refresh()
+            self._replica.board.publish()
         self._raise_refusal(self._replica.scopes)
 
     async def pull(self, scopes: Iterable[AnyPart] | None = None) -> None:
@@ -191,7 +191,7 @@ class SyncControl:
             await self._wait(self._goals(wanted), failing=True, pushed=False)
         else:
             await supervisor.run_once()
-            await self._replica.refresh()
+            self._replica.board.publish()
         self._raise_refusal(wanted)
         for portion in portions:
             if (refused := refusal(self._replica.error_of(portion))) is not None:
@@ -264,7 +264,8 @@ class SyncControl:
             while True:
                 moved = replica.bell.next
                 if self._pulled(goals) and (not pushed or await self._pushed()):
-                    await replica.refresh()
+                    replica.board.publish()
+                    await trio.lowlevel.checkpoint()
                     return
                 if failing and supervisor.failures > failures and supervisor.last_failure is not None:
                     raise supervisor.last_failure

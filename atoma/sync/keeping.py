@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from collections import Counter
@@ -160,7 +159,6 @@ class ScopeKeeper:
         kept = (*self._replica.replicated.always, *self._held)
         change = ScopesUsed(self._replica.program, used, left, kept)
         await self._replica.change(change, durability="normal", fenced=False)
-        await self._replica.refresh()
 
     async def _make_room(self, portions: Sequence[Portion]) -> None:
         """Drop scopes that nobody uses, the longest unused first, until there is room for ``portions``; none where that would not do.
@@ -245,15 +243,11 @@ class ScopeKeeper:
         if self._is_whole(drop):
             replicated.leaving.add(scope)
         try:
-            await replica.refresh()
+            replica.show_now()
             why = await replica.change(drop, fenced=False)
         finally:
             replicated.leaving.discard(scope)
-            with (
-                trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S),
-                contextlib.suppress(ClosedError),
-            ):
-                await replica.refresh()
+            replica.show_now()
         return why
 
     # ageing

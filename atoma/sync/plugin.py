@@ -10,12 +10,12 @@ from typing import Any, get_args
 import trio
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.events import Event, SyncStateChanged, WriteSettled
+from atoma.contracts.events import SyncStateChanged
 from atoma.contracts.shapes import SHAPES_MAX
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
-from atoma.plugins.context import Listener, PluginContext
-from atoma.ports.engine import SharedFile
+from atoma.plugins.context import PluginContext
+from atoma.ports.engine import CommitFeed, SharedFile
 from atoma.ports.keys import APPLY, COMPLETENESS, LOCAL_DATABASE, SCOPES, SYNC_LINK, PortKey
 from atoma.query.shapes import Shapes
 from atoma.schema.shapes import AnyPart, ScopePart
@@ -27,6 +27,7 @@ from atoma.sync.keeping import ScopeKeeper
 from atoma.sync.modes import MODES, SyncMode
 from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
 from atoma.sync.policies import HubLossPolicy, RepairPolicy
+from atoma.sync.position import Position
 from atoma.sync.presence_lane import PRESENCE, PresenceLane
 from atoma.sync.replica import RepairHistory, Replica
 from atoma.sync.scopes import IdleScopes, ReplicatedScopes, portion_of
@@ -137,7 +138,8 @@ class Sync:
         Raises:
             UnknownStore: A store is not declared in the schema.
             SchemaError: A shape does not fit, or one of ``scopes`` is of a shape that is not declared.
-            ConfigurationError: A store is declared with ``replicate=False``, or has a ``writeback`` hook.
+            ConfigurationError: A store is declared with ``replicate=False``, or has a ``writeback`` hook; or the local database does not
+                report its commits.
         """
         for name in sorted(self.synced_stores):
             if not context.schema.store(name).replicate:
@@ -149,7 +151,11 @@ class Sync:
                     f"Sync(): store {name!r} has a writeback hook, and what sync brings is the hub's word: nothing here "
                     "changes it; give the store a before_save, or read it elsewhere"
                 )
-        replica = self._replica(context)
+        replica, feed = self._replica(context), context.require(LOCAL_DATABASE)
+        if not isinstance(feed, CommitFeed):
+            raise ConfigurationError(
+                "Sync(): the local database does not report its commits, which replication follows"
+            )
         link = context.require(SYNC_LINK)
         supervisor, presence = Supervisor(replica, link, self._lanes), PresenceLane(link, context.environment)
         node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits, replica.push_state)
@@ -162,13 +168,11 @@ class Sync:
             context.provide(SYNC_CONTROL, control),
             context.provide(SCOPES, keeper),
             context.provide(PRESENCE, presence),
-            context.register_listener(_poke_on_commit(supervisor)),
+            feed.subscribe_commits(supervisor.hear),
             replica.board.subscribe(_tell_state(context)),
         ]
-        if isinstance(replica.database, SharedFile):
-            undo.append(replica.database.subscribe_others(supervisor.committed))
         hears = not self._lanes or not self._lanes.isdisjoint({"pull", "notify"})
-        judge = ScopeJudge(replica.board, known, replica.shapes, context.environment, replica.bell, hears=hears)
+        judge = ScopeJudge(replica.board, known, replica.shapes, context.environment, hears=hears)
         lifetime = trio.CancelScope()
         ended = trio.Event()
 
@@ -177,6 +181,7 @@ class Sync:
                 with lifetime:
                     await context.ready.wait()
                     async with trio.open_nursery() as nursery:
+                        nursery.start_soon(replica.board.run)
                         nursery.start_soon(judge.run)
                         nursery.start_soon(keeper.run)
                         nursery.start_soon(presence.run)
@@ -193,6 +198,7 @@ class Sync:
             lifetime.cancel()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
                 await ended.wait()
+            replica.board.publish()
             for take_back in reversed(undo):
                 take_back()
 
@@ -203,15 +209,18 @@ class Sync:
             reason="" if self._lanes else "manual",
             scopes=tuple(ScopeProgress(scope) for scope in self.scopes),
         )
+        board = StatusBoard(status, bell)
+        replicated = ReplicatedScopes(tuple(portion_of(part, shapes) for part in self._parts))
         return Replica(
             database=database,
             apply=context.require(APPLY),
             environment=context.environment,
             schema=context.schema,
             stores=self.synced_stores,
-            replicated=ReplicatedScopes(tuple(portion_of(part, shapes) for part in self._parts)),
+            replicated=replicated,
             shapes=shapes,
-            board=StatusBoard(status, bell),
+            board=board,
+            position=Position(database, replicated, shapes, board, context.emit),
             emit=context.emit,
             bell=bell,
             repairs=RepairHistory(manual=self._repair == "manual"),
@@ -219,16 +228,6 @@ class Sync:
             program=database.program if isinstance(database, SharedFile) else 0,
             lead=database.lead if isinstance(database, SharedFile) and self._lanes else None,
         )
-
-
-def _poke_on_commit(supervisor: Supervisor) -> Listener:
-    """A lossy wake-up for the push lane, which looks at the outbox on its own as well."""
-
-    def heard(event: Event) -> None:
-        if isinstance(event, WriteSettled):
-            supervisor.committed()
-
-    return heard
 
 
 def _tell_state(context: PluginContext) -> Callable[[SyncStatus], None]:

@@ -113,7 +113,6 @@ class PullLane:
             first = self._retries.failures == 0
             delay = self._retries.fail(error.retry_after_s)
             await self._replica.begin_snapshot(self._scope)
-            await self._replica.refresh()
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
             return
@@ -133,7 +132,6 @@ class PullLane:
         self._shapes = self._session.shapes.get(self._scope, ())
         if self._is_of_others(subscription):
             await self._replica.begin_snapshot(self._scope)
-            await self._replica.refresh()
             return False
         match subscription.state:
             case "new" if self._scope not in self._replica.scopes:
@@ -180,8 +178,6 @@ class PullLane:
         """First sync: queue what was here before, then take a snapshot, or the log from 0 if the hub has nothing."""
         await adopt_rows(self._replica, self._scope)
         await self._replica.begin_snapshot(self._scope, empty=self._session.heads.get(self._scope) == 0)
-        await self._replica.refresh()
-        self._replica.push_wake.poke()
 
     def _position(self, tx: LocalTx) -> tuple[Subscription, ClientIdentity]:
         return tx.scopes.read(self._scope), tx.outbox.identity()
@@ -210,7 +206,6 @@ class PullLane:
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
         await self._replica.change(SnapshotPage(token, page, self._replica.stores), durability="normal")
-        await self._replica.refresh()
 
     async def _pull(self, cursor: Cursor, confirmed_mid: int) -> PullReply:
         session = self._session
@@ -252,7 +247,6 @@ class PullLane:
         if work is not None:
             self._replica.settled(work)
         self._replica.show_head(self._scope, page.head)
-        await self._replica.refresh()
 
     def _resize(self, seconds: float) -> None:
         """Fewer changes per page when applying takes long, more when it does not: writers wait behind a page."""

@@ -135,9 +135,7 @@ class PushLane:
                 self._session.verified_mid = outcome.mid
                 self._session.verified_digest = sent[outcome.mid].digest
         verdicts = {sent[outcome.mid].idem: outcome for outcome in outcomes}
-        work = await self._replica.change(Replied(self._replica.replicated.apart), verdicts=verdicts)
-        await self._replica.refresh()
-        return work
+        return await self._replica.change(Replied(self._replica.replicated.apart), verdicts=verdicts)
 
     async def _stopped(self, batch: Sequence[PendingMutation], reply: PushReply, info: ErrorInfo) -> None:
         """The hub stopped within the batch; what has no outcome stays queued."""

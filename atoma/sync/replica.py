@@ -8,30 +8,29 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-import msgspec
 import trio
+from msgspec.structs import replace
 
 from atoma.concurrency.backoff import Backoff
-from atoma.contracts.events import Event, ScopeBrought, ScopeLeft
+from atoma.contracts.events import Event
 from atoma.contracts.execution import Durability
-from atoma.contracts.replica import BroughtScope, ClientIdentity, Portion, RepairReport, Subscription
-from atoma.contracts.shapes import read_call
-from atoma.contracts.sync import Cursor, OpenReply, Outcome
+from atoma.contracts.replica import Portion, RepairReport
+from atoma.contracts.sync import OpenReply, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.contracts.writeback import ConfirmedRow, Writeback
-from atoma.errors import ChannelBroken, QueryError
+from atoma.errors import ChannelBroken
 from atoma.ports.engine import Lead, LocalDatabase
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
-from atoma.ports.local import LocalTx
 from atoma.query.shapes import Shapes
 from atoma.schema.schema import Schema
 from atoma.sync.outbox import PushState
 from atoma.sync.policies import HubLossPolicy
-from atoma.sync.scopes import ReplicatedScopes
+from atoma.sync.position import Position
+from atoma.sync.scopes import PullSchedule, ReplicatedScopes
 from atoma.sync.settle import Settlement
 from atoma.sync.staging import Fenced, ReplicaChange, SnapshotBegun
-from atoma.sync.status import PartProgress, ScopeProgress, StatusBoard
+from atoma.sync.status import ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
 
 R = TypeVar("R")
@@ -42,21 +41,6 @@ CALL_S = 30.0
 """Bound on one call to the hub, in seconds."""
 CONNECT_S = 20.0
 """Bound on connecting and authenticating, in seconds."""
-
-
-@dataclass(slots=True)
-class PullSchedule:
-    """The times at which one scope is looked at; it outlives connections.
-
-    Attributes:
-        wake: Rung when the scope may have news.
-        begun: Rounds begun: each looks at the hub until there is nothing more.
-        done: Number of the last round that came to its end.
-    """
-
-    wake: Wake = field(default_factory=Wake)
-    begun: int = 0
-    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +86,11 @@ class Replica:
         replicated: The scopes that replicate; they may come and go.
         shapes: What the schema declares of parts of scopes.
         board: The status, for everybody to see.
+        position: Where the file is, as the status shows it.
         emit: Tells the client's listeners.
         bell: Rung at every change of the status and after every round of a lane.
         push_wake: Rung when there may be something to push.
         push_state: What a write may know of the push lane.
-        reading: Held while the position is read and shown, so that an older one never replaces a newer one.
-        pulls: When each scope is looked at.
         repairs: What was repaired.
         on_hub_loss: What to do with what a restored hub has lost, where the operator leaves the choice.
         program: The number of this program among those at the file.
@@ -122,12 +105,11 @@ class Replica:
     replicated: ReplicatedScopes
     shapes: Shapes
     board: StatusBoard
+    position: Position
     emit: Callable[[Event], None]
     bell: Bell
     push_wake: Wake = field(default_factory=Wake)
     push_state: PushState = field(default_factory=PushState)
-    reading: trio.Lock = field(default_factory=trio.Lock)
-    pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
     on_hub_loss: HubLossPolicy = "offer"
     program: int = 0
@@ -140,7 +122,7 @@ class Replica:
 
     def schedule(self, scope: str) -> PullSchedule:
         """When ``scope`` is looked at."""
-        return self.pulls.setdefault(scope, PullSchedule())
+        return self.replicated.schedule(scope)
 
     def version_told(self, reply: OpenReply) -> int:
         """What requests say of this client's version: 0, the hub's own, unless the hub's is later."""
@@ -182,7 +164,7 @@ class Replica:
 
     def progress(self, scope: str) -> ScopeProgress:
         """The progress of ``scope`` as shown."""
-        return self.board.current.scope(scope)
+        return self.position.progress(scope)
 
     def show_head(self, scope: str, head: int) -> None:
         """Show that the hub has told of ``head``; a hint that moves no cursor."""
@@ -191,79 +173,25 @@ class Replica:
 
     def show_opening(self, scope: str, head: int) -> None:
         """Show that the head is ``head`` as a session opens: lower than before where the hub was restored."""
-        self.board.show_scope(msgspec.structs.replace(self.progress(scope), head=head))
+        self.position.show(replace(self.progress(scope), head=head))
 
     def show_scope_error(self, scope: str, error: ErrorInfo | None) -> None:
         """Show why a scope does not move, or that it does again."""
-        self.board.show_scope(msgspec.structs.replace(self.progress(scope), error=error))
+        self.position.show(replace(self.progress(scope), error=error))
 
-    async def refresh(self) -> int:
-        """Read how much is pending and where the scopes are, and show it; how often somebody has wanted it sent at once."""
-        async with self.reading:
-            hurries, identity, held, subscriptions, found = await self.database.inspect(self._position)
-            self._show_position(identity, held, subscriptions, found)
-        return hurries
+    async def refresh(self) -> None:
+        """Read of the file where it is: what other programs do to it is told by nobody."""
+        await self.position.read()
 
-    def _show_position(
-        self,
-        identity: ClientIdentity,
-        held: int,
-        subscriptions: Mapping[str, Subscription],
-        found: Sequence[BroughtScope],
-    ) -> None:
-        shown, replicated = self.board.current, self.replicated
-        new, gone = replicated.read(found)
-        scopes = tuple(
-            msgspec.structs.replace(
-                progress,
-                state=item.state,
-                cursor=item.cursor.seq,
-                head=max(progress.head, item.cursor.seq),
-                brought=scope not in replicated.fixed,
-                parts=self._parts(item),
-                narrowed=replicated.within(item.cursor.view) is not None,
-            )
-            for scope in replicated.every
-            for progress, item in [(shown.scope(scope), subscriptions[scope])]
-        )
-        pending = identity.next_mid - 1 - identity.confirmed_mid
-        self.board.show(msgspec.structs.replace(shown, pending=pending, held=held, scopes=scopes))
-        for scope in gone:
-            self.pulls.pop(scope, None)
-            self.emit(ScopeLeft(scope))
-        for scope in new:
-            self.emit(ScopeBrought(scope))
-
-    def _parts(self, at: Subscription) -> tuple[PartProgress, ...]:
-        """The parts in which a scope is wanted."""
-        replicated = self.replicated
-        within = replicated.within(at.cursor.view)
-        refused = replicated.refused.get(at.scope, {})
-        found: list[PartProgress] = []
-        for portion in replicated.portions(at.scope):
-            if portion.shape:
-                here = at.cursor != Cursor() and (within is None or portion.shape in within)
-                found.append(PartProgress(portion.shape, self._title(portion), here, refused.get(portion.shape)))
-        return tuple(found)
-
-    def _title(self, portion: Portion) -> str:
-        try:
-            return self.shapes.read(portion.shape).title
-        except QueryError:  # an earlier version of the program has brought it along
-            return read_call(portion.shape).name
+    def show_now(self) -> None:
+        """Show every scope anew, and tell everybody before this returns."""
+        self.position.show_all()
+        self.board.publish()
 
     def error_of(self, portion: Portion) -> ErrorInfo | None:
         """Why ``portion`` does not move, None when it does."""
         refused = self.replicated.refused.get(portion.scope, {})
         return refused.get(portion.shape) or self.progress(portion.scope).error
-
-    def _position(
-        self, tx: LocalTx
-    ) -> tuple[int, ClientIdentity, int, dict[str, Subscription], Sequence[BroughtScope]]:
-        outbox, found = tx.outbox, tx.scopes.brought()
-        scopes = dict.fromkeys((*self.replicated.fixed, *(each.scope for each in found)))
-        read = {scope: tx.scopes.read(scope) for scope in scopes}
-        return outbox.hurries(), outbox.identity(), outbox.held_count(), read, found
 
     def settled(self, work: Settlement) -> None:
         """Tell listeners what a committed transaction settled, and fetch the pages that acceptances wait for."""

@@ -11,7 +11,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConfigurationError
 from atoma.query.shapes import Shapes
 from atoma.schema.shapes import AnyPart, ScopePart
-from atoma.sync.wake import Bell
+from atoma.sync.wake import Bell, Wake
 
 DAY_S = 86_400.0
 SETS_MAX = 256
@@ -41,6 +41,21 @@ class IdleScopes:
 
 
 @dataclass(slots=True)
+class PullSchedule:
+    """The times at which one scope is looked at; it outlives connections.
+
+    Attributes:
+        wake: Rung when the scope may have news.
+        begun: Rounds begun: each looks at the hub until there is nothing more.
+        done: Number of the last round that came to its end.
+    """
+
+    wake: Wake = field(default_factory=Wake)
+    begun: int = 0
+    done: int = 0
+
+
+@dataclass(slots=True)
 class ReplicatedScopes:
     """The scopes that replicate now, each of them whole or in shapes.
 
@@ -57,6 +72,8 @@ class ReplicatedScopes:
         apart: Scopes of which the hub has lost a part that is here, and which it gives out in none of the shapes in which they are
             wanted, with where the histories part: they wait, as they are, for a hub that does.
         known: Sets of shapes that scopes were wanted in while the program ran, by the mark that cursors have of them.
+        schedules: When each scope is looked at; made as it is first asked for.
+        fixed: The scopes that the program was configured with, whole or in part, in order.
     """
 
     always: tuple[Portion, ...]
@@ -68,21 +85,33 @@ class ReplicatedScopes:
     refused: dict[str, Mapping[bytes, ErrorInfo]] = field(default_factory=dict[str, Mapping[bytes, ErrorInfo]])
     apart: dict[str, int] = field(default_factory=dict[str, int])
     known: dict[bytes, frozenset[bytes]] = field(default_factory=dict[bytes, frozenset[bytes]])
+    schedules: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
+    fixed: tuple[str, ...] = ()
+    _wanted: dict[str, list[Portion]] = field(default_factory=dict[str, list[Portion]])
 
-    @property
-    def fixed(self) -> tuple[str, ...]:
-        """The scopes that the program was configured with, whole or in part, in order."""
-        return tuple(dict.fromkeys(portion.scope for portion in self.always))
+    def __post_init__(self) -> None:
+        self.fixed = tuple(dict.fromkeys(portion.scope for portion in self.always))
+        self._sort()
+
+    def _sort(self) -> None:
+        """Sort what is wanted by scopes: the fixed ones in order, then the others by name."""
+        self._wanted = {scope: [] for scope in self.fixed}
+        for portion in sorted({*self.always, *self.brought}):
+            self._wanted.setdefault(portion.scope, []).append(portion)
 
     @property
     def every(self) -> tuple[str, ...]:
         """All that replicate: the fixed ones in order, then the others by name."""
-        others = sorted({portion.scope for portion in self.brought} - self.leaving)
-        return tuple(dict.fromkeys((*self.fixed, *others)))
+        leaving = self.leaving.difference(self.fixed)
+        return tuple([scope for scope in self._wanted if scope not in leaving] if leaving else self._wanted)
+
+    def schedule(self, scope: str) -> PullSchedule:
+        """When ``scope`` is looked at."""
+        return self.schedules.setdefault(scope, PullSchedule())
 
     def portions(self, scope: str) -> list[Portion]:
         """In what ways ``scope`` is wanted, in order."""
-        return sorted({portion for portion in (*self.always, *self.brought) if portion.scope == scope})
+        return list(self._wanted.get(scope, ()))
 
     def shapes(self, scope: str) -> tuple[bytes, ...]:
         """The shapes in which ``scope`` is wanted, in order; none where somebody wants all of it."""
@@ -131,10 +160,12 @@ class ReplicatedScopes:
         here = {portion.scope for portion in brought}
         if brought != self.brought:
             self.brought = brought
+            self._sort()
             self.bell.ring()
-        for scope in self.every:
-            self.note(self.shapes(scope))
-        return sorted(here - before - fixed), sorted(before - here - fixed)
+        gone = sorted(before - here - fixed)
+        for scope in gone:
+            self.schedules.pop(scope, None)
+        return sorted(here - before - fixed), gone
 
     def ask_anew(self, scopes: Iterable[str]) -> None:
         """Have the hub asked again for scopes that it has refused."""

@@ -206,7 +206,7 @@ async def subscribe(replica: Replica, session: SyncSession, scopes: Sequence[str
     replica.replicated.apart.update(apart)
     session.compared |= parted.compared
     _heed(replica, session, reply)
-    await replica.refresh()
+    replica.position.show_all()
 
 
 async def _waiting(replica: Replica, found: Diagnosis) -> AtomaError | None:

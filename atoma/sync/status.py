@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Literal, TypeAlias
 
 import msgspec
+import trio
 
 from atoma.concurrency.listeners import Listeners
 from atoma.contracts.replica import RepairReport, SubscriptionState
@@ -129,11 +130,13 @@ class StatusBoard:
 
     Args:
         status: What to begin with.
-        bell: Rung at every change.
+        bell: Rung whenever everybody is told.
     """
 
     def __init__(self, status: SyncStatus, bell: Bell) -> None:
         self._status = status
+        self._told = status
+        self._due = trio.Event()  # set while there is something to tell
         self._listeners = Listeners[[SyncStatus]]("the status of replication")
         self._bell = bell
 
@@ -143,14 +146,33 @@ class StatusBoard:
         return self._status
 
     def show(self, status: SyncStatus) -> None:
-        """Replace the status and tell everybody, unless it is the same."""
+        """Replace the status and tell everybody at once, unless they know it."""
+        self.note(status)
+        self.publish()
+
+    def note(self, status: SyncStatus) -> None:
+        """Replace the status; everybody is told in the next pass of the loop, of the last one if there are several."""
         if status.state != "repairing" and status.repair is not None:
             status = msgspec.structs.replace(status, repair=None)
-        if status == self._status:
+        if status != self._status:
+            self._status = status
+            self._due.set()
+
+    def publish(self) -> None:
+        """Tell everybody the status, unless they know it."""
+        if not self._due.is_set():
             return
-        self._status = status
-        self._bell.ring()
-        self._listeners.tell(status)
+        self._due = trio.Event()
+        self._bell.ring()  # also for who has looked in between, and saw another one
+        if self._status != self._told:
+            self._told = self._status
+            self._listeners.tell(self._status)
+
+    async def run(self) -> None:
+        """Tell everybody what was noted, once in a pass of the loop, until cancelled."""
+        while True:
+            await self._due.wait()
+            self.publish()
 
     def show_failure(
         self, error: ErrorInfo, *, reason: str, state: SyncState, attempt: int, next_attempt_ms: int
@@ -168,17 +190,13 @@ class StatusBoard:
             msgspec.structs.replace(self._status, state="online", reason="", next_attempt_ms=0, attempt=0, error=None)
         )
 
-    def show_scope(self, progress: ScopeProgress) -> None:
-        """Replace the progress of one scope."""
-        scopes = tuple(progress if item.scope == progress.scope else item for item in self._status.scopes)
-        self.show(msgspec.structs.replace(self._status, scopes=scopes))
-
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
         """Call ``listener`` now and at every change; returns the undo. A listener that raises is logged.
 
         Raises:
             ConfigurationError: There are too many: nobody calls the undo.
         """
+        self.publish()
         undo = self._listeners.add(listener)
         listener(self._status)
         return undo

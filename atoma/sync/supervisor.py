@@ -15,7 +15,7 @@ import trio
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.errors import AtomaError, RemoteError, StoreError
-from atoma.ports.engine import Lead
+from atoma.ports.engine import Commit, Lead
 from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.failures import HistoryMoved, Remedy, SeveralHubs, as_forked, of_this_file, remedy
 from atoma.sync.lanes import STALLED_S, Lanes, contained, converse, given_out
@@ -52,13 +52,13 @@ class Supervisor:
         self._lanes = lanes
         self._retries = Retries(BACKOFF, replica.environment.random)
         self._retry = Wake()
-        self._count = Wake()
+        self._stale = Wake()
         self._turn = trio.Lock()
         self._current: trio.CancelScope | None = None
         self._allowed = trio.Event()
         self._turned = trio.Event()
         self._asked = 0
-        self._hurries: int | None = None
+        self._seen: tuple[int, bytes] | None = None
         self._moved_at: deque[float] = deque(maxlen=MOVED_MAX)
         self.failures = 0
         self.last_failure: Exception | None = None
@@ -81,10 +81,27 @@ class Supervisor:
         self._replica.push_wake.poke()
         self._replica.poke_pull(self._replica.scopes)
 
-    def committed(self) -> None:
-        """A local write may have been committed: count it and push it. A hint; the lanes look on their own too."""
-        self._count.poke()
-        self._replica.push_wake.poke()
+    def hear(self, commit: Commit) -> None:
+        """Show what ``commit`` has changed, and wake the lane that sends it; called before the caller of the commit goes on."""
+        position = self._replica.position
+        position.hear(commit)
+        if position.is_stale:
+            self._stale.poke()
+        if commit.replica is not None:
+            self._wake_lanes()
+
+    def _wake_lanes(self) -> None:
+        """Wake the push lane where the outbox goes on, and everything where somebody wants it sent at once."""
+        position = self._replica.position
+        if position.identity is None:
+            return
+        seen = position.hurries, position.identity.tail_digest
+        hurries, tail = self._seen or seen
+        self._seen = seen
+        if position.hurries != hurries:
+            self.poke()
+        elif position.identity.tail_digest != tail:
+            self._replica.push_wake.poke()
 
     def pause(self) -> None:
         """End the session and begin none until :meth:`resume`; what is being committed locally is finished."""
@@ -115,7 +132,7 @@ class Supervisor:
         """Supervise until cancelled; failures are shown, never raised."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_count)
+                nursery.start_soon(self._follow_file)
                 if self._replica.lead is not None:
                     self._want_lead(self._allowed.is_set())
                     nursery.start_soon(self._follow_lead, self._replica.lead)
@@ -171,19 +188,14 @@ class Supervisor:
             self._asked -= 1
             self._turn_over()
 
-    async def _keep_count(self) -> None:
-        """Show how much is pending, also while nothing is connected; and hear who wants it sent, here or in another program."""
+    async def _follow_file(self) -> None:
+        """Read the file again when another program has written to it; also while nothing is connected."""
         while True:
-            error = await contained(self._look)
+            self._wake_lanes()
+            await self._stale.wait(math.inf)
+            error = await contained(self._replica.refresh)
             if error is not None and not isinstance(error, StoreError):
-                _log.error("counting pending writes failed", exc_info=error)
-            await self._count.wait(math.inf)
-
-    async def _look(self) -> None:
-        hurries = await self._replica.refresh()
-        if self._hurries is not None and hurries != self._hurries:
-            self.poke()
-        self._hurries = hurries
+                _log.error("reading what other programs have written failed", exc_info=error)
 
     async def _keep_session(self) -> None:
         async with self._turn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from atoma.contracts.mutations import ACKED, PendingMutation
 from atoma.contracts.outbox import WaitingState, WaitingWrite
@@ -28,12 +28,10 @@ class Outbox:
 
     Args:
         replica: The client's side.
-        committed: Has the supervisor look at what there is in the file.
     """
 
-    def __init__(self, replica: Replica, committed: Callable[[], None]) -> None:
+    def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._committed = committed
         self._guard = LoopGuard("replication")
 
     async def entries(self) -> Sequence[WaitingWrite]:
@@ -48,7 +46,6 @@ class Outbox:
         """
         self._guard.check()
         await self._replica.change(Hurried())
-        self._committed()
 
     async def hold(self, entries: Sequence[WaitingWrite], *, why: str = "") -> int:
         """Keep writes, and those that build on them, on this device; their rows stay as they are shown.
@@ -69,7 +66,7 @@ class Outbox:
         Cancelled before its one local transaction, nothing has changed; so for all the calls here.
         """
         self._guard.check()
-        return await self._done(await self._replica.change(Kept(_keys(entries), why or HELD_BY_HAND)))
+        return self._done(await self._replica.change(Kept(_keys(entries), why or HELD_BY_HAND)))
 
     async def release(self, entries: Sequence[WaitingWrite]) -> None:
         """Send held writes after all, with every other one that is held on the same rows, behind what waits.
@@ -81,7 +78,7 @@ class Outbox:
         """
         self._guard.check()
         self._replica.settled(await self._replica.change(Released(_keys(entries))))
-        await self._done(0)
+        self._done(0)
 
     async def edit(
         self, entry: WaitingWrite, changes: Mapping[str, object], *, row: tuple[str, str] | None = None
@@ -105,7 +102,7 @@ class Outbox:
             first, second = list(rows)[:2]
             raise ValidationError(f"the write is on {len(rows)} rows, say which: row={first} or row={second}")
         target = row or next(iter(rows))
-        await self._done(await self._replica.change(Edited(entry.key, target, changes, Limits())))
+        self._done(await self._replica.change(Edited(entry.key, target, changes, Limits())))
 
     async def discard(self, entries: Sequence[WaitingWrite], *, dependents: bool = False) -> int:
         """Take writes back, as if they had never been written; their handles end in ``rejected`` with ``TAKEN_BACK``.
@@ -123,11 +120,9 @@ class Outbox:
             ConflictError: Later writes build on them, and ``dependents`` is not said.
         """
         self._guard.check()
-        return await self._done(await self._replica.change(WriteDiscarded(_keys(entries), dependents)))
+        return self._done(await self._replica.change(WriteDiscarded(_keys(entries), dependents)))
 
-    async def _done(self, count: int | None) -> int:
-        await self._replica.refresh()
-        self._replica.push_wake.poke()
+    def _done(self, count: int | None) -> int:
         self._replica.bell.ring()
         return count or 0
 

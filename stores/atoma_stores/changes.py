@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from atoma.contracts.mutations import Effect
+from atoma.contracts.replica import ReplicaDelta
 from atoma.contracts.values import StoredRow
 
 RowChange: TypeAlias = tuple[StoredRow | None, StoredRow | None]
@@ -27,6 +28,7 @@ class CommitDelta(msgspec.Struct, frozen=True):
         before: The last commit that was told before it; None for the one with the number before. Those between, of which
             nothing is known beside ``unknown``, are told with it.
         unknown: Stores in which rows were changed by other programs that do not say which.
+        replica: See ``Commit.replica``.
     """
 
     commit: int
@@ -34,6 +36,12 @@ class CommitDelta(msgspec.Struct, frozen=True):
     saved: Sequence[Effect] = ()
     before: int | None = None
     unknown: frozenset[str] = frozenset()
+    replica: ReplicaDelta | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this program made it: what others did is told from where they were heard last."""
+        return self.before is None
 
 
 CommitListener: TypeAlias = Callable[[CommitDelta], None]

@@ -180,7 +180,7 @@ async def repair(
     replica.settled(work)
     replica.board.show(replace(replica.board.current, last_repair=report))
     replica.emit(RepairDone(report))
-    await replica.refresh()
+    replica.show_now()
     return report
 
 

@@ -90,6 +90,9 @@ class Outbox:
     Attributes:
         settlements: What receipts are notified of after the commit, in order.
         added: Idempotency key → ``(lsn, mid)`` of what this transaction has added.
+        identified: Whether the identity was saved.
+        holds: Whether mutations were held, or held ones were moved.
+        hurried: Whether somebody has asked that what is queued be sent at once.
     """
 
     __slots__ = (
@@ -102,6 +105,9 @@ class Outbox:
         "_state",
         "_tables",
         "added",
+        "holds",
+        "hurried",
+        "identified",
         "settlements",
     )
 
@@ -116,6 +122,7 @@ class Outbox:
         self._identity_moved = False
         self.settlements: list[Settlement] = []
         self.added: dict[str, tuple[int, int]] = {}
+        self.identified = self.holds = self.hurried = False
 
     def identity(self) -> ClientIdentity:
         """Who this file is to the hub."""
@@ -130,7 +137,7 @@ class Outbox:
     def save_identity(self, identity: ClientIdentity) -> None:
         """Replace the identity."""
         self._identity = identity
-        self._identity_moved = True
+        self._identity_moved = self.identified = True
 
     def flush(self) -> None:
         """Write the identity, which is kept back until the end of the transaction."""
@@ -154,6 +161,7 @@ class Outbox:
             size = self._counters.add("outbox_bytes", len(mutation.body))
             if count > self._limits.rows or size > self._limits.size:
                 raise OutboxFull(self._limits.rows if count > self._limits.rows else count - 1)
+            self.holds = self.holds or mutation.kind == "held"
         lsn = self._insert(None, mutation, rows)
         self.added[mutation.idem] = (lsn, mutation.mid)
         return lsn
@@ -264,10 +272,12 @@ class Outbox:
     def hurry(self) -> None:
         """Ask it once more, of whichever program sends."""
         write_meta(self._connection, HURRIES, self.hurries() + 1)
+        self.hurried = True
 
     def rewrite(self, mutations: Sequence[PendingMutation]) -> None:
         """Replace kind, number, base, bytes, digest and status of mutations for the hub, found by their lsn."""
         execute = self._connection.execute
+        self.holds = True
         for m in mutations:  # out of the way first: a number belongs to one mutation at a time
             size: object = execute("SELECT length(body) FROM _atoma_pending WHERE lsn=?", (m.lsn,)).get
             self._counters.add("outbox_bytes", len(m.body) - cast("int", size))
@@ -321,6 +331,7 @@ class Outbox:
         if found[0][0] != "volatile":
             self._counters.add("outbox_rows", -1)
             self._counters.add("outbox_bytes", -cast("int", found[0][1]))
+            self.holds = self.holds or found[0][0] == "held"
         rows = self._connection.execute(
             "DELETE FROM _atoma_pending_row WHERE lsn=? RETURNING store, id", (lsn,)
         ).fetchall()

@@ -45,14 +45,21 @@ Trail: TypeAlias = tuple[Mark, ...]
 
 
 class Scopes:
-    """The progress of each scope's replication, and the snapshots under construction; see ``ScopesPart``."""
+    """The progress of each scope's replication, and the snapshots under construction; see ``ScopesPart``.
 
-    __slots__ = ("_base", "_connection", "_state")
+    Attributes:
+        moved: The scopes that were moved, as they are now.
+        used: Whether anything was said of who uses what was brought along.
+    """
+
+    __slots__ = ("_base", "_connection", "_state", "moved", "used")
 
     def __init__(self, state: TxState, base: ConfirmedRows) -> None:
         self._state = state
         self._connection = state.connection
         self._base = base
+        self.moved: dict[str, Subscription] = {}
+        self.used = False
 
     def read(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
@@ -99,6 +106,7 @@ class Scopes:
         """Note that ``program`` uses ``portion`` from now on, which brings it along."""
         scope, shape = portion.scope, portion.shape
         used = _USED_PART if shape else _USED
+        self.used = True
         self._connection.executemany(used, [(scope, shape, 0, at_ms), (scope, shape, program, at_ms)])
 
     def leave(self, portion: Portion, program: int, at_ms: int) -> None:
@@ -112,6 +120,7 @@ class Scopes:
         self._delete_uses(portion)
 
     def _delete_uses(self, portion: Portion, program: int | None = None) -> int:
+        self.used = True
         table, only = ("_atoma_part", " AND shape=?2") if portion.shape else ("_atoma_use", "")
         self._connection.execute(
             f"DELETE FROM {table} WHERE scope=?1{only} AND ?3 IN (program, -1)",
@@ -130,6 +139,7 @@ class Scopes:
         self._connection.execute("DELETE FROM _atoma_sub WHERE scope=?", (scope,))
         for used in ("_atoma_use", "_atoma_part"):
             self._connection.execute(f"DELETE FROM {used} WHERE scope=?", (scope,))
+        self.moved[scope], self.used = Subscription(scope), True
 
     def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
@@ -151,6 +161,7 @@ class Scopes:
             "proof=excluded.proof, turns=excluded.turns",
             (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(trail), s.proof, encode(turns)),
         )
+        self.moved[s.scope] = structs.replace(s, trail=trail, turns=turns)
 
     def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
         """Move the cursor from ``start`` to ``end``, where ``proof`` is for; False and no change when it is elsewhere."""

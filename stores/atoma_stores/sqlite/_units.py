@@ -16,6 +16,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import WriteItemResult, WriteRequest, mutation_key, restated
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Effect, PendingMutation
+from atoma.contracts.replica import ReplicaDelta
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
 from atoma.schema.schema import Schema
@@ -56,6 +57,7 @@ class Committed(msgspec.Struct, frozen=True):
         saved: What ``after_save`` is to hear of.
         standing: How far the file is with it.
         others: What other programs have committed since this one was last told of its file.
+        replica: What it has changed of the state of replication.
     """
 
     commit: int
@@ -65,6 +67,7 @@ class Committed(msgspec.Struct, frozen=True):
     saved: Sequence[Effect]
     standing: Standing = NOWHERE
     others: Sequence[CommitDelta] = ()
+    replica: ReplicaDelta | None = None
 
 
 class UnitAnswer(msgspec.Struct, frozen=True):
@@ -181,6 +184,11 @@ class EngineTx:
         if self._now_ms is None:
             self._now_ms = self._wall_ms()
         return self._now_ms
+
+    @property
+    def commit(self) -> int:
+        """Number of the last commit before this transaction."""
+        return self._state.counters.get("commit")
 
     @property
     def outbox(self) -> Outbox:
@@ -311,6 +319,7 @@ class EngineTx:
         settlements = () if self._outbox is None else self._outbox.settlements
         if not state.counters.moved and state.connection.total_changes() == wrote_before:
             return Committed(0, changes, settlements, value, saved)
+        replica = self._replica_delta()
         number, known = state.counters.add("commit", 1), state.known
         others: Sequence[CommitDelta] = ()
         since, now = known.told, Standing(number, known.raw, known.programs)
@@ -328,7 +337,23 @@ class EngineTx:
             self._outbox.leave()
         if self._alone:
             known.write(state.connection)
-        return Committed(number, changes, settlements, value, saved, now, others)
+        return Committed(number, changes, settlements, value, saved, now, others, replica)
+
+    def _replica_delta(self) -> ReplicaDelta | None:
+        """What the transaction has changed of the state of replication, by what its parts have noted."""
+        outbox, scopes = self._outbox, self._scopes
+        moved, used = ({}, False) if scopes is None else (scopes.moved, scopes.used)
+        if outbox is None or not (outbox.identified or outbox.holds or outbox.hurried):
+            if not (moved or used):
+                return None
+            outbox = None
+        return ReplicaDelta(
+            identity=outbox.identity() if outbox is not None and outbox.identified else None,
+            held=outbox.held_count() if outbox is not None and outbox.holds else None,
+            hurries=outbox.hurries() if outbox is not None and outbox.hurried else None,
+            scopes=moved,
+            brought=tuple(scopes.brought()) if scopes is not None and used else None,
+        )
 
 
 def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:

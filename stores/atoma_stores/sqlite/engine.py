@@ -217,7 +217,6 @@ class SQLiteLocalDatabase:
         self._standing = Standing()
         self._indexed = 0
         self._companions = Companions()
-        self._told_of_others: list[Callable[[], None]] = []
         self._others = False
         self._listeners: list[CommitListener] = []
         self._shared = SharedReads(database)
@@ -466,7 +465,7 @@ class SQLiteLocalDatabase:
         self._others = self._others or done.commit > self._standing.commit + 1
         if done.others:
             self._tell(done.others)
-        self._tell([CommitDelta(done.commit, done.changes, done.saved)])
+        self._tell([CommitDelta(done.commit, done.changes, done.saved, replica=done.replica)])
         if done.commit == self._standing.commit:
             self._standing = done.standing
 
@@ -498,8 +497,6 @@ class SQLiteLocalDatabase:
             self._tell(found)
             self._stand(now)
             await self._hear_verdicts()
-            for told in tuple(self._told_of_others):
-                told()
 
     def _stand(self, now: Standing) -> None:
         """Go by how far the file is; who joins or leaves is met with a beat at once."""
@@ -516,11 +513,6 @@ class SQLiteLocalDatabase:
     def program(self) -> int:
         """The number of this program; see ``SharedFile``."""
         return self._companions.id
-
-    def subscribe_others(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call ``listener`` after other programs have committed; see ``SharedFile``."""
-        self._told_of_others.append(listener)
-        return lambda: self._told_of_others.remove(listener)
 
     async def watch(self) -> None:
         """Notice what other programs do, until it is cancelled."""

@@ -12,6 +12,7 @@ HISTORY = "tests/unit/stores/test_history.py"
 OTHERS = "tests/scenarios/processes/test_writes_of_others.py"
 OUTBOX = "tests/scenarios/sync/test_outbox_by_hand.py"
 LEAD = "tests/scenarios/processes/test_lead.py"
+STATUS = "tests/scenarios/sync/test_status.py"
 FUNCTIONS = "tests/unit/reactive/test_live_functions.py"
 PREBUILT = "tests/scenarios/sync/test_prebuilt.py"
 
@@ -146,11 +147,27 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F76",
-        "atoma.sync.control:SyncControl.__init__",
-        "Outbox(replica, supervisor.committed)",
-        "Outbox(replica, replica.push_wake.poke)",
+        "atoma.sync.supervisor:Supervisor._wake_lanes",
+        "self.poke()",
+        "self._replica.push_wake.poke()",
         "a retry wakes nobody while the hub is away",
         f"{OUTBOX}::test_a_retry_sends_at_once_what_would_wait_for_its_next_attempt",
+    ),
+    plant(
+        "F76",
+        "atoma.sync.supervisor:Supervisor.hear",
+        "position.hear(commit)",
+        "position.is_stale = True",
+        "the status says for a while what held before the write",
+        f"{STATUS}::test_a_write_is_in_the_status_when_it_returns",
+    ),
+    plant(
+        "F76",
+        "atoma.contracts.replica:ClientIdentity.once_sent",
+        "if self.may_have_sent(mid) and not (self.sent_mid == SENT_UNKNOWN and mid == last):",
+        "if mid <= self.sent_mid:",
+        "of what an earlier version has sent all but the first request may be taken back",
+        f"{OUTBOX}::test_what_an_earlier_version_may_have_sent_stays_the_hubs_to_decide_until_all_of_it_was_sent",
     ),
     plant(
         "F77",

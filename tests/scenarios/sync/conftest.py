@@ -259,13 +259,17 @@ class Device:
 
         return await self.inspect(read)
 
-    async def inspect(self, body: Callable[[Any], T]) -> T:
+    def database(self) -> Any:
         assert self.probe.context is not None
-        return await self.probe.context.require(LOCAL_DATABASE).inspect(body)
+        return self.probe.context.require(LOCAL_DATABASE)
+
+    async def inspect(self, body: Callable[[Any], T]) -> T:
+        found: T = await self.database().inspect(body)
+        return found
 
     async def change(self, body: Callable[[Any], T]) -> T:
-        assert self.probe.context is not None
-        return await self.probe.context.require(LOCAL_DATABASE).apply(body)
+        changed: T = await self.database().apply(body)
+        return changed
 
     async def settle(self) -> None:
         """Until nothing is left to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from atoma.sync.status import StatusBoard, SyncStatus
 from atoma.sync.wake import Bell, Wake
@@ -62,3 +63,44 @@ async def test_watching_starts_with_now_and_skips_what_was_overwritten() -> None
         with trio.move_on_after(5) as scope:
             await anext(values)
         assert scope.cancelled_caught
+
+
+async def test_what_is_noted_in_one_pass_is_told_once_and_as_it_was_last() -> None:
+    board = StatusBoard(SyncStatus(), Bell())
+    heard: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(board.run)
+        board.subscribe(lambda status: heard.append(status.pending))
+        for pending in (1, 2, 3):
+            board.note(SyncStatus(pending=pending))
+            assert board.current.pending == pending
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == [0, 3]
+        board.note(SyncStatus(pending=4))
+        board.note(SyncStatus(pending=3))
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == [0, 3], "what was told last holds"
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_saw_a_state_that_nobody_was_told_is_told_what_comes_after_it() -> None:
+    board = StatusBoard(SyncStatus(pending=1), Bell())
+    heard: list[int] = []
+    board.subscribe(lambda status: heard.append(status.pending))
+    board.note(SyncStatus(pending=2))
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def wait() -> None:
+                assert (await board.wait_change(board.current)).pending == 1
+
+            await trio.testing.wait_all_tasks_blocked()
+            board.note(SyncStatus(pending=1))
+            board.publish()
+    assert heard == [1], "what was told holds"
+    board.note(SyncStatus(pending=2))
+    board.subscribe(lambda status: heard.append(status.pending))
+    board.note(SyncStatus(pending=1))
+    board.publish()
+    assert heard[-1] == 1, "who came in between saw another one"

@@ -30,6 +30,7 @@ from atoma.query.shapes import Shapes
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.failures import HubLostData
 from atoma.sync.outbox import next_digest
+from atoma.sync.position import Position
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.replica import Replica
@@ -237,9 +238,11 @@ def opened(memory: Memory, hub: Hub) -> tuple[Replica, SyncSession]:
     board = StatusBoard(SyncStatus(scopes=(ScopeProgress("main"),)), Bell())
     ports: Any = memory
     service: Any = hub
+    replicated, shapes = ReplicatedScopes((Portion("main"),)), Shapes(SCHEMA)
     replica = Replica(
         database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
-        replicated=ReplicatedScopes((Portion("main"),)), shapes=Shapes(SCHEMA), board=board, emit=lambda event: None, bell=Bell(),
+        replicated=replicated, shapes=shapes, board=board, position=Position(ports, replicated, shapes, board, lambda event: None),
+        emit=lambda event: None, bell=Bell(),
     )  # fmt: skip
     request = OpenRequest(memory.who.client_id, 1, 1, b"", ("main",))
     return replica, SyncSession(service, request, memory.who, Limits(), 0, b"")
