@@ -30,12 +30,14 @@ BUSY = Load("load", clients=4, size=10, scopes=4, seconds=0.0, rate=1_000.0)
 
 
 @contextmanager
-def crowd(hub: Program, port: str, count: int, programs: int, *more: str) -> Iterator[list[Program]]:
-    """Programs with ``count`` connections together, all of them made."""
+def crowd(ports: Sequence[str], count: int, programs: int, *more: str) -> Iterator[list[Program]]:
+    """Programs with ``count`` connections together, all of them made, to these ports of a hub in turns."""
     with ExitStack() as stack:
         parts = [count // programs + (number < count % programs) for number in range(programs)]
         found = [
-            stack.enter_context(running("benchmarks.idle_program", port, f"crowd{number}", str(part), *more))
+            stack.enter_context(
+                running("benchmarks.idle_program", ports[number % len(ports)], f"crowd{number}", str(part), *more)
+            )
             for number, part in enumerate(parts)
         ]
         until = time.monotonic() + CONNECT_S
@@ -52,14 +54,14 @@ async def idle(folder: Path) -> list[Row]:
 
 def _idle(folder: Path) -> list[Row]:
     with running("benchmarks.hub_program", str(folder / "hub.db")) as hub:
-        port = str(hub.hear()["port"])
+        there = hub.hear()
         alone = hub.ask({"do": "look"})
-        with crowd(hub, port, IDLE, IDLE_PROGRAMS):
+        with crowd([str(there["port"]), str(there["second"])], IDLE, IDLE_PROGRAMS):
             full = hub.ask({"do": "look"})
             time.sleep(5.0)
             later = hub.ask({"do": "look"})
     assert full["sessions"] == later["sessions"] == IDLE
-    case = f"{IDLE:,} idle WebSockets at one hub process"
+    case = f"{IDLE:,} idle WebSockets at one hub process, on two ports"
     return [
         Row(case, "resident memory", later["resident"] / 1e6, "MB", bar=IDLE_BAR),
         Row(case, "of each", (later["resident"] - alone["resident"]) / IDLE / 1024, "KiB"),
@@ -80,7 +82,7 @@ async def propagation(folder: Path) -> list[Row]:
         place.mkdir()
         with running("benchmarks.hub_program", str(place / "hub.db")) as hub:
             port = str(hub.hear()["port"])
-            with crowd(hub, port, count - 1, 1, "pull") as others:
+            with crowd([port], count - 1, 1, "pull") as others:
                 async with device(place / "a.db", port) as a, device(place / "b.db", port) as b:
                     rows += await _edited(count, bar, a, b, hub, others)
     return rows

@@ -115,8 +115,9 @@ async def obey(where: str) -> None:
     async with open_hub(SCHEMA, store, verifier=Everybody()) as hub:
         gc.collect()
         gc.freeze()  # as docs/how-to/run-hub.md says
-        async with open_server(hub, "127.0.0.1:0") as address:
-            tell({"port": int(address.rpartition(":")[2])})
+        # a port has places for 5,000 connections, so ten thousand take two
+        async with open_server(hub, "127.0.0.1:0") as address, open_server(hub, "127.0.0.1:0") as other:
+            tell({"port": int(address.rpartition(":")[2]), "second": int(other.rpartition(":")[2])})
             while line := await trio.to_thread.run_sync(sys.stdin.readline):
                 order = json.loads(line)
                 match order.pop("do"):
