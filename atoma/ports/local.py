@@ -57,8 +57,10 @@ class RowsPart(Protocol):
         """
         ...
 
-    def insert_many(self, store: str, rows: Sequence[tuple[str, str, RowImage]]) -> Sequence[int] | None:
-        """Insert many ``(id, scope, image)`` at once; their versions, or None and no change when one of them is refused.
+    def insert_many(
+        self, store: str, ids: Sequence[str], scopes: Sequence[str], images: Sequence[RowImage]
+    ) -> Sequence[int] | None:
+        """Insert many rows at once; their versions, or None and no change when one of them is refused.
 
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
         """

@@ -124,8 +124,9 @@ def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bo
     if spec.prepares_new:  # row by row, and one may be refused
         return False
     run = entries[start:end]
-    rows = [(op.id, op.scope or scope_of(op, spec), op.values) for op in run]
-    versions = tx.rows.insert_many(spec.name, rows)
+    ids, images = [op.id for op in run], [op.values for op in run]
+    scopes = [op.scope or scope_of(op, spec) for op in run]
+    versions = tx.rows.insert_many(spec.name, ids, scopes, images)
     if versions is None:
         return False
     made = zip(run, versions, strict=True)

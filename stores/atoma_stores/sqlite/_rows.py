@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import TypeAlias, cast
 
 import apsw
@@ -306,38 +306,39 @@ class VisibleRows:
                 return None
             raise
 
-    def insert_many(self, store: str, rows: Sequence[tuple[str, str, RowImage]]) -> Sequence[int] | None:
-        """Insert many ``(id, scope, image)`` at once; None and no change when one of them is refused.
+    def insert_many(
+        self, store: str, ids: Sequence[str], scopes: Sequence[str], images: Sequence[RowImage]
+    ) -> Sequence[int] | None:
+        """Insert many rows at once; None and no change when one of them is refused.
 
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
         """
         table = self._state.table(store)
         if table.unique or (not table.synced and self._state.known.shadows and self._has_shadows(store)):
             return None
-        versions = range(first := self._state.counters.get("version") + 1, first + len(rows))
+        versions = range(first := self._state.counters.get("version") + 1, first + len(ids))
         try:
-            complete = table.complete_many([image for _, _, image in rows])
-            values = table.values_of_many(complete)
+            images = table.complete_many(images)
+            rows = zip(ids, versions, scopes, table.values_of_many(images), strict=True)
         except ValidationError:
             return None
-        keyed = zip(rows, versions, strict=True)
-        bindings = [(id, version, 0, scope, *own) for ((id, scope, _), version), own in zip(keyed, values, strict=True)]
         self._state.last = None
         connection = self._connection
         connection.execute("SAVEPOINT bulk")
         try:
-            connection.executemany(table.insert, bindings)
+            # one row after the other: as many tuples at a time would have the garbage collector look for cycles in them
+            connection.executemany(table.insert, ((id, version, 0, scope, *own) for id, version, scope, own in rows))
         except apsw.ConstraintError:
             connection.execute("ROLLBACK TO bulk")
             return None
         finally:
             if connection.in_transaction:
                 connection.execute("RELEASE bulk")
-        self._state.counters.add("version", len(rows))
+        self._state.counters.add("version", len(ids))
         delta = self._state.changes.setdefault(store, {})
-        known = {id: delta[id][0] for id, _, _ in rows if id in delta} if delta else {}
-        made = zip(rows, versions, complete, strict=True)
-        delta.update({id: (None, StoredRow(id, version, 0, scope, image)) for (id, scope, _), version, image in made})
+        known = {id: delta[id][0] for id in ids if id in delta} if delta else {}
+        made = map(StoredRow, ids, versions, repeat(0), scopes, images)
+        delta.update(zip(ids, zip(repeat(None), made, strict=False), strict=True))
         for id, old in known.items():
             delta[id] = (old, delta[id][1])
         return versions

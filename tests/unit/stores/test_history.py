@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 
@@ -224,7 +225,8 @@ async def test_what_another_tool_writes_raises_the_floor(tmp_path: Path) -> None
     path = tmp_path / "a.db"
     async with opened(engine=keeping(path)) as db:
         await db.write(insert("1", card("before")))
-        with closing(sqlite3.connect(path)) as tool, tool:
+        # the module sqlite3 has an SQLite of its own: closing a file there takes the locks of this process away
+        with closing(apsw.Connection(str(path))) as tool:
             tool.execute("UPDATE cards SET title='by hand'")
         last = (await db.write(insert("2"))).meta.commit
         assert await past(db).floor() == last - 1

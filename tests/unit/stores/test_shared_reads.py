@@ -43,7 +43,9 @@ def pairs(least: int, *, fails: bool = False) -> BoundQuery:
 async def opened(path: Path) -> AsyncGenerator[SQLiteLocalDatabase]:
     async with SQLiteEngine(path).open_database(SCHEMA, Environment(), frozenset()) as database:
         await database.apply(
-            lambda tx: tx.rows.insert_many("items", [(f"{n:04}", "main", {"n": n}) for n in range(SIZE)])
+            lambda tx: tx.rows.insert_many(
+                "items", [f"{n:04}" for n in range(SIZE)], ["main"] * SIZE, [{"n": n} for n in range(SIZE)]
+            )
         )
         yield database
 
