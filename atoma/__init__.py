@@ -1,7 +1,7 @@
 """Atoma: an embedded, reactive, offline-first database runtime for Python on Trio and SQLite.
 
-An application declares stores, opens a client made of plugins, reads and writes, follows live queries, and goes on
-working without a network; when the network is back, everything syncs.
+An application declares stores, opens a client made of plugins, reads and writes, follows live queries, and keeps
+working without a network. When the network is back, everything syncs.
 """
 
 from __future__ import annotations

@@ -83,18 +83,20 @@ class Client:
         return self._runtime.store(spec)
 
     async def query(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Page[T]:
-        """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
+        """Read the rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
             policy: How to carry it out; None is the policy of the store.
-            bring: Have the scopes that the query looks at replicate from now on, until they age out; or parts of them,
-                ``bring=RECENT.of("team:7", since=…)``, of each store that it reads. With the policy ``network-only`` their
-                rows are in the answer; with another one what is here is, and :attr:`~Page.meta` says whether it is complete.
+            bring: Replicate the scopes that the query looks at from now on, until they age out; or parts of them,
+                ``bring=RECENT.of("team:7", since=…)``, for each store that it reads. With the policy ``network-only``
+                the answer has their rows; with any other it has the rows on this device, and :attr:`~Page.meta` says
+                whether they are complete.
 
         Raises:
-            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``).
-            ConfigurationError: It is to bring its scopes, and nothing replicates here.
+            QueryError: The query does not fit the schema, or has ``bring`` and does not name its scopes
+                (``SCOPES_NOT_NAMED``).
+            ConfigurationError: The query has ``bring``, and this client does not replicate.
             UnknownStore: It reads a store that is not declared.
 
         The caller's cancel scope is the only time limit; a cancelled read has changed nothing.
@@ -102,15 +104,15 @@ class Client:
         return await self._runtime.reading.query(query, policy, bring=bring)
 
     async def first(self, query: Query[T], *, policy: str | None = None) -> T | None:
-        """The first row of ``query``, or None; see :meth:`query`."""
+        """Read the first row of ``query``, or None; see :meth:`query`."""
         return await self._runtime.reading.first(query, policy)
 
     async def count(self, query: Query[T], *, policy: str | None = None) -> int:
-        """How many rows ``query`` matches (limit, offset and cursor do not apply); see :meth:`query`."""
+        """Count the rows that match ``query`` (limit, offset and cursor do not apply); see :meth:`query`."""
         return await self._runtime.reading.count(query, policy)
 
     async def exists(self, query: Query[T], *, policy: str | None = None) -> bool:
-        """Whether a row matches ``query``; see :meth:`query`."""
+        """Return whether a row matches ``query``; see :meth:`query`."""
         return await self._runtime.reading.exists(query, policy)
 
     @overload
@@ -131,26 +133,29 @@ class Client:
     ) -> Lifetime[AsyncIterator[object]]:
         """Follow a query, or the value of a function of reads.
 
-        Of a query the first batch is a ``Reset``, then comes one batch per commit that changes the result. A slow reader gets
-        what it missed as one ``Reset``. Leaving the block ends the subscription.
+        The first batch of a query is a ``Reset``; after that, each commit that changes the result sends one batch. A
+        slow reader gets everything that it missed as one ``Reset``. Leaving the block ends the subscription.
 
         Args:
-            what: A query. Or a function, ``async def overview(reads): …``, that awaits nothing but ``reads.query(…)``, ``first``,
-                ``count``, ``exists``, ``get`` and ``sql``: all of its reads see one state of the database, and it is carried out again when a
-                change concerns the rows and columns that it has read. An equal value does not come again; all who follow
-                one function share it.
-            policy: How to fetch it as it is opened: ``network-only`` gives nothing before the hub's rows are here, ``cache-and-network``
-                gives what is here and fetches them meanwhile. None fetches nothing; the sync lanes bring what they bring.
-            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it; or parts of
-                them, as in :meth:`query`, which is complete where its conditions are no wider than those of their shapes. The
-                batches are ``partial`` until their rows are here.
+            what: A query. Or a function, ``async def overview(reads): …``, that awaits only ``reads.query(…)``,
+                ``first``, ``count``, ``exists``, ``get`` and ``sql``: all of its reads see one state of the database,
+                and it runs again when a change concerns rows and columns that it has read. An equal value is not
+                delivered again; subscriptions to the same function share its runs.
+            policy: How to fetch the result when the query is opened: ``network-only`` gives nothing before the hub's
+                rows have arrived; ``cache-and-network`` gives this device's rows and fetches the hub's meanwhile.
+                None fetches nothing and relies on the sync lanes.
+            bring: Replicate the scopes that the query looks at for as long as it is followed, and afterwards until
+                they age out; or parts of them, as in :meth:`query`. With parts the query is complete if its
+                conditions are no wider than those of their shapes. The batches are ``partial`` until the rows have
+                arrived.
 
         Raises:
-            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``); from
-                the iterator, what a function asks for does not fit, or it awaits something else.
-            ConfigurationError: A function is to be fetched, or to bring scopes: it reads what is here. Or nothing replicates here
-                that could be brought.
-            AtomaError: What the policy ended with.
+            QueryError: The query does not fit the schema, or has ``bring`` and does not name its scopes
+                (``SCOPES_NOT_NAMED``); from the iterator, a read of a function does not fit, or the function awaits
+                something else.
+            ConfigurationError: ``policy`` or ``bring`` was given for a function, which reads only this device's rows;
+                or this client does not replicate.
+            AtomaError: The error with which the policy ended.
         """
         if is_a(what, Query) or not callable(what):
             return self._runtime.reading.live(cast("Query[T]", what), policy, bring=bring)
@@ -161,10 +166,10 @@ class Client:
         return live_value(self._runtime.core, self.schema, what)
 
     def observe(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Observable[tuple[T, ...]]:
-        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+        """Return a cold reactivex Observable, which emits the whole result after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in :meth:`live`, for
-        each subscription.
+        Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in
+        :meth:`live`, for each subscription.
         """
         return self._runtime.reading.observe(query, policy, bring=bring)
 
@@ -177,47 +182,49 @@ class Client:
         policy: str | None = None,
         **fields: object,
     ) -> tuple[str, ...]:
-        """Change fields of every row that ``query`` finds, as one write; the ids of the rows.
+        """Change fields of every row that ``query`` finds, as one write; returns the ids of the rows.
 
-        The rows are those that match in the moment of the write. Their ids stand in it: where it is replayed or decided, nobody
-        asks again.
+        The write changes the rows that match at the moment of the write, and holds their ids: when it is replayed or
+        decided, the query does not run again.
 
         Args:
-            query: What to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most so many.
+            query: The rows to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most
+                that many.
             changes: Fields by name, for names that cannot be arguments.
-            policy: How to carry it out; None is the policy of the store. It has to write on this device or in its outbox.
+            policy: How to carry it out; None is the policy of the store. It has to write on this device or in its
+                outbox.
             fields: Fields by name.
 
         Raises:
-            QueryError: The query does not fit, or finds more rows than one write may change.
+            QueryError: The query does not fit the schema, or finds more rows than one write may change.
             ValidationError: Unknown field, wrong type or value; nothing was written.
-            PolicyNotAllowed: The rows are of several scopes, or the policy writes elsewhere.
-            ConflictError: A unique index refuses a row, or other rows matched each time; nothing was written.
+            PolicyNotAllowed: The rows belong to several scopes, or the policy writes elsewhere.
+            ConflictError: A unique index refuses a row, or other rows matched at each attempt; nothing was written.
         """
         return await self._runtime.by_query.update(query, {**(changes or {}), **fields}, policy)
 
     async def delete_where(self, query: Query[T], *, policy: str | None = None) -> tuple[str, ...]:
-        """Remove every row that ``query`` finds, as one write; the ids of the rows. See :meth:`update_where`."""
+        """Remove every row that ``query`` finds, as one write; returns their ids. See :meth:`update_where`."""
         return await self._runtime.by_query.delete(query, policy)
 
     def transaction(self, *, policy: str | None = None) -> Transaction:
-        """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
+        """Write several stores atomically: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
         return self._runtime.transaction(policy)
 
     async def resolve(self, write: WriteUnknown | str, *, policy: str | None = None) -> Resolution:
         """Find out what became of a write whose answer was lost.
 
-        The authority either gives the answer again, or makes sure for ever that the write is not applied: a copy of it
-        that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
-        A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
+        The authority either repeats the answer, or makes sure for ever that the write is not applied: a copy of it
+        that is still under way is refused with ``ABANDONED``. You may ask as often as you like; the answer stays the
+        same. If this device shows the write meanwhile, the answer settles it. Only the user who wrote can ask.
 
-        A write on a store that replicates lies in this device's outbox, where nothing of it is lost: it is followed until
-        the hub has judged it, and is never abandoned. So a strict write that outlasted the time of its policy goes on here,
-        also after a restart.
+        A write to a store that replicates is in this device's outbox, where it cannot be lost: it is followed until
+        the hub has decided it, and is never abandoned. A strict write that took longer than its policy allows can
+        therefore be followed here, even after a restart.
 
         Args:
-            write: The error that was raised, or its key ``idem`` if that is all that is left, after a restart for example.
-            policy: With a bare key: a policy that writes where the write went; None is the client's default.
+            write: The error that was raised, or its key ``idem`` if nothing else is left, for example after a restart.
+            policy: For a bare key, a policy that writes to the same place as the write; None is the client's default.
 
         Returns:
             ``resolution.result`` is the lost answer, refused items included; when ``resolution.abandoned``, nothing was
@@ -226,39 +233,40 @@ class Client:
         Raises:
             WriteUnknown: The authority could not be reached or its answer was lost: nothing has changed, ask again.
             NotResolvable: Nobody who could be asked decides about the write.
-            ClosedError: The client was closed while the hub's verdict on a write of the outbox was waited for.
+            ClosedError: The client was closed while it waited for the hub's verdict on a write in the outbox.
             RemoteError: The authority cannot tell; with ``KEY_EXPIRED``, because it has forgotten answers that old.
             AuthenticationError: The authority does not accept the token.
 
-        The caller's cancel scope is the only time limit; cancelled, the write is unknown or resolved: ask again.
+        The caller's cancel scope is the only time limit. After a cancellation the write is unknown or resolved: ask
+        again.
         """
         return await self._runtime.resolve(write, policy)
 
     async def handle(self, key: str) -> WriteHandle[object]:
-        """The handle of a write by its ``handle.key``, after a restart too: it follows the write on.
+        """Return the handle of a write by its ``handle.key``, even after a restart; it continues to follow the write.
 
-        Its ``value`` is None: the row is read where it is. Known are the last 10,000 calls that put something into the outbox.
+        Its ``value`` is None; read the row instead. The last 10,000 calls that put something into the outbox are known.
 
         Raises:
-            NotResolvable: Nothing with this key was put into this device's outbox, or it was forgotten.
+            NotResolvable: No write with this key was put into this device's outbox, or it has been forgotten.
         """
         return await self._runtime.handle(key)
 
     @property
     def history(self) -> CommitHistory:
-        """What this device remembers of its past: commits, what they changed, its rows as they were.
+        """The history of this device: its commits, what they changed, and its rows as they were.
 
         Raises:
-            ConfigurationError: It remembers nothing.
+            ConfigurationError: This device keeps no history.
         """
         return self._runtime.history(self._past())
 
     @property
     def undo(self) -> UndoStack:
-        """What can be undone and redone: ``with client.undo.group("Move card"):`` and ``await client.undo.undo()``.
+        """Undo and redo: ``with client.undo.group("Move card"):`` and ``await client.undo.undo()``.
 
         Raises:
-            ConfigurationError: This device remembers nothing of its past.
+            ConfigurationError: This device keeps no history.
         """
         return self._runtime.undo(self._past())
 
@@ -293,13 +301,14 @@ class Client:
         return found
 
     def presence(self, scope: str, state: T) -> Lifetime[Presence[T]]:
-        """Be in ``scope`` while the block runs: who else is there sees ``state``, and ``here.others`` are they. Nothing is stored.
+        """Be present in ``scope`` while the block runs, with ``state`` for others to see; ``here.others`` lists them.
 
-        Whoever may read the scope sees who is there. A state is a dataclass, or what else JSON can say, of a kilobyte at most.
+        Nothing is stored. Whoever may read the scope sees who is present. A state is a dataclass, or anything else
+        that JSON can express, of at most a kilobyte.
 
         Raises:
             ConfigurationError: No scope can have this name; as ``PluginError``, this client does not sync.
-            ValidationError: The state is no JSON, cannot be read back as what it is, or is too large.
+            ValidationError: The state cannot be written as JSON, cannot be read back as its type, or is too large.
         """
         from atoma.sync.presence_lane import PRESENCE
 
@@ -307,7 +316,7 @@ class Client:
 
     @property
     def inbox(self) -> ConflictInbox:
-        """What the hub refused or cut of this device's work.
+        """The conflict inbox: changes of this device that the hub refused or dropped.
 
         Raises:
             PluginError: This client does not sync.
@@ -316,7 +325,7 @@ class Client:
 
     @property
     def quarantine(self) -> Quarantine:
-        """What migrations of this device's file could not convert: to be corrected and brought back, or let go of.
+        """Values that migrations of this file could not convert, to be corrected and brought back, or discarded.
 
         Raises:
             PluginError: There is no local database.
@@ -329,36 +338,37 @@ class Client:
         return Quarantine(database, self._runtime)
 
     def topology(self) -> Topology:
-        """What this client is made of, each part with its owner; breakers and queues as they are.
+        """Describe the parts of this client, each with its owner, and the state of breakers and queues.
 
-        Nodes, policies (available or not, and why), transports and ports; the policy and the durability of each store.
+        Listed are nodes, policies (available or not, and why), transports and ports, and the policy and the durability
+        of each store.
         """
         return self._kernel.topology()
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """Every policy as data, available or not."""
+        """Return every policy as data, available or not."""
         return tuple(self._kernel.policies)
 
     async def sql(self, into: type[T], text: str, /, **params: object) -> tuple[T, ...]:
-        """The rows of a statement in SQLite's SQL, which only reads, on this device's file and never elsewhere.
+        """Run a reading statement in SQLite's SQL on this device's file, and never elsewhere; returns its rows.
 
-        Stores are tables with their declared fields, as columns keep them: a decimal with a scale is a whole number, for one.
-        Whatever scopes the rows belong to, all that are on this device are there.
+        Stores are tables with their declared fields, as they are stored: a decimal with a scale is an integer, for
+        example. The statement sees all rows on this device, whatever scopes they belong to.
 
         Args:
-            into: What a row becomes: a dataclass, struct or attrs class by the names of the columns, ``dict``, a named or a
-                plain tuple, or the type of the only column.
-            text: One statement; a value stands in it as ``:name``.
+            into: The type of a row: a dataclass, struct or attrs class by the names of the columns, ``dict``, a named
+                or a plain tuple, or the type of the only column.
+            text: One statement, with ``:name`` in place of each value.
             params: The values by their names.
 
         Raises:
-            QueryError: SQLite does not understand it, it does something else than read stores, a value is missing or not
-                asked for, or a row does not make an ``into``.
+            QueryError: SQLite does not understand the statement, it does anything but read stores, a value is missing
+                or superfluous, or a row cannot become an ``into``.
             ConfigurationError: There is no local database.
             StoreError: The engine failed.
 
-        A caller that is cancelled has the statement interrupted.
+        Cancelling the caller interrupts the statement.
         """
         self._runtime.core.guard.check()
         database = self._planes.find(LOCAL_DATABASE)
@@ -367,26 +377,26 @@ class Client:
     def live_sql(self, into: type[T], text: str, /, **params: object) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow the rows of a statement in SQLite's SQL; its arguments are those of :meth:`sql`, its batches those of :meth:`live`.
 
-        SQLite says which fields of which stores it reads. It is asked again when a change reaches one of them, whoever made
-        it; of equal rows nothing is told. What it makes of the time (``date('now')``) is of the moment in which it was asked.
-        Every other live result of the client waits for it.
+        SQLite reports which fields of which stores the statement reads. It runs again when a change reaches one of
+        them, whoever made the change; if the rows are equal, nothing is delivered. ``date('now')`` and the like have
+        the time of the last run. Every other live result of the client waits for the statement.
 
         Raises:
-            QueryError: As of :meth:`sql`; from the iterator, it took more than 10 seconds, gives more than 100,000 rows, or a
-                row does not make an ``into``.
+            QueryError: As for :meth:`sql`; from the iterator, the statement took more than 10 seconds, returned more
+                than 100,000 rows, or a row cannot become an ``into``.
             ConfigurationError: There is no local database.
             StoreError: The engine failed.
 
-        Leaving the block ends the subscription, and interrupts the statement that runs for it alone.
+        Leaving the block ends the subscription, and interrupts the statement if it runs for this subscription alone.
         """
         database = self._planes.find(LOCAL_DATABASE)
         return live_sql(self._runtime.core, database, into, text, params)
 
     async def explain_sql(self, text: str, /, **params: object) -> Explanation:
-        """What :meth:`sql` and :meth:`live_sql` will do with a statement: how SQLite reads each source, and what it is followed by.
+        """Say how SQLite will read each source of a statement, and which changes run it again in :meth:`live_sql`.
 
         Raises:
-            QueryError: As of :meth:`sql`.
+            QueryError: As for :meth:`sql`.
             ConfigurationError: There is no local database.
             StoreError: The engine failed.
         """
@@ -404,16 +414,17 @@ class Client:
         """Say what a query or a policy will do, before anything runs.
 
         Args:
-            what: A query, ``print(await client.explain(select(CARDS).where(…)))``: how this device's database will read each
-                store, how the query is followed, whether a hub answers it, and which index is missing. Or the name of a policy,
-                to be drawn; None draws all of them as text, each with why it cannot be selected.
+            what: A query, ``print(await client.explain(select(CARDS).where(…)))``: how this device's database will
+                read each store, how the query is followed, whether a hub answers it, and which index is missing. Or
+                the name of a policy, which is drawn; None draws all of them as text, and says of each that cannot be
+                used why.
             format: How a policy is drawn: ``text`` is an indented tree, ``mermaid`` a flowchart for Markdown, ``svg`` a
                 complete SVG document.
 
         Raises:
             QueryError: The query does not fit the schema.
             UnknownPolicy: There is no such policy.
-            ConfigurationError: There is no such format; or a drawing shows one policy, and none is named.
+            ConfigurationError: There is no such format; or the format draws one policy, and none is named.
         """
         if isinstance(what, Query):
             database = self._planes.find(LOCAL_DATABASE)
@@ -425,7 +436,7 @@ class Client:
         return self._kernel.explain(what, format)
 
     def listen(self, listener: Listener) -> Undo:
-        """Call ``listener`` with kernel and sync events; call what is returned to stop."""
+        """Call ``listener`` with kernel and sync events; call the returned function to stop."""
         self._guard.check()
         return self._planes.register_listener(listener)
 
@@ -445,16 +456,16 @@ async def open_client(
 
     Args:
         schema: The declared stores.
-        plugins: What the client is made of; set up in the order of what they need, nothing is added silently.
-        policy: The policy of stores and calls that name none; None is ``direct-local``, and ``sync-queue`` for stores that
-            replicate. ``topology()`` shows which each store has.
+        plugins: The parts of the client, set up in the order of their dependencies; nothing is added silently.
+        policy: The policy for stores and calls that name none; None is ``direct-local``, and ``sync-queue`` for stores
+            that replicate. ``topology()`` shows which policy each store has.
         environment: Clock, ids, randomness, executor; the real ones by default.
 
     Raises:
-        ConfigurationError: What was passed is not a schema, or a store that is not synced has fields that the hub sets.
+        ConfigurationError: ``schema`` is not a schema, or a store that is not synced has fields that the hub sets.
         SchemaError: One of the schema's relations does not fit its stores.
-        TopologyError: The parts do not fit together; every fault is listed with its remedy, and what plugins had opened is
-            closed again.
+        TopologyError: The parts do not fit together; every fault is listed with its remedy, and everything that plugins
+            had opened is closed again.
         PluginError: A plugin is malformed, or two claim one name.
         StoreError: The database cannot be opened.
     """

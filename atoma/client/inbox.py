@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class ConflictInbox:
-    """The work of this device that the hub refused or cut, each entry with base, mine and theirs.
+    """Changes of this device that the hub refused or dropped, each entry with base, mine and theirs.
 
-    Nothing leaves the inbox unless somebody says so.
+    Entries leave the inbox only when somebody resolves them.
     """
 
     def __init__(self, inbox: Inbox, runtime: Runtime) -> None:
@@ -25,32 +25,32 @@ class ConflictInbox:
         self._runtime = runtime
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
-        """Open entries, oldest first; resolved ones too when asked for."""
+        """Return the open entries, oldest first; on request the resolved ones too."""
         self._runtime.core.guard.check()
         return await self._inbox.entries(resolved=resolved)
 
     async def dismiss(self, entry: InboxEntry) -> None:
-        """Leave the row at the hub's state; an entry that is resolved already stays as it is."""
+        """Leave the row at the hub's state; an entry that is already resolved stays as it is."""
         self._runtime.core.guard.check()
         await self._inbox.dismiss(entry)
 
     async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
-        """Write what the user had made again, as a new write on what is there now.
+        """Write the user's change again, as a new write on the current row.
 
-        An entry that somebody has resolved since it was listed is passed over, so that nothing is done twice.
+        An entry that somebody has resolved since it was listed is skipped, so that nothing is done twice.
 
         Args:
             entry: An entry of :meth:`entries`.
-            fields: Those of which the user's values are kept; the hub's stay in the others. None for all that the user had
+            fields: The fields that keep the user's values; the others keep the hub's. None for all that the user had
                 changed.
 
         Raises:
             WriteError: The new write was refused; the entry stays open.
-            ValidationError: What the user had made may not be written any more, or the user had not changed one of
+            ValidationError: The user's change may no longer be written, or the user had not changed one of
                 ``fields``; the entry stays open.
 
-        Cancelled, nothing has happened, or all of it; where a strict write waits for the hub the write may be there and the entry
-        still open.
+        If the call is cancelled, nothing has happened, or all of it; while a strict write waits for the hub, the
+        write may have been made and the entry still be open.
         """
         self._runtime.core.guard.check()
         await self._inbox.keep_mine(entry, self._rewrite, fields)

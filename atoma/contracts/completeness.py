@@ -1,4 +1,4 @@
-"""How much of what there is can be in an answer."""
+"""How complete an answer can be."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _BADNESS: dict[Extent, int] = {"complete": 0, "stale": 1, "partial": 2}
 
 
 class Completeness(msgspec.Struct, frozen=True):
-    """Whether an answer can be relied on to have every row; what it has says nothing about that, and being empty least of all.
+    """A statement whether an answer has every row; the rows themselves do not say, and least of all an empty answer.
 
     Attributes:
-        state: ``complete``: every row that there was, as far as anybody could tell a second ago. ``stale``: every row that there
-            was at an earlier time. ``partial``: rows may be missing that have never been on this device.
-        scopes: The scopes that the state is due to, in order; none where it is ``complete``, and where rows are kept here only as
-            they were asked for.
-        since_ms: Wall-clock time until which a ``stale`` answer was complete; 0 when that was before the client was opened.
+        state: ``complete``: every row that existed a second ago, as far as anybody could tell. ``stale``: every row
+            that existed at an earlier time. ``partial``: rows may be missing that have never been on this device.
+        scopes: The scopes that cause the state, in order; none if it is ``complete``, or if rows are kept on this
+            device only as they are asked for.
+        since_ms: Wall-clock time until which a ``stale`` answer was complete; 0 if that was before the client was
+            opened.
     """
 
     state: Extent = "complete"

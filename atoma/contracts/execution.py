@@ -47,16 +47,16 @@ class OperationContext(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One entry of the trail: which node ran, what came of it, how long it took.
+    """One entry of the trail: which node ran, how it ended, how long it took.
 
     Attributes:
         node: Node id, as registered.
-        outcome: What came of it.
+        outcome: How it ended.
         seconds: Duration on the client's clock.
-        attempt: 1 for the first try.
+        attempt: 1 for the first attempt.
         budget_s: Seconds left until the caller's deadline when the step began; ``math.inf`` without one.
-        error: Code of the error, ``""`` when it succeeded.
-        note: Why this step was taken (``fallback: UNAVAILABLE``, ``breaker half-open`` …), ``""`` when on the main path.
+        error: Code of the error, ``""`` if it succeeded.
+        note: Why this step was taken (``fallback: UNAVAILABLE``, ``breaker half-open`` …), ``""`` on the main path.
     """
 
     node: str
@@ -72,14 +72,14 @@ class ExecutionMeta(msgspec.Struct, frozen=True):
     """An account of how a result came about.
 
     Attributes:
-        source: Where the answer is from; ``remote`` exactly when the last node that succeeded was remote, ``mixed``
-            when rows of both sides are in it.
+        source: Where the answer comes from; ``remote`` exactly when the last node that succeeded was remote, ``mixed``
+            if it has rows from both sides.
         path: The trail, in order of completion.
         trace_id: The request's trace id.
-        cursor: Opaque keyset cursor of the last row of a page, ``""`` when there is no further page.
-        commit: Local commit number the answer is at, 0 when unknown.
+        cursor: Opaque keyset cursor of the last row of a page, ``""`` if there is no further page.
+        commit: Local commit number of the answer, 0 if unknown.
         policy: Name of the policy that ran.
-        completeness: Of the answer to a query: whether it has every row, and if not, why. What another machine answers is
+        completeness: For the answer to a query, whether it has every row, and if not, why. Another machine's answer is
             ``complete``.
     """
 
@@ -109,8 +109,8 @@ class QueryResult(msgspec.Struct, frozen=True):
 
     Attributes:
         rows: The rows, for a plan of whole rows.
-        tuples: For every other plan one tuple per row of the result: its columns, the rows of its sources, or a row and its
-            children by the includes in order.
+        tuples: For every other plan one tuple per row of the result: its columns, the rows of its sources, or a row
+            and its children by the includes in order.
         meta: How the answer came about; ``meta.cursor`` is set when the query had a limit and there are further rows.
         edges: The values of the sort keys of the first and of the last row, where the rows themselves do not tell them.
     """
@@ -159,10 +159,10 @@ class WriteRequest(msgspec.Struct, frozen=True):
         context: Trace, policy, deadline.
         idem: Idempotency key, drawn before the first node runs and reused by every retry, fallback and outbox entry.
             Item ``n`` of a non-atomic unit has the key :func:`item_key`.
-        matches: What it depends on: the query is asked again in the transaction, and other rows are a conflict. For units
+        matches: What it depends on: the query is asked again in the transaction, and other rows are a conflict. For
+            units that are written on this device.
+        parts: How many entries each mutation of an atomic unit has; ``()`` for one mutation of all of them. For units
             that are written on this device.
-        parts: How many entries each mutation of an atomic unit has; ``()`` for one mutation of all of them. For units that are
-            written on this device.
         mark: The group that it belongs to, where groups can be undone; this device's own.
     """
 
@@ -196,8 +196,8 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
         ok: Whether it was written (a change that changes nothing is ok).
         changed: Whether the row is different now.
         version: Local version of the row, 0 when there is none or the write was remote.
-        row: Image after the write, or, when it was refused, as it is, so that the caller can merge; None when there is no
-            row or it is not known.
+        row: Image after the write, or, when it was refused, as it is, so that the caller can merge; None when there
+            is no row or it is not known.
         error: Why it was refused; None when ok.
         decided: False when it is shown here, lies in no outbox, and the machine that decides it has not answered.
     """
@@ -214,8 +214,8 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
 def restated(result: msgspec.Struct, kind: type[R], **own: object) -> R:
     """What became of an entry in another form: a ``kind``, with the fields that both have and with ``own`` beside them.
 
-    Devices and hubs keep such results and protocols send them, each with fields of its own. Nobody lists the fields that
-    they share, so that a new one arrives wherever a form has it.
+    Devices and hubs keep such results and protocols send them, each with fields of its own. Nobody lists the fields
+    that they share, so that a new one arrives wherever a form has it.
     """
     fields = {name: getattr(result, name) for name in _shared(type(result), kind)}
     return kind(**(fields | own))
@@ -260,12 +260,12 @@ class ResolveRequest(msgspec.Struct, frozen=True):
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """The authority's final word on what became of a write.
+    """The authority's final statement about the outcome of a write.
 
     Attributes:
         idem: The write's key.
-        result: The answer that was lost, refused items included; None when the write was not and never will be carried
-            out: its key is fenced, and a late copy of it is refused with ``ABANDONED``.
+        result: The answer that was lost, including refused items; None if the write was not applied and never will
+        be: its key is fenced, and a late copy of it is refused with ``ABANDONED``.
         meta: How the answer came about.
     """
 
@@ -275,7 +275,7 @@ class Resolution(msgspec.Struct, frozen=True):
 
     @property
     def abandoned(self) -> bool:
-        """The write was never carried out and never will be: what it meant may be written again."""
+        """Whether the write was not applied and never will be, so that the same may be written again."""
         return self.result is None
 
 

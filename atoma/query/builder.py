@@ -46,15 +46,15 @@ V8 = TypeVar("V8")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query(Subquery[R_co]):
-    """A question, with rows of one type for an answer. Immutable; each method gives a new one.
+    """An immutable query whose answer is rows of one type; each method returns a new query.
 
-    The order is total: what tells rows apart is added as the last sort keys, the id of each store, or the columns of groups
-    and of distinct rows. So every query has pages.
+    The order is total: the ids of the stores, or the columns of groups and distinct rows, are added as the last sort
+    keys. Every query therefore has pages.
 
     Attributes:
-        parts: What is asked so far, before it is checked.
-        cursor: The row to go on at; ``""`` for none.
-        forward: Whether to go on behind that row, or before it.
+        parts: The query so far, before it is checked.
+        cursor: The row to continue at; ``""`` for none.
+        forward: Whether to continue behind that row or before it.
         total: Whether a page also says how many rows there are on all pages.
     """
 
@@ -66,17 +66,17 @@ class Query(Subquery[R_co]):
 
     @property
     def plan(self) -> Plan:
-        """It as data, before it is checked, without its cursor.
+        """The query as data, before it is checked, without its cursor.
 
         Raises:
-            QueryError: It reads a column of a store that is none of its sources.
+            QueryError: It reads a column of a store that is not one of its sources.
         """
         return self.parts.plan()
 
     def where(self, *conditions: Condition) -> Self:
         """Keep the rows for which every condition, old and new, is true.
 
-        A column of a store that the query does not read is a ``QueryError`` when it is asked.
+        A column of a store that the query does not read raises ``QueryError`` when the query runs.
 
         Raises:
             QueryError: Something is not a condition.
@@ -86,7 +86,7 @@ class Query(Subquery[R_co]):
     def order_by(self, *keys: str | SortKey | Term) -> Self:
         """Sort by columns: by name, ``-name`` for descending, or ``column.asc()`` and ``column.desc()``.
 
-        A name is one of the store that is read first. NULL comes first ascending. It replaces the order there was.
+        Names refer to the store that is read first. NULL comes first in ascending order. Any earlier order is replaced.
 
         Raises:
             QueryError: Something is not a sort key.
@@ -109,22 +109,22 @@ class Query(Subquery[R_co]):
         return self._with(offset=whole_number("offset()", count))
 
     def after(self, cursor: str) -> Self:
-        """The page behind the row that ``cursor`` (``page.end``) stands for; ``""`` begins with the first row."""
+        """Take the page behind the row of ``cursor`` (``page.end``); ``""`` begins with the first row."""
         return replace(self, cursor=checked_text("after()", cursor), forward=True)
 
     def before(self, cursor: str) -> Self:
-        """The page before the row that ``cursor`` (``page.start``) stands for; ``""`` ends with the last row.
+        """Take the page before the row of ``cursor`` (``page.start``); ``""`` ends with the last row.
 
-        Its rows come in the order of the query, as those of every page; with a limit they are the nearest ones.
+        Its rows are in the order of the query, like those of every page; with a limit they are the nearest ones.
         """
         return replace(self, cursor=checked_text("before()", cursor), forward=False)
 
     def with_total(self) -> Self:
-        """Pages say how many rows there are on all pages, in ``page.total``: they are counted right after the page was read."""
+        """Make pages say in ``page.total`` how many rows all pages have; they are counted right after the page was read."""
         return replace(self, total=True)
 
     def group_by(self, *keys: str | Term) -> Self:
-        """Rows with equal values here become one row of the answer, and columns may aggregate; NULL equals NULL.
+        """Make one row of the answer from rows with equal values in these columns; other columns may aggregate. NULL equals NULL.
 
         Raises:
             QueryError: Something is not a column.
@@ -143,14 +143,14 @@ class Query(Subquery[R_co]):
         return self._with(having=(*self.parts.having, *map(checked_condition, conditions)))
 
     def distinct(self) -> Self:
-        """Equal rows of the answer become one; for queries with columns."""
+        """Make equal rows of the answer one; for queries with columns."""
         return self._with(distinct=True)
 
     def text(self) -> str:
-        """The query in SQL's words, for people: ``FROM cards WHERE lane = 'todo' ORDER BY priority DESC LIMIT 20``.
+        """Return the query in SQL's words, for people: ``FROM cards WHERE lane = 'todo' ORDER BY priority DESC LIMIT 20``.
 
         Raises:
-            QueryError: It reads a column of a store that is none of its sources.
+            QueryError: It reads a column of a store that is not one of its sources.
         """
         return describe_whole(BoundQuery(self.plan))
 
@@ -205,10 +205,10 @@ class Query(Subquery[R_co]):
         /,
     ) -> Query[tuple[V1, V2, V3, V4, V5, V6, V7, V8]]: ...
     def columns(self, *columns: Term) -> Query[object]:
-        """Take these columns and no whole rows: one column gives its values, more give tuples.
+        """Take these columns instead of whole rows: one column gives its values, several give tuples.
 
-        Values come as the model has them: a ``Decimal``, a ``datetime``, a member of an enumeration. Eight columns have types;
-        :meth:`into` gives them names.
+        Values have the types of the model: a ``Decimal``, a ``datetime``, a member of an enumeration. Type checkers
+        know up to eight columns; :meth:`into` gives them names.
 
         Raises:
             QueryError: Something is not a column.
@@ -284,24 +284,24 @@ class Query(Subquery[R_co]):
         /,
     ) -> Query[S]: ...
     def into(self, make: Callable[..., object], *columns: Term) -> Query[object]:
-        """Take these columns, and give them to ``make`` in this order: a named tuple, a dataclass, any function.
+        """Take these columns, and pass them to ``make`` in this order: a named tuple, a dataclass, any function.
 
         Raises:
-            QueryError: Something is not a column, or ``make`` does not take so many.
+            QueryError: Something is not a column, or ``make`` does not take that many.
         """
         found = checked_columns("into()", columns)
         check_arity(make, len(found))
         return Query(replace(self.parts, columns=found, make=make))
 
     def among(self, value: Term) -> Condition:
-        """Whether ``value`` is one of its values: ``lane.in_(select(LANES).columns(lane_id))``."""
+        """Return whether ``value`` is one of its values: ``lane.in_(select(LANES).columns(lane_id))``."""
         return one_of(plain(self, "in_()"), value)
 
     def named(self, name: str) -> Table[R_co]:
-        """It as a derived table, to be joined or read by another query; it has to have columns.
+        """Make a derived table, to be joined or read by another query; the query must have columns.
 
         Raises:
-            QueryError: It has none, or the name is none.
+            QueryError: It has no columns, or the name is not a valid name.
         """
         if not is_a(name, str) or not name.isidentifier():
             raise QueryError(f"a derived table is called by a word, named('top'), not {name!r}")
@@ -316,21 +316,21 @@ class Query(Subquery[R_co]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table(Generic[R_co]):
-    """The rows of a query as a source of another one, see :meth:`Query.named`.
+    """The rows of a query as a source of another one; see :meth:`Query.named`.
 
     Attributes:
         parts: The query.
-        name: What it is called.
+        name: Its name.
     """
 
     parts: Parts
     name: str
 
     def col(self, pick: Callable[[R_co], V]) -> Expression[V]:
-        """One of its columns, picked from a row: ``top.col(lambda row: row[0])``, ``top.col(lambda row: row.lane)``.
+        """Return one of its columns, picked from a row: ``top.col(lambda row: row[0])``, ``top.col(lambda row: row.lane)``.
 
         Raises:
-            QueryError: What is picked is not a column.
+            QueryError: The picked value is not a column.
         """
         picked: object = pick(cast("R_co", _Row(self.parts, self.name)))
         if isinstance(picked, _Row):
@@ -386,7 +386,7 @@ class Rows(Query[T]):
         cross_scope: bool = False,
         include_deleted: bool = False,
     ) -> Joined[T, N]:
-        """Each row with each row of ``source`` for which ``on`` is true; see :meth:`Joined.join`."""
+        """Combine each row with each row of ``source`` for which ``on`` is true; see :meth:`Joined.join`."""
         return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
 
     @overload
@@ -403,7 +403,7 @@ class Rows(Query[T]):
         cross_scope: bool = False,
         include_deleted: bool = False,
     ) -> Joined[T, N | None]:
-        """As :meth:`join`, and a row that finds no partner stands beside None."""
+        """Join as :meth:`join` does, with None beside a row that has no partner."""
         return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
 
     @overload
@@ -419,16 +419,16 @@ class Rows(Query[T]):
     def include(
         self, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None = None
     ) -> Query[object]:
-        """Read the children of each row with it, one query for those of all rows: ``(card, (remark, …))``.
+        """Read each row with its children, using one query for the children of all rows: ``(card, (remark, …))``.
 
         Args:
-            relation: Whose children.
-            child: Narrows, sorts and limits them, **for each parent**, and includes what is theirs:
-                ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``; or takes columns of them, in the place of
+            relation: The relation to the children.
+            child: Filters, sorts and limits the children, **for each parent**, and may include their children in turn:
+                ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``; or takes columns instead of
                 the rows: ``lambda remarks: remarks.into(Said, text, count_of(LIKES_OF))``.
 
         Raises:
-            QueryError: The relation is one of another store, or ``child`` gives something else than rows of its store.
+            QueryError: The relation belongs to another store, or ``child`` returns anything but rows of its store.
         """
         made: Included[T, object] = Included(_include(self.parts, relation, child))
         return made
@@ -446,16 +446,16 @@ class Joined(Query[tuple[*Ts]]):
         cross_scope: bool = False,
         include_deleted: bool = False,
     ) -> Joined[*Ts, N]:
-        """Each row with each row of ``source`` for which ``on`` is true.
+        """Combine each row with each row of ``source`` for which ``on`` is true.
 
         Args:
             source: A store, a store under another name, or a derived table.
-            on: The condition; it reads what was joined before, too.
-            cross_scope: Rows of two stores that take their scope from a field meet in any scopes, not in one only.
-            include_deleted: Whether rows of ``source`` that were deleted softly are among them.
+            on: The condition; it may also read what was joined before.
+            cross_scope: Join rows of stores that take their scope from a field across scopes, not only within one.
+            include_deleted: Whether to include softly deleted rows of ``source``.
 
         Raises:
-            QueryError: That is not a source, or not a condition.
+            QueryError: ``source`` is not a source, or ``on`` is not a condition.
         """
         return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
 
@@ -473,7 +473,7 @@ class Joined(Query[tuple[*Ts]]):
         cross_scope: bool = False,
         include_deleted: bool = False,
     ) -> Joined[*Ts, N | None]:
-        """As :meth:`join`, and a row that finds no partner stands beside None."""
+        """Join as :meth:`join` does, with None beside a row that has no partner."""
         return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
 
 
@@ -496,7 +496,7 @@ class Included(Query[tuple[T, *Ts]], Generic[T, *Ts]):
     def include(
         self, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None = None
     ) -> Query[object]:
-        """Read the children by one more relation, see :meth:`Rows.include`."""
+        """Read the children of one more relation; see :meth:`Rows.include`."""
         made: Included[T, object] = Included(_include(self.parts, relation, child))
         return made
 
@@ -564,14 +564,14 @@ def select(source: StoreSpec[T] | Alias[T], *, include_deleted: bool = ...) -> R
 @overload
 def select(source: Table[T]) -> Query[T]: ...
 def select(source: StoreSpec[T] | Alias[T] | Table[T], *, include_deleted: bool = False) -> Query[T]:
-    """Every row of a store, to be narrowed: ``select(CARDS).where(…).order_by(…).limit(20)``; or of a derived table.
+    """Start a query for every row of a store: ``select(CARDS).where(…).order_by(…).limit(20)``; or of a derived table.
 
     Args:
         source: The store, or the derived table.
-        include_deleted: Whether rows that were deleted softly are among them; a hub asks who may see such rows.
+        include_deleted: Whether to include softly deleted rows; a hub decides who may see them.
 
     Raises:
-        QueryError: That is not a store, or one that deletes for good is asked for deleted rows.
+        QueryError: ``source`` is not a store, or a store without soft deletion is asked for deleted rows.
     """
     if isinstance(source, Table):
         shown = range(len(source.parts.columns or ()))

@@ -1,4 +1,4 @@
-"""What one query asks of another one: whether it finds a row, how many, and the value that it stands for."""
+"""Queries within queries: whether another query finds a row, how many, and its single value."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ R = TypeVar("R")
 
 
 def exists(of: Query[R] | Relation[M, N], child: Callable[[Rows[N]], Rows[N]] | None = None, /) -> Condition:
-    """Whether another query finds a row, or a relation a child; it reads the columns of the query around it, too.
+    """Return whether another query finds a row, or a relation a child; it may read columns of the query around it.
 
     Args:
         of: A query, or a relation of the store that is read around it.
-        child: Narrows the children of a relation: ``exists(REMARKS_OF, lambda remarks: remarks.where(urgent))``.
+        child: Filters the children of a relation: ``exists(REMARKS_OF, lambda remarks: remarks.where(urgent))``.
 
     Raises:
-        QueryError: It has a limit, an offset, an include or a cursor, or is something else.
+        QueryError: The query has a limit, an offset, an include or a cursor, or ``of`` is something else.
     """
     return exists_in(*_of(of, child, "exists()"))
 
 
 def count_of(of: Query[R] | Relation[M, N], child: Callable[[Rows[N]], Rows[N]] | None = None, /) -> Expression[int]:
-    """How many rows another query finds, or how many children a relation has; see :func:`exists`.
+    """Count the rows that another query finds, or the children of a relation; see :func:`exists`.
 
-    Each such number is counted by itself: two of them in one query do not multiply.
+    Each count is made separately: two of them in one query do not multiply.
     """
     return count_in(*_of(of, child, "count_of()"))
 
 
 def scalar(query: Query[R], /) -> Expression[R | None]:
-    """The only column of the first row of another query; None when it finds none.
+    """Take the only column of the first row of another query; None if it finds no row.
 
     Raises:
-        QueryError: It has more columns, or a cursor.
+        QueryError: The query has more than one column, or a cursor.
     """
     found: Expression[R | None] = scalar_of(plain(query, "scalar()"))
     return found

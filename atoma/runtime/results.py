@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The first and the last row of a page, and what was asked: what its cursors are made of.
+    """The first and the last row of a page and its query, from which its cursors are made.
 
     Attributes:
         query: The query.
@@ -63,11 +63,11 @@ class Page(Generic[T]):
     """Rows in the query's order; iterates and indexes like a sequence.
 
     Attributes:
-        items: The rows: model instances, or what the query makes of them.
-        versions: Version of each row, for compare-and-set (``base_version=``): this device's, or below 0 where another
-            machine told the row and this device does not hold it. None where rows are not those of one store.
+        items: The rows: model instances, or whatever the query makes of them.
+        versions: The version of each row, for compare-and-set (``base_version=``): this device's, or below 0 if the row
+            came from another machine and this device does not hold it. None if the rows are not those of one store.
         meta: How the answer came about.
-        total: How many rows there are on all pages, for a query ``with_total()``; counted right after the page was read,
+        total: The number of rows on all pages, for a query ``with_total()``; counted right after the page was read,
             on a device at the same commit.
     """
 
@@ -79,19 +79,19 @@ class Page(Generic[T]):
 
     @property
     def start(self) -> str:
-        """Stands for the first row: ``query.before(page.start)`` is the page before this one; ``""`` when it is empty."""
+        """A cursor for the first row: ``query.before(page.start)`` is the previous page; ``""`` if there is no row."""
         return "" if self._edges is None else cursor_of(self._edges.query, self._edges.first)
 
     @property
     def end(self) -> str:
-        """Stands for the last row: ``query.after(page.end)`` is the page behind this one; ``""`` when it is empty."""
+        """A cursor for the last row: ``query.after(page.end)`` is the next page; ``""`` if there is no row."""
         return "" if self._edges is None else cursor_of(self._edges.query, self._edges.last)
 
     @property
     def has_next(self) -> bool:
         """Whether there were rows behind this page when it was read.
 
-        On a page that was asked for by ``before(cursor)`` it is true, because of the row which that cursor stands for.
+        It is always true for a page fetched with ``before(cursor)``, because of the cursor's own row.
         """
         return self._goes_on(forward=True)
 
@@ -99,7 +99,7 @@ class Page(Generic[T]):
     def has_previous(self) -> bool:
         """Whether there were rows before this page when it was read.
 
-        On a page that was asked for by ``after(cursor)`` it is true, because of the row which that cursor stands for.
+        It is always true for a page fetched with ``after(cursor)``, because of the cursor's own row.
         """
         return self._goes_on(forward=False)
 
@@ -122,13 +122,14 @@ class Page(Generic[T]):
 
 
 class WriteHandle(Generic[T]):
-    """One write after it became locally durable (or was answered by the authority, for a direct remote write).
+    """One write that is locally durable (or, if it was a direct remote write, answered by the authority).
 
     Attributes:
         id: The row's id.
-        version: Its local version, 0 when it is gone or the write was remote.
+        version: Its local version; 0 if the row is gone or the write was remote.
         changed: Whether the write changed anything.
-        key: What :meth:`atoma.Client.handle` finds the write by, after a restart too; ``""`` when it lies in no outbox.
+        key: The key by which :meth:`atoma.Client.handle` finds the write, even after a restart; ``""`` if it is in no
+            outbox.
     """
 
     __slots__ = ("_decode", "_loop", "_meta", "_receipt", "_row", "_value", "changed", "id", "key", "version")
@@ -158,7 +159,7 @@ class WriteHandle(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The row after the write, None when it is gone or not known; the same object every time."""
+        """The row after the write, or None if it is gone or not known; the same object every time."""
         if self._decode is not None:
             if self._row is not None:
                 self._value = self._decode(self.id, self._row)
@@ -167,7 +168,7 @@ class WriteHandle(Generic[T]):
 
     @property
     def meta(self) -> ExecutionMeta:
-        """How the write came about; of one that was undecided, how it came to its end once it has."""
+        """How the write came about; for an undecided write, how it was settled, once it has been."""
         settled = None if self._receipt is None else self._receipt.meta
         return self._meta if settled is None else settled
 
@@ -175,8 +176,8 @@ class WriteHandle(Generic[T]):
     def state(self) -> WriteState:
         """The state of the write now: ``local undecided queued sent accepted observed rejected dead``.
 
-        ``undecided`` is what another machine decides and has not answered, and what lies in no outbox: it is shown
-        here, and taken back when that machine refuses it or cannot be asked.
+        An ``undecided`` write is in no outbox, and the machine that decides it has not answered: it is shown
+        here, and taken back if that machine refuses it or cannot be asked.
         """
         if self._receipt is None:
             return "local" if self._meta.source == "local" else "accepted"
@@ -184,29 +185,30 @@ class WriteHandle(Generic[T]):
 
     @property
     def states(self) -> WriteStates:
-        """The state of the write now, then each that it takes, to its last: an Observable, and for ``async for``.
+        """The current state of the write, then each later one to the last, as an Observable and for ``async for``.
 
-        The last one is ``observed``, ``rejected`` or ``dead``; ``local`` where nobody else decides, and ``accepted`` where the
-        authority has answered the write itself. A write that was ``dead`` and is tried again has a new handle, by its key.
+        The last state is ``observed``, ``rejected`` or ``dead``; ``local`` if nobody else decides; or ``accepted`` if
+        the authority has answered the write itself. A ``dead`` write that is tried again has a new handle, found by
+        its key.
         """
         from atoma.runtime.states import WriteStates
 
         return WriteStates(self._receipt, lambda: self.state, self._loop)
 
     async def accepted(self) -> int:
-        """Wait until the hub has applied the write; returns the hub sequence it got.
+        """Wait until the hub has applied the write; returns its sequence at the hub.
 
-        The sequence is 0 without a hub, and when another program on the same file has settled the write. The caller's
-        cancel scope is the only timeout; cancelling changes nothing about the write.
+        The sequence is 0 without a hub, and if another program on the same file has settled the write. The caller's
+        cancel scope is the only timeout; cancelling does not affect the write.
 
         Raises:
             WriteRejected: The hub refused it; base, mine and theirs are in the inbox.
-            WrongLoop: The call comes from another loop than the client's.
+            WrongLoop: The call comes from a loop other than the client's.
         """
         return await self._wait(observed=False)
 
     async def observed(self) -> int:
-        """As :meth:`accepted`, and wait until the confirmed base of this device holds the write."""
+        """As :meth:`accepted`, and wait until this device's confirmed base includes the write."""
         return await self._wait(observed=True)
 
     async def _wait(self, *, observed: bool) -> int:
@@ -234,8 +236,8 @@ class ItemResult(Generic[T]):
 
     Attributes:
         id: The item's id.
-        handle: Its handle, None when it was refused.
-        error: Why it was refused, None when it was written.
+        handle: Its handle, or None if it was refused.
+        error: Why it was refused, or None if it was written.
     """
 
     id: str
@@ -285,9 +287,9 @@ class ManyResult(Generic[T]):
     """The results of a ``_many`` call, item by item, in input order; one refused item never spoils the others.
 
     Attributes:
-        status: ``confirmed`` all, ``partial`` some, ``rejected`` none; ``undecided`` when the call returned before the
-            machine that decides had answered (an item's handle follows it).
-        items: One per input item.
+        status: ``confirmed`` (all), ``partial`` (some) or ``rejected`` (none); ``undecided`` if the call returned
+            before the machine that decides had answered (an item's handle follows it).
+        items: One result per input item.
         meta: How the write came about.
     """
 
@@ -307,7 +309,7 @@ class ManyResult(Generic[T]):
         return [item for item in self.items if not item.ok]
 
     def raise_for_errors(self) -> ManyResult[T]:
-        """Raise the first refused item's error, or return self; what is undecided is not an error yet."""
+        """Raise the first refused item's error, or return self; an undecided item is not an error yet."""
         if self.status != "confirmed":
             for item in self.items:
                 if item.error is not None:

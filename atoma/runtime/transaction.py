@@ -45,14 +45,14 @@ Key = tuple[str, str]
 class Transaction:
     """A unit under construction. Nothing is locked while the block runs.
 
-    Reads inside see the database plus what the block has buffered. Leaving the block writes everything in one short
-    transaction, which first re-checks that every row that was read is still at the version that was read. Raising
-    inside the block throws the buffer away.
+    Reads inside see the database plus the block's buffered writes. Leaving the block writes everything in one short
+    transaction, which first checks that every row that was read is still at the version that was read. An exception
+    inside the block discards the buffer.
 
     Attributes:
         confirm: ``strict`` waits for the hub's verdict as the block is left; None takes the stores' own.
         durability: What the local commit survives; None takes the stores' own.
-        drawn: Once the block is left, the ids that the hub has drawn for the rows that were inserted without one, in order.
+        drawn: Once the block is left, the ids that the hub has assigned to rows inserted without one, in order.
     """
 
     def __init__(self, core: Core, policy: str | None) -> None:
@@ -78,7 +78,7 @@ class Transaction:
 
     @lifetime
     async def savepoint(self) -> AsyncGenerator[Transaction]:
-        """A nested part: raising inside takes back what it buffered, and only that."""
+        """Open a nested part: an exception inside discards what it has buffered, and only that."""
         self._core.guard.check_loop()
         entries, rows = len(self._entries), dict(self._rows)
         try:
@@ -248,7 +248,7 @@ class TransactionStore(Generic[T]):
         return tuple(self.spec.decode(row.id, row.image) for row in rows)
 
     async def insert(self, item: T) -> T:
-        """Add a row; one whose id the hub draws is not seen inside, and has it in ``drawn`` once the block is left.
+        """Add a row; if the hub assigns its id, reads inside do not see it, and ``drawn`` has the id afterwards.
 
         Raises:
             ConflictError: There is a row with this id already.
@@ -281,7 +281,7 @@ class TransactionStore(Generic[T]):
         return self.spec.decode(after.id, after.image)
 
     async def upsert(self, item: T | Mapping[str, object], *, apply: UpsertApply = "merge") -> None:
-        """Add the row or change the one that is there.
+        """Add the row, or change the existing one.
 
         Raises:
             ValidationError: A field has a wrong type or value.
@@ -297,7 +297,7 @@ class TransactionStore(Generic[T]):
         await self._tx.buffer(delete_entry(self.spec, id, None))
 
     async def restore(self, id: str) -> T:
-        """Bring back a row that was deleted softly; returns it.
+        """Bring back a softly deleted row; returns it.
 
         Raises:
             NotFoundError: There is no such row, or it was purged.

@@ -1,4 +1,4 @@
-"""Aggregates: one value made of many rows, for the columns, the order and the ``having`` of grouped queries."""
+"""Aggregates: one value from many rows, for the columns, the order and the ``having`` of grouped queries."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ F = TypeVar("F", bound=float)
 
 
 def count(of: Term | None = None, /, *, where: Condition | None = None, distinct: bool = False) -> Expression[int]:
-    """How many rows there are; with a column, how many have a value there.
+    """Count the rows, or the rows that have a value in a column.
 
     Args:
-        of: What has to have a value.
-        where: Only rows for which this is true take part.
+        of: The column that must have a value.
+        where: Only rows for which this is true count.
         distinct: Equal values count once.
     """
     return _aggregate("count", of, where, distinct=distinct)
@@ -35,9 +35,10 @@ def sum_(
 @overload
 def sum_(of: Expression[N], /, *, where: Condition | None = ..., distinct: bool = ...) -> Expression[N | None]: ...
 def sum_(of: Term, /, *, where: Condition | None = None, distinct: bool = False) -> Term:
-    """The sum of whole numbers, reals, decimals with a scale or durations; None over no values.
+    """The sum of integers, reals, decimals with a scale or durations; None over no values.
 
-    A sum that does not fit into 64 bits is a ``QueryError`` when the query is asked; one of reals is exact and rounded once.
+    A sum that does not fit into 64 bits raises ``QueryError`` when the query runs; a sum of reals is exact and
+    rounded once.
     """
     return _aggregate("sum", of, where, distinct=distinct)
 
@@ -49,7 +50,7 @@ def avg(
 @overload
 def avg(of: Expression[F], /, *, where: Condition | None = ..., distinct: bool = ...) -> Expression[float | None]: ...
 def avg(of: Term, /, *, where: Condition | None = None, distinct: bool = False) -> Term:
-    """The mean of whole numbers or reals; None over no values."""
+    """The mean of integers or reals; None over no values."""
     return _aggregate("avg", of, where, distinct=distinct)
 
 

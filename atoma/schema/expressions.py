@@ -1,4 +1,4 @@
-"""Expressions over the columns of a store: what conditions and sort keys are made of."""
+"""Expressions over the columns of a store, from which conditions and sort keys are made."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _WILD = re.compile(r"[%_\\]")
 
 
 class Subquery(Generic[V_co]):
-    """A query with one column, as something to look a value up in."""
+    """A query with one column, in which a value can be looked up."""
 
     __slots__ = ()
 
     def among(self, value: Term) -> Condition:
-        """Whether ``value`` is one of its values; what :meth:`Expression.in_` asks.
+        """Return whether ``value`` is one of its values; :meth:`Expression.in_` uses this.
 
         Raises:
-            QueryError: It has not exactly one column.
+            QueryError: It does not have exactly one column.
         """
         raise NotImplementedError
 
@@ -174,12 +174,12 @@ class Expression(Term, Generic[V]):
     @overload
     def in_(self, values: Iterable[V]) -> Condition: ...
     def in_(self, values: Iterable[V] | Subquery[V] | Subquery[V | None]) -> Condition:
-        """True when it equals one of ``values``, which are a list or what a query with one column finds.
+        """True if it equals one of ``values``, which are a list or the results of a query with one column.
 
-        More than 1,000 listed values are a ``QueryError`` when the query is asked.
+        More than 1,000 listed values raise ``QueryError`` when the query runs.
 
         Raises:
-            QueryError: ``values`` is one text, or nothing to go through.
+            QueryError: ``values`` is a single text, or not iterable.
         """
         if isinstance(values, Subquery):
             return values.among(self)
@@ -194,12 +194,12 @@ class Expression(Term, Generic[V]):
     @overload
     def not_in(self, values: Iterable[V]) -> Condition: ...
     def not_in(self, values: Iterable[V] | Subquery[V] | Subquery[V | None]) -> Condition:
-        """True when it equals none of ``values``; unknown where it is NULL, as in SQL."""
+        """True if it equals none of ``values``; unknown if it is NULL, as in SQL."""
         among: Condition = self.in_(values)
         return ~among
 
     def is_same(self, value: V | Expression[V] | None) -> Condition:
-        """Like ``==``, but it equals NULL when both are NULL, and is never unknown."""
+        """Compare like ``==``, but NULL equals NULL, and the result is never unknown."""
         return _call("is_same", self, value)
 
     def between(self, low: V, high: V) -> Condition:
@@ -207,41 +207,42 @@ class Expression(Term, Generic[V]):
         return (self >= low) & (self <= high)
 
     def is_null(self) -> Condition:
-        """True when it has no value."""
+        """True if it has no value."""
         return _call("is_null", self)
 
     def not_null(self) -> Condition:
-        """True when it has a value."""
+        """True if it has a value."""
         return ~self.is_null()
 
     def like(self, pattern: str) -> Condition:
-        r"""SQLite's LIKE: ``%`` any text, ``_`` one character, ``\`` escapes; ASCII letters compare without case.
+        r"""SQLite's LIKE: ``%`` any text, ``_`` one character, ``\`` escapes; ASCII letters match in either case.
 
-        At most 256 bytes and 8 wildcards, and 2,048 bytes in all patterns of a query; more is a ``QueryError`` when the
-        query is asked.
+        A pattern has at most 256 bytes and 8 wildcards, and all patterns of a query have at most 2,048 bytes; more
+        raises ``QueryError`` when the query runs.
         """
         return _call("like", self, checked_text("like()", pattern))
 
     def regex(self, pattern: str) -> Condition:
-        r"""Whether the regular expression ``pattern`` finds something in the text: ``regex(r"^[A-Z]{2}\d+$")``.
+        r"""Return whether the regular expression ``pattern`` matches anywhere in the text: ``regex(r"^[A-Z]{2}\d+$")``.
 
-        The syntax is RE2's, so the time is at most the text times the pattern: no looking ahead or behind, no references back. ``^``
-        and ``$`` are the ends of the text, ``\d``, ``\w``, ``\s`` and ``\b`` are ASCII's, ``(?i)`` at the beginning compares
-        without case. At most 256 bytes, 8 in a query, and 2,048 bytes in all its patterns. What is none, or too large, is a ``QueryError``
-        when the query is asked, and so is every one where the extra ``regex`` is not installed, or at a hub on PostgreSQL.
+        The syntax is RE2's, without look-around and back-references, so the time is at most the length of the text
+        times the size of the pattern. ``^`` and ``$`` are the ends of the text; ``\d``, ``\w``, ``\s`` and ``\b``
+        cover ASCII; ``(?i)`` at the beginning ignores case. A pattern has at most 256 bytes; a query has at most 8 of
+        them, and 2,048 bytes in all its patterns. An invalid or too large pattern raises ``QueryError`` when the
+        query runs, and so does every pattern without the extra ``regex``, or at a hub on PostgreSQL.
         """
         return _call("regex", self, checked_text("regex()", pattern))
 
     def starts(self, text: str, *, exact: bool = False) -> Condition:
-        """Whether it begins with ``text``; ASCII letters compare without case, unless ``exact``, which an index serves."""
+        """Return whether it begins with ``text``; ASCII letters match in either case, unless ``exact``, which an index serves."""
         return self._holds("starts", text, "{}%", exact)
 
     def ends(self, text: str, *, exact: bool = False) -> Condition:
-        """Whether it ends with ``text``; ASCII letters compare without case, unless ``exact``."""
+        """Return whether it ends with ``text``; ASCII letters match in either case, unless ``exact``."""
         return self._holds("ends", text, "%{}", exact)
 
     def contains(self, text: str, *, exact: bool = False) -> Condition:
-        """Whether ``text`` stands in it; ASCII letters compare without case, unless ``exact``."""
+        """Return whether it contains ``text``; ASCII letters match in either case, unless ``exact``."""
         return self._holds("contains", text, "%{}%", exact)
 
     def _holds(self, fn: str, text: str, pattern: str, exact: bool) -> Condition:
@@ -251,11 +252,11 @@ class Expression(Term, Generic[V]):
         return _call("like", self, pattern.format(_WILD.sub(r"\\\g<0>", plain)))
 
     def lower(self) -> Expression[V]:
-        """The text with its ASCII letters small."""
+        """The text with its ASCII letters in lower case."""
         return _made("lower", self)
 
     def upper(self) -> Expression[V]:
-        """The text with its ASCII letters large."""
+        """The text with its ASCII letters in upper case."""
         return _made("upper", self)
 
     @overload
@@ -267,15 +268,15 @@ class Expression(Term, Generic[V]):
         return _made("length", self)
 
     def concat(self, *others: V | Expression[V] | str) -> Expression[V]:
-        """The text and ``others`` joined; NULL when one of them is."""
+        """The text and ``others`` joined; NULL if one of them is."""
         return _made("concat", self, *others)
 
     def substr(self, start: int, length: int = INT32_MAX) -> Expression[V]:
-        """At most ``length`` characters of the text, from the one with the number ``start`` on; 1 is the first."""
+        """At most ``length`` characters of the text, from character number ``start`` on; the first is 1."""
         return _made("substr", self, start, length)
 
     def replace(self, old: str, new: str) -> Expression[V]:
-        """The text with ``new`` for every ``old``; an empty ``old`` stands nowhere."""
+        """The text with ``new`` in place of every ``old``; an empty ``old`` occurs nowhere."""
         return _made("replace", self, checked_text("replace()", old), checked_text("replace()", new))
 
     def trim(self) -> Expression[V]:
@@ -283,26 +284,26 @@ class Expression(Term, Generic[V]):
         return _made("trim", self)
 
     def ltrim(self) -> Expression[V]:
-        """The text without the spaces that it begins with."""
+        """The text without leading spaces."""
         return _made("ltrim", self)
 
     def rtrim(self) -> Expression[V]:
-        """The text without the spaces that it ends with."""
+        """The text without trailing spaces."""
         return _made("rtrim", self)
 
     def coalesce(self: Expression[W | None], *others: W | Expression[W]) -> Expression[W]:
-        """The first of it and ``others`` that is not NULL."""
+        """The first value, of this one and ``others``, that is not NULL."""
         return _made("coalesce", self, *others)
 
     def to_int(self) -> Expression[int | None]:
-        """A real without what is behind the point, or the whole number that a text is; NULL for a text that is none.
+        """A real truncated towards zero, or a text read as an integer; NULL for a text that is not an integer.
 
-        A real beyond 64 bits is a ``QueryError`` when the query is asked.
+        A real beyond 64 bits raises ``QueryError`` when the query runs.
         """
         return _made("to_int", self)
 
     def to_real(self) -> Expression[float | None]:
-        """A whole number as a real, or the real that a text is; NULL for a text that is none."""
+        """An integer as a real, or a text read as a real; NULL for a text that is not a number."""
         return _made("to_real", self)
 
     @overload
@@ -310,7 +311,7 @@ class Expression(Term, Generic[V]):
     @overload
     def to_text(self) -> Expression[str]: ...
     def to_text(self) -> Term:
-        """A whole number in decimal digits; a date, a time or a UUID as it is kept."""
+        """An integer in decimal digits; a date, a time or a UUID as it is stored."""
         return _made("to_text", self)
 
     @overload
@@ -318,7 +319,7 @@ class Expression(Term, Generic[V]):
     @overload
     def to_date(self) -> Expression[date]: ...
     def to_date(self) -> Term:
-        """The day of a moment, in UTC."""
+        """The date of a datetime, in UTC."""
         return _made("to_date", self)
 
     @overload
@@ -326,7 +327,7 @@ class Expression(Term, Generic[V]):
     @overload
     def year(self) -> Expression[int]: ...
     def year(self) -> Term:
-        """The year of a date, or of a moment in UTC."""
+        """The year of a date, or of a datetime in UTC."""
         return _made("year", self)
 
     @overload
@@ -334,7 +335,7 @@ class Expression(Term, Generic[V]):
     @overload
     def month(self) -> Expression[int]: ...
     def month(self) -> Term:
-        """The month of a date, or of a moment in UTC: 1 to 12."""
+        """The month of a date, or of a datetime in UTC: 1 to 12."""
         return _made("month", self)
 
     @overload
@@ -342,7 +343,7 @@ class Expression(Term, Generic[V]):
     @overload
     def day(self) -> Expression[int]: ...
     def day(self) -> Term:
-        """The day of the month of a date, or of a moment in UTC."""
+        """The day of the month of a date, or of a datetime in UTC."""
         return _made("day", self)
 
     @overload
@@ -350,7 +351,7 @@ class Expression(Term, Generic[V]):
     @overload
     def hour(self) -> Expression[int]: ...
     def hour(self) -> Term:
-        """The hour of a time of day, or of a moment in UTC."""
+        """The hour of a time, or of a datetime in UTC."""
         return _made("hour", self)
 
     @overload
@@ -358,7 +359,7 @@ class Expression(Term, Generic[V]):
     @overload
     def minute(self) -> Expression[int]: ...
     def minute(self) -> Term:
-        """The minute of a time of day, or of a moment in UTC."""
+        """The minute of a time, or of a datetime in UTC."""
         return _made("minute", self)
 
     @overload
@@ -366,11 +367,11 @@ class Expression(Term, Generic[V]):
     @overload
     def second(self) -> Expression[int]: ...
     def second(self) -> Term:
-        """The second of a time of day, or of a moment in UTC, without its fraction."""
+        """The second of a time, or of a datetime in UTC, without its fraction."""
         return _made("second", self)
 
     def matches(self, text: str) -> Condition:
-        """Whether it has what the search ``text`` asks for; see :meth:`StoreSpec.matches`, which has an index."""
+        """Return whether it satisfies the search ``text``; see :meth:`StoreSpec.matches`, which has an index."""
         return _call("matches", checked_text("matches()", text), self)
 
     @overload
@@ -380,7 +381,7 @@ class Expression(Term, Generic[V]):
     @overload
     def highlight(self, text: str, before: str = ..., after: str = ...) -> Expression[str]: ...
     def highlight(self, text: str, before: str = "[", after: str = "]") -> Term:
-        """The text with ``before`` and ``after`` around what the search ``text`` finds in it."""
+        """The text with ``before`` and ``after`` around each match of the search ``text``."""
         return _made("highlight", self._sought("highlight()", text), self, before, after)
 
     @overload
@@ -399,14 +400,14 @@ class Expression(Term, Generic[V]):
         return without_field(text, self.node.name) if not self.late and isinstance(self.node, Col) else text
 
     def path(self, path: str, kind: type[P]) -> Expression[P | None]:
-        """What stands in a document at ``path``, such as ``$.size`` or ``$.tags[0]``; NULL where it is of another type.
+        """The value in a document at ``path``, such as ``$.size`` or ``$.tags[0]``; NULL if it is of another type.
 
         Args:
             path: ``$`` for the document, then ``.name``, ``."any name"`` and ``[number]``, from 0 on.
             kind: ``int``, ``float``, ``str`` or ``bool``.
 
         Raises:
-            QueryError: It is none of these types.
+            QueryError: ``kind`` is none of these types.
         """
         fn = next((fn for fn, name in PATH_TYPES.items() if name == getattr(kind, "__name__", "")), None)
         if fn is None:
@@ -414,23 +415,23 @@ class Expression(Term, Generic[V]):
         return _made(fn, self, checked_text("path()", path))
 
     def has(self, value: str | int, path: str = "$") -> Condition:
-        """Whether the list that it is, or that stands at ``path`` in it, has an element equal to ``value``."""
+        """Return whether the list that it is, or the list at ``path`` in it, has an element equal to ``value``."""
         return _call("json_has", self, checked_text("has()", path), value)
 
     def any_of(self, values: Iterable[str | int], path: str = "$") -> Condition:
-        """Whether the list has one of ``values``, at least one; see :meth:`has`."""
+        """Return whether the list has at least one of ``values``, which must not be empty; see :meth:`has`."""
         return _call("or", *_some("any_of()", [self.has(value, path) for value in values]))
 
     def all_of(self, values: Iterable[str | int], path: str = "$") -> Condition:
-        """Whether the list has each of ``values``, at least one; see :meth:`has`."""
+        """Return whether the list has each of ``values``, which must not be empty; see :meth:`has`."""
         return _call("and", *_some("all_of()", [self.has(value, path) for value in values]))
 
     def asc(self) -> SortKey:
-        """To sort by it: NULL first, then from the smallest value on."""
+        """Sort by it in ascending order: NULL first, then from the smallest value on."""
         return SortKey(self)
 
     def desc(self) -> SortKey:
-        """To sort by it: from the greatest value on, NULL last."""
+        """Sort by it in descending order: from the greatest value on, NULL last."""
         return SortKey(self, descending=True)
 
 
@@ -447,15 +448,15 @@ class SortKey(msgspec.Struct, frozen=True, eq=False):
 
 
 def col(name: str) -> Expression[object]:
-    """The field ``name`` of the store that is asked: ``col("age") >= 18``; it is looked up when the query is asked."""
+    """Name a field of the queried store: ``col("age") >= 18``; it is looked up when the query runs."""
     return Expression(Col(0, checked_text("col()", name)))
 
 
 def case(*branches: tuple[Condition, V | Expression[V]], otherwise: V | Expression[V] | None = None) -> Expression[V]:
-    """The value of the first of ``branches`` whose condition is true: ``case((size > 9, "large"), otherwise="small")``.
+    """Take the value of the first of ``branches`` whose condition is true: ``case((size > 9, "large"), otherwise="small")``.
 
     Raises:
-        QueryError: There is no branch, or something in one is not a condition.
+        QueryError: There is no branch, or a branch has no condition.
     """
     if not branches:
         raise QueryError("case() takes branches, each a condition and a value")

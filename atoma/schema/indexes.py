@@ -18,17 +18,17 @@ class Index:
     """A secondary index of a store.
 
     Args:
-        fields: What it sorts by: fields by name, ``-name`` from the greatest value on, or expressions, such as
+        fields: The sort keys: fields by name, ``-name`` for descending order, or expressions such as
             ``col("title").lower()``.
-        unique: Whether no two rows of a scope may have the same values there; rows with a NULL among them may.
-        where: Only rows for which this is true are in it; ``unique`` then holds among them.
+        unique: Whether no two rows of a scope may have the same values; rows with a NULL among them may.
+        where: Restricts the index to rows for which this is true; ``unique`` then applies among them.
 
     Attributes:
-        keys: What it sorts by, as plans say it.
-        where: The condition, as plans say it.
+        keys: The sort keys, in the form of plans.
+        where: The condition, in the form of plans.
 
     Raises:
-        SchemaError: It has no field, or something is none.
+        SchemaError: It has no field, or something is not a field.
     """
 
     keys: tuple[Order, ...]

@@ -1,4 +1,4 @@
-"""Relations between stores, as constants of an application: which column of one is which column of another."""
+"""Relations between stores, as constants of an application: which columns of one equal which columns of another."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Relation(msgspec.Struct, Generic[M, N_co], frozen=True, eq=False):
     """A relation from the rows of one store, the parents, to those of others, the children.
 
     Attributes:
-        name: How plans and explanations call it.
+        name: Its name in plans and explanations.
         parent: The store of the parents.
-        children: The store of the children for each value of ``kind``; one, with None, where there is no ``kind``.
-        keys: Pairs of a parent's column and the child's column that are equal; with ``through`` the two ends.
+        children: The store of the children for each value of ``kind``; a single store, under None, without a ``kind``.
+        keys: Pairs of a parent's column and the equal column of the child; with ``through``, the two ends.
         one: At most one child for each parent.
-        kind: The parent's column that says in which store its child is; ``""`` when there is one.
-        through: The store between, for a relation of many to many.
+        kind: The parent's column that says in which store its child is; ``""`` if there is only one store.
+        through: The store in between, for a many-to-many relation.
         cross_scope: Whether parent and child may be in different scopes.
     """
 
@@ -72,14 +72,14 @@ def belongs_to(
     name: str = "",
     cross_scope: bool = False,
 ) -> One[M, N]:
-    """Each row of ``parent`` names one of ``child``: ``belongs_to(REMARKS, USERS, on=remark_author)``.
+    """Declare that each row of ``parent`` names a row of ``child``: ``belongs_to(REMARKS, USERS, on=remark_author)``.
 
     Args:
         parent: The store whose rows are read.
-        child: The store of what they name.
+        child: The store of the rows that they name.
         on: The column of ``parent`` that is the child's id; or columns of both that are equal,
             ``on=(plane == plane_id) & (day == plane_day)``.
-        name: How explanations call it; None takes the column's name.
+        name: Its name in explanations; None takes the column's name.
         cross_scope: Whether the two may be in different scopes.
 
     Raises:
@@ -97,9 +97,9 @@ def has_one(
     name: str = "",
     cross_scope: bool = False,
 ) -> One[M, N]:
-    """At most one row of ``child`` names each of ``parent``; the arguments are those of :func:`has_many`.
+    """Declare that at most one row of ``child`` names each row of ``parent``; the arguments are those of :func:`has_many`.
 
-    Where there are more, the first one in the order of the include is taken.
+    If there are more, the first one in the order of the include is taken.
     """
     keys = _keys(parent, child, on, near=False)
     return One(name or f"{child.name}.{keys[0][1]}", parent, ((None, child),), keys, one=True, cross_scope=cross_scope)
@@ -114,15 +114,15 @@ def has_many(
     name: str = "",
     cross_scope: bool = False,
 ) -> Many[M, N]:
-    """Any number of rows of ``child`` name each of ``parent``: ``has_many(CARDS, REMARKS, on=remark_card)``.
+    """Declare that any number of rows of ``child`` name each row of ``parent``: ``has_many(CARDS, REMARKS, on=remark_card)``.
 
     Args:
         parent: The store whose rows are read.
-        child: The store of what names them.
+        child: The store of the rows that name them.
         on: The column of ``child`` that is the parent's id; or columns of both that are equal.
-        through: For many to many, the store between and its columns that are the ids of the two:
+        through: For many to many, the store in between and its columns with the ids of the two:
             ``through=(TAGGED, tagged_card, tagged_label)``.
-        name: How explanations call it; None makes one of the child's store and column.
+        name: Its name in explanations; None makes one from the child's store and column.
         cross_scope: Whether the two may be in different scopes.
 
     Raises:
@@ -187,16 +187,16 @@ def variants(
     name: str = "",
     cross_scope: bool = False,
 ) -> Variants[M, object]:
-    """Each row of ``parent`` names a row of one of several stores, and a column of it says of which.
+    """Declare that each row of ``parent`` names a row of one of several stores, and one of its columns says of which.
 
     ``variants(EVENTS, ("video", VIDEOS), ("image", IMAGES), on=event_about, kind=event_kind)``
 
     Args:
         parent: The store whose rows are read.
-        among: For each value of ``kind`` the store.
+        among: The store for each value of ``kind``.
         on: The column of ``parent`` that is the child's id.
         kind: The column of ``parent`` that chooses.
-        name: How explanations call it; None takes the name of ``on``.
+        name: Its name in explanations; None takes the name of ``on``.
         cross_scope: Whether the two may be in different scopes.
 
     Raises:

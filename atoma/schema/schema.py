@@ -1,4 +1,4 @@
-"""All stores of an application, with a version and what led to it."""
+"""All stores of an application, with a version and the steps that led to it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Schema:
     Args:
         stores: The stores; names must differ.
         version: Raised by the application when it changes a store.
-        steps: For each version whose stores do not explain themselves, what leads to it from the one before; see
+        steps: For each version whose changes do not explain themselves, the steps to it from the version before; see
             :mod:`atoma.schema.migrations`.
         relations: Relations between the stores; they are checked when a client or a hub is opened.
-        shapes: Parts of scopes that a hub gives out and devices may ask for, with names of their own; checked then as well.
+        shapes: Named parts of scopes that a hub serves and devices may ask for; checked at the same time.
 
     Attributes:
         packs: Whether any store packs anything otherwise than it is stored.
@@ -34,8 +34,8 @@ class Schema:
         forms: The forms of each store's columns; of a schema that was read from a file, as far as that tells them.
 
     Raises:
-        SchemaError: Something is not a store, two stores share a name, the version is not a positive number, or a step cannot
-            have led to the stores.
+        SchemaError: Something is not a store, two stores share a name, the version is not a positive number, or a
+            step cannot have led to the stores.
     """
 
     __slots__ = ("_pasts", "forms", "made_up", "packs", "relations", "shapes", "steps", "stores", "version")
@@ -111,8 +111,8 @@ class Schema:
     def origin(self, store: str, column: str) -> str:
         """What tells a column of today apart from one of another version that is called the same and holds other values.
 
-        It is the name that the column came with, as far as the steps tell, and behind it the last version whose steps made other
-        values of what it held: ``"rank@3"``. One that was only renamed is what it was.
+        It is the name that the column came with, as far as the steps tell, and behind it the last version whose steps
+        made other values of what it held: ``"rank@3"``. One that was only renamed is what it was.
         """
         name = column
         for to in sorted(self._pasts, reverse=True):

@@ -57,29 +57,32 @@ class StoreSpec(Generic[T]):
         model: Dataclass, ``msgspec.Struct`` or attrs class with an ``id: str`` field.
         scope: The field whose value is the row's scope, or a fixed scope name; default ``"main"``.
         indexes: Secondary indexes.
-        search: Fields of text of which a device keeps an index of words; see :meth:`matches`.
-        conflict: What the hub does when two devices changed one row: ``lww`` takes what arrives last, ``server_wins``
-            keeps what is there, ``client_wins`` takes the client's (reviving a deleted row), ``manual`` refuses and
-            leaves both to a person, ``lww_hlc`` takes what was written last by the clocks of the devices.
-        merge: Fields, by name, that merge by a rule of their own: one of those, or ``counter``, ``set``, ``max``, ``min``,
-            which never conflict, or ``custom``, a function of the hub (``open_hub(conflicts=…)``). See :mod:`atoma.schema.merging`.
-        durability: Default durability of writes; None means ``full`` when the store is synced, else ``normal``.
+        search: Text fields for which a device keeps an index of words; see :meth:`matches`.
+        conflict: What the hub does when two devices have changed the same row: ``lww`` takes the write that arrives
+            last, ``server_wins`` keeps the hub's value, ``client_wins`` takes the client's (reviving a deleted row),
+            ``manual`` refuses the write and leaves both values to a person, and ``lww_hlc`` takes the write that is
+            latest by the devices' clocks.
+        merge: Fields, by name, that have their own rule: one of those, or ``counter``, ``set``, ``max``, ``min``,
+            which never conflict, or ``custom``, a function of the hub (``open_hub(conflicts=…)``). See
+            :mod:`atoma.schema.merging`.
+        durability: Default durability of writes; None means ``full`` if the store is synced, else ``normal``.
         policy: Policy for this store; None takes the client's.
-        replicate: Whether its rows may go to devices by sync. A store that does not is asked and written at the hub only, by
-            queries and direct writes: one that is too large for devices, or that they have no use for.
-        confirm: When a write returns that does not say so itself: ``optimistic`` at the local commit, ``strict`` when
+        replicate: Whether its rows may go to devices by sync. If not, the store can be read and written only at the
+            hub, by queries and direct writes; this is for stores that are too large for devices, or of no use to
+            them.
+        confirm: When a write returns if the call does not say: ``optimistic`` at the local commit, ``strict`` when
             the authority has answered.
         before_save: Changes a row that is about to be written, or refuses it by raising; see :mod:`atoma.schema.hooks`.
-        after_save: Called with each row that was written, once it is committed.
-        writeback: Changes or drops what a remote read brings into the cache of a store that does not sync.
-        wire: Fields, by name, that travel encoded and that a hub cannot read; see :mod:`atoma.schema.wire`.
-        created_at: The field of type datetime that holds when a row was made; nobody writes it.
-        updated_at: The field of type datetime that holds when it was changed last; nobody writes it.
-        by: Whose clock says so: the one of the ``device`` that writes, or the ``hub``'s.
-        hub_fields: Fields, None until then, that a hub sets by its functions (``open_hub(hub_fields=…)``). With ``id`` among them
-            the hub draws the ids of new rows, too: see :meth:`atoma.Store.insert`.
-        soft_delete: Whether ``delete`` only hides a row, so that ``restore`` can bring it back; a ``timedelta`` also says
-            after how long a hub that compacts purges it. See :mod:`atoma.schema.hiding`.
+        after_save: Called with each written row, once it is committed.
+        writeback: Changes or drops rows that a remote read brings into the cache of a store that does not sync.
+        wire: Fields, by name, that are sent encoded and that a hub cannot read; see :mod:`atoma.schema.wire`.
+        created_at: The datetime field with the time when a row was created; the store fills it in.
+        updated_at: The datetime field with the time when a row was last changed; the store fills it in.
+        by: Whose clock these times come from: that of the writing ``device``, or the ``hub``'s.
+        hub_fields: Fields that a hub sets through its functions (``open_hub(hub_fields=$2)``), None until then. With
+            ``id`` among them, the hub also assigns the ids of new rows: see :meth:`atoma.Store.insert`.
+        soft_delete: Whether ``delete`` only hides a row, so that ``restore`` can bring it back; a ``timedelta`` also
+            says after how long a compacting hub purges it. See :mod:`atoma.schema.hiding`.
 
     Raises:
         SchemaError: The declaration cannot be stored.
@@ -203,30 +206,31 @@ class StoreSpec(Generic[T]):
 
     @property
     def deleted_at(self) -> Expression[datetime | None]:
-        """When a row was deleted softly, by the hub's clock once the hub has it; None of a row that is not.
+        """The time when a row was deleted softly, by the hub's clock once the hub has it; None for other rows.
 
-        It is for queries that see such rows: ``select(CARDS, include_deleted=True).where(CARDS.deleted_at.not_null())``.
+        Use it in queries that include such rows: ``select(CARDS,
+        include_deleted=True).where(CARDS.deleted_at.not_null())``.
 
         Raises:
-            QueryError: The store deletes for good.
+            QueryError: The store has no soft deletion.
         """
         if not self.soft_delete:
             raise QueryError(f"store {self.name!r} deletes for good: declare StoreSpec(…, soft_delete=True)")
         return Expression(Col(0, HIDDEN), self.name)
 
     def col(self, pick: Callable[[T], V]) -> Expression[V]:
-        """A field as something to ask for, with its type: ``CARDS.col(lambda card: card.title)``.
+        """Pick a field, with its type, for use in queries: ``CARDS.col(lambda card: card.title)``.
 
         Raises:
-            QueryError: What is picked is not a field of the model.
+            QueryError: The picked value is not a field of the model.
         """
         return picked(self.name, self.columns, self.name, pick)
 
     def named(self, name: str) -> Alias[T]:
-        """This store under another name, so that one query can read it twice: ``boss = USERS.named("boss")``.
+        """Give this store another name, so that one query can read it twice: ``boss = USERS.named("boss")``.
 
         Raises:
-            QueryError: The name is none, or the store's own.
+            QueryError: The name is not a valid name, or is the store's own.
         """
         if not is_a(name, str) or not NAME.fullmatch(name) or name == self.name:
             raise QueryError(
@@ -235,11 +239,11 @@ class StoreSpec(Generic[T]):
         return Alias(self, name)
 
     def matches(self, text: str) -> Expression[bool]:
-        """Whether the fields in ``search`` together have what ``text`` asks for.
+        """Return whether the fields in ``search`` together satisfy the search ``text``.
 
-        ``text`` has words, ``"phrases"``, beginnings (``ber*``), words that may be misspelled (``berr~``), words that must not
-        be there (``-bear``) and alternatives (``tea OR coffee``). A field and a colon before any of them, ``title:tea``, looks
-        into that field alone. Case and accents do not count.
+        ``text`` consists of words, ``"phrases"``, prefixes (``ber*``), words that may be misspelled (``berr~``),
+        words that must not occur (``-bear``) and alternatives (``tea OR coffee``). A field and a colon before any of
+        them, ``title:tea``, searches that field alone. Case and accents are ignored.
 
         Raises:
             QueryError: The store declares no ``search``.
@@ -247,7 +251,7 @@ class StoreSpec(Generic[T]):
         return matching(self.name, self._sought, checked_text("matches()", text))
 
     def rank(self, text: str) -> Expression[float]:
-        """How well a row fits the search ``text``: the more often its words stand in it, the more.
+        """Return how well a row fits the search ``text``: higher if its words occur more often.
 
         Raises:
             QueryError: The store declares no ``search``.

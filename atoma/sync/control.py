@@ -1,4 +1,4 @@
-"""What an application may ask of replication: look, pause, resume, hurry, wait."""
+"""The application's control of replication: look, pause, resume, hurry, wait."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from atoma.sync.waiting import Outbox
 
 
 class SyncControl:
-    """Replication of one client."""
+    """The control of one client's replication."""
 
     def __init__(self, replica: Replica, supervisor: Supervisor, keeper: ScopeKeeper, presence: PresenceLane) -> None:
         self._replica = replica
@@ -45,57 +45,57 @@ class SyncControl:
 
     @property
     def inbox(self) -> Inbox:
-        """What the hub refused or cut."""
+        """The changes that the hub refused or dropped."""
         return self._inbox
 
     @property
     def outbox(self) -> Outbox:
-        """What waits to be sent, and what may still be done about it."""
+        """The writes that wait to be sent, and what can still be done about them."""
         return self._outbox
 
     @property
     def lost(self) -> LostRows:
-        """What a restored hub has lost and this device still had, where it was not offered by itself."""
+        """Rows that a restored hub has lost and this device still had, if they were not offered automatically."""
         return self._lost
 
     async def repair(self, *, dry_run: bool = False) -> RepairReport | None:
         """Repair this file now, if it does not continue the hub's history; see "Repair" in the explanation of sync.
 
-        Repairs are made by themselves, unless ``Sync(repair="manual")`` leaves them to this call, or they were made again
-        and again and did not help.
+        Repairs are automatic, unless ``Sync(repair="manual")`` leaves them to this call, or repeated repairs did not
+        help.
 
         Args:
-            dry_run: Only tell what would be done; the file then waits as before.
+            dry_run: Only report what would be done; the file then waits as before.
 
         Returns:
-            What was, or would be, done; None when nothing is wrong.
+            What was, or would be, done; None if nothing is wrong.
 
         Raises:
             AtomaError: The hub cannot be reached, or the file cannot be repaired.
 
-        Cancelled before its one local transaction, nothing has changed.
+        If the call is cancelled before its one local transaction, nothing has changed.
         """
         return await self._ordered(RepairOrder(rehearsal=dry_run))
 
     async def adopt_hub(self, *, dry_run: bool = False) -> RepairReport | None:
-        """Hand this file over to the hub, and the principal, that it is opened with: the way out of ``WRONG_HUB``.
+        """Hand this file over to the hub, and the principal, with which it is opened: the remedy for ``WRONG_HUB``.
 
-        For a hub that was set up anew without a backup, or a device that moves to another hub or user. Until then nothing is
-        sent. The file takes the hub's rows over. What it has of its old hub and the new one lacks, or has otherwise, is listed
-        in :attr:`lost` with the reason ``adopted``, for :meth:`LostRows.offer` or ``discard``. Pending writes are sent, in
-        the new principal's name, where nobody has touched their rows; else they come to the inbox (``UNKNOWN_OUTCOME``). For
-        another principal of the same hub, rows and cursors stay.
+        Use it for a hub that was set up again without a backup, or a device that moves to another hub or user. Until
+        then nothing is sent. The file takes the hub's rows. Rows from the old hub that the new one lacks, or holds
+        differently, are listed in :attr:`lost` with the reason ``adopted``, for :meth:`LostRows.offer` or
+        ``discard``. Pending writes are sent in the new principal's name if nobody has touched their rows; otherwise
+        they go to the inbox (``UNKNOWN_OUTCOME``). For another principal of the same hub, rows and cursors stay.
 
         Args:
-            dry_run: Only tell what would be done; the file then waits as before.
+            dry_run: Only report what would be done; the file then waits as before.
 
         Returns:
-            What was, or would be, done; None when the file belongs here.
+            What was, or would be, done; None if the file already belongs here.
 
         Raises:
-            AtomaError: The hub cannot be reached, or gives out none of the scopes.
+            AtomaError: The hub cannot be reached, or serves none of the scopes.
 
-        Cancelled before its one local transaction, nothing has changed.
+        If the call is cancelled before its one local transaction, nothing has changed.
         """
         return await self._ordered(RepairOrder(adopt=True, rehearsal=dry_run))
 
@@ -113,15 +113,17 @@ class SyncControl:
         return history.told
 
     async def repairs(self) -> Sequence[RepairReport]:
-        """The last repairs of this file, oldest first; at most twenty are kept."""
+        """Return the last repairs of this file, oldest first; at most twenty are kept."""
         self._guard.check()
         return await self._replica.database.inspect(lambda tx: tx.inbox.repairs())
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with the status now and after every change; returns the undo. One that raises is logged.
+        """Call ``listener`` with the status now and after every change; call the returned function to stop.
+
+        An exception in the listener is logged.
 
         Raises:
-            ConfigurationError: There are too many: nobody calls the undo.
+            ConfigurationError: There are too many listeners: nobody stops them.
         """
         self._guard.check()
         return self._replica.board.subscribe(listener)
@@ -137,7 +139,7 @@ class SyncControl:
         self._supervisor.poke()
 
     def pause(self) -> None:
-        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
+        """Disconnect until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
         self._guard.check()
         self._presence.pause()
         self._supervisor.pause()
@@ -151,10 +153,11 @@ class SyncControl:
     async def sync_once(self) -> None:
         """Push what is queued and pull every scope to its head, now.
 
-        Works in every mode, and while paused. While the lanes run it hurries them and waits.
+        This works in every mode, and while paused. If the lanes are running, it hurries them and waits.
 
         Raises:
-            AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt goes on.
+            AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt
+                continues.
         """
         self._guard.check()
         supervisor = self._supervisor
@@ -166,15 +169,16 @@ class SyncControl:
         self._raise_refusal(self._replica.scopes)
 
     async def pull(self, scopes: Iterable[AnyPart] | None = None) -> None:
-        """Bring scopes to the head that the hub has now; what is queued is not waited for.
+        """Bring scopes up to the hub's current head, without waiting for queued writes.
 
         Args:
-            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate here.
+            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate to this
+                device.
 
         Raises:
-            ScopeNotSubscribed: One of them does not replicate here.
+            ScopeNotSubscribed: One of them does not replicate to this device.
             ConfigurationError: The mode is ``push-only``.
-            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt goes on.
+            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt continues.
         """
         self._guard.check()
         supervisor, known = self._supervisor, self._replica.scopes
@@ -200,44 +204,46 @@ class SyncControl:
     def scope(self, scope: AnyPart) -> Lifetime[None]:
         """Replicate ``scope`` for as long as the block lasts: ``async with client.sync.scope("board:7"):``.
 
-        A part of it is taken in a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``. Other values are another
-        part; where several are wanted, the device has the rows of each of them.
+        A part of a scope is given by a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``.
+        Other values make another part; if several parts are wanted, the device has the rows of each of them.
 
-        The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
-        its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
-        its progress and its error. Afterwards the scope stays until it ages out, as ``Sync(idle=…)`` says, and does not have to be
-        fetched anew before. One that ``Sync(scopes=…)`` names is there anyhow.
+        The block is entered at once, with or without a hub: from then on the file says that the scope is wanted, and
+        the lanes fetch its rows and keep them up to date. :meth:`pull` waits for the rows, and raises if the hub
+        refuses the scope; :attr:`status` has its progress and its error. Afterwards the scope stays until it ages
+        out, as ``Sync(idle=…)`` says, so a later use need not fetch it again. A scope named in ``Sync(scopes=…)``
+        stays in any case.
 
         Raises:
-            ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
-            SchemaError: It is of a shape that the schema does not declare.
-            QueryError: A value does not fit what it is compared with.
-            TooManyScopes: As many are in use as a hub takes.
+            ConfigurationError: This cannot be the name of a scope, or the mode is ``push-only``.
+            SchemaError: The schema does not declare the shape.
+            QueryError: A value does not fit the column that it is compared with.
+            TooManyScopes: As many scopes are in use as a hub accepts.
             StoreError: The file cannot be written.
         """
         self._guard.check()
         return self._keeper.hold([scope])
 
     async def drop(self, scope: AnyPart) -> None:
-        """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+        """Remove an unused scope and its rows from this device now; nothing changes at the hub.
 
-        Of a part that is taken in a shape those rows go that nobody else wants; something waits in it where it does in one of its rows.
+        For a part, the rows that no other part needs are removed, and only what waits in one of its rows prevents it.
 
         Raises:
-            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in
-                :attr:`lost`. Nothing was changed.
+            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the
+                inbox, or in :attr:`lost`. Nothing was changed.
             StoreError: The file cannot be written; nothing was changed.
 
-        Cancelled, it is dropped whole or not at all.
+        If the call is cancelled, the scope is dropped completely or not at all.
         """
         self._guard.check()
         await self._keeper.drop(scope)
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
+        """Wait until nothing is left to do: every write is settled, and every scope is at the hub's current head.
 
-        Waits through failures and re-connections; the caller's cancel scope is the limit. What a mode does not do
-        (pushing in ``pull-only``, pulling in ``push-only``), and scopes the hub refuses, are not waited for.
+        This waits through failures and reconnections; the caller's cancel scope is the only limit. It does not wait
+        for work that the mode excludes (pushing in ``pull-only``, pulling in ``push-only``), or for scopes that the
+        hub refuses.
         """
         self._guard.check()
         await self._wait(self._goals(self._replica.scopes), failing=False, pushed=True)

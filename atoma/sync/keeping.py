@@ -34,10 +34,10 @@ AGAIN_S = 60.0
 
 
 class TooManyScopes(SyncError):
-    """So many scopes are in use on this device that the hub would take no more; nothing was changed.
+    """A use of more scopes on this device than the hub accepts; nothing was changed.
 
     Attributes:
-        limit: How many the hub takes.
+        limit: How many the hub accepts.
     """
 
     code = "TOO_MANY_SCOPES"
@@ -50,7 +50,7 @@ class TooManyScopes(SyncError):
 
 
 class ScopesNotNamed(QueryError):
-    """A query does not say which scopes its rows are of, so it cannot bring them along."""
+    """A query that does not name the scopes of its rows, so that they cannot be replicated for it."""
 
     code = "SCOPES_NOT_NAMED"
 

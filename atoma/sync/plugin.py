@@ -42,31 +42,34 @@ CLOSE_S = 5.0
 class Sync:
     """The plugin that replicates ``stores`` with the hub that the client's remote plugin reaches.
 
-    It registers the nodes ``outbox``, which makes the policy ``sync-queue`` available, and ``pull``, and keeps a session with the
-    hub in the client's background: it pushes the outbox in order, pulls every scope, and listens for hints. Failures
-    are shown in the status and tried again; they never surface in the application's own calls.
+    It registers the nodes ``outbox``, which makes the policy ``sync-queue`` available, and ``pull``, and keeps a
+    session with the hub in the client's background: it pushes the outbox in order, pulls every scope, and listens for
+    hints. Failures are shown in the status and tried again; they never surface in the application's own calls.
 
     Args:
         stores: The stores to replicate, as specs or by name.
-        scopes: The scopes to replicate always, by name, or parts of them, ``RECENT.of("team:7", since=…)``. Others come and go with those who use them: see
-            :meth:`SyncControl.scope`, and ``bring=True`` where a query is followed or asked.
-        mode: ``full``; ``pull-only`` sends nothing; ``push-only`` fetches nothing, so that what was accepted stays
-            pending; ``subscribe-only`` only follows how far the hub is; ``manual`` does nothing until
+        scopes: The scopes to replicate always, by name, or parts of them, ``RECENT.of("team:7", since=…)``. Others
+            replicate only while they are used: see :meth:`SyncControl.scope`, and ``bring=True`` of queries and live
+            queries.
+        mode: ``full``; ``pull-only`` sends nothing; ``push-only`` fetches nothing, so that accepted writes stay
+            pending; ``subscribe-only`` only follows the hub's heads; ``manual`` does nothing until
             :meth:`SyncControl.sync_once`.
-        limits: Bounds that mutations are held to when they are written, to be set when the hub's are lower.
-        on_hub_loss: What to do with rows that a restored hub has lost and this device still has, where the hub's operator
+        limits: Limits for mutations, checked when they are written; set them if the hub's are lower.
+        on_hub_loss: What to do with rows that a restored hub has lost and this device still has, if the hub's operator
             leaves the choice. ``offer`` brings them back, ``inbox`` keeps them in :attr:`SyncControl.lost` until
             somebody offers them, ``drop`` takes the hub's state; they are listed there as well.
-        repair: ``auto`` repairs a file that does not continue the hub's history by itself; with ``manual`` it
-            stalls until :meth:`SyncControl.repair`. It pulls on meanwhile, unless the hub has lost something that it holds.
-        idle: What stays of scopes that were brought along and that nobody uses any more: None for 32 of them, each for seven days.
+        repair: ``auto`` automatically repairs a file that does not continue the hub's history; with ``manual`` it
+            stalls until :meth:`SyncControl.repair`. Meanwhile it keeps pulling, unless the hub has lost something
+            that the file holds.
+        idle: How many unused scopes stay, and for how long: None for 32 scopes, each for seven days.
 
     Attributes:
         synced_stores: Names of ``stores``.
         scopes: Names of the scopes, whole or in part.
 
     Raises:
-        ConfigurationError: No store, no scope, one of them twice, more than a hub takes, or an unknown mode.
+        ConfigurationError: There is no store or no scope, one of them is given twice, there are more than a hub
+            accepts, or the mode is unknown.
     """
 
     def __init__(
@@ -123,12 +126,12 @@ class Sync:
 
     @property
     def provides(self) -> Sequence[PortKey[Any]]:
-        """The control, what brings scopes along, and presence."""
+        """The control, the keeper of scopes, and presence."""
         return (SYNC_CONTROL, SCOPES, PRESENCE)
 
     @property
     def needs(self) -> Sequence[PortKey[Any]]:
-        """The local database, the way to write into it, the board of how complete it is, and a way to the hub."""
+        """The local database, the write path into it, the record of its completeness, and a connection to the hub."""
         return (LOCAL_DATABASE, COMPLETENESS, APPLY, SYNC_LINK)
 
     @asynccontextmanager
@@ -137,7 +140,7 @@ class Sync:
 
         Raises:
             UnknownStore: A store is not declared in the schema.
-            SchemaError: A shape does not fit, or one of ``scopes`` is of a shape that is not declared.
+            SchemaError: A shape does not fit, or one of ``scopes`` uses a shape that is not declared.
             ConfigurationError: A store is declared with ``replicate=False``, or has a ``writeback`` hook; or the local database does not
                 report its commits.
         """

@@ -1,4 +1,4 @@
-"""Which scopes a device replicates: those that it was configured with, and those that were brought along while it ran."""
+"""The scopes that a device replicates: those that it was configured with, and those that were added while it ran."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SETS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class IdleScopes:
-    """The bounds of what stays of scopes that were brought along and that nobody uses any more; what is beyond them is dropped.
+    """The limits for scopes that nobody uses any more; scopes beyond them are dropped.
 
     Attributes:
-        count: So many of them stay, those that were used last.
-        seconds: Each stays for so long after its last use.
+        count: How many of them stay; those used last are kept.
+        seconds: How long each stays after its last use.
 
     Raises:
         ConfigurationError: Either is below 0.
@@ -69,8 +69,8 @@ class ReplicatedScopes:
         bell: Rung when any of this changes.
         asked: The shapes in which each scope was asked for in this session; none for all of it.
         refused: Those of them that the hub does not give out, with the reason, by scope.
-        apart: Scopes of which the hub has lost a part that is here, and which it gives out in none of the shapes in which they are
-            wanted, with where the histories part: they wait, as they are, for a hub that does.
+        apart: Scopes of which the hub has lost a part that is here, and which it gives out in none of the shapes in
+            which they are wanted, with where the histories part: they wait, as they are, for a hub that does.
         known: Sets of shapes that scopes were wanted in while the program ran, by the mark that cursors have of them.
         schedules: When each scope is looked at; made as it is first asked for.
         fixed: The scopes that the program was configured with, whole or in part, in order.

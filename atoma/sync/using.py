@@ -20,11 +20,11 @@ UNDECIDED = "the inbox has something of it that nobody has decided"
 
 
 class ScopeInUse(SyncError):
-    """A scope cannot be dropped: it is fixed, somebody uses it, or something waits in it; nothing was changed.
+    """A scope that cannot be dropped: it is fixed, somebody uses it, or something waits in it. Nothing was changed.
 
     Attributes:
         scope: The scope.
-        why: What keeps it.
+        why: The reason why it stays.
     """
 
     code = "SCOPE_IN_USE"
@@ -39,8 +39,9 @@ class ScopeInUse(SyncError):
 class ScopesUsed:
     """What a program uses from now on, and what it uses no more.
 
-    With a new part of a scope those go that are of the same shape, with other values, and that nobody uses: a window that moves on. Where
-    there are still more parts of it than a hub takes, those go as well that nobody uses, the longest unused first.
+    With a new part of a scope those go that are of the same shape, with other values, and that nobody uses: a window
+    that moves on. Where there are still more parts of it than a hub takes, those go as well that nobody uses, the
+    longest unused first.
 
     Attributes:
         program: The number of the program.
@@ -89,13 +90,15 @@ def _window(portion: Portion) -> tuple[str, str]:
 class ScopeDropped:
     """A scope leaves the device with its rows, unless somebody uses it or something waits in it.
 
-    Where it is wanted in another way as well, as a whole or in another shape, it stays, and is wanted in these ways no more.
+    Where it is wanted in another way as well, as a whole or in another shape, it stays, and is wanted in these ways
+    no more.
 
     Attributes:
         portions: In what ways it is wanted no more, all of one scope.
         used_ms: It stays if it was used later than this; None when that does not matter.
         fixed: Whether the program was configured with another part of the scope.
-        taken: The rows that it takes in these ways, where it is not wanted whole besides; None for a shape that is not declared any more.
+        taken: The rows that it takes in these ways, where it is not wanted whole besides; None for a shape that is
+            not declared any more.
     """
 
     portions: tuple[Portion, ...]

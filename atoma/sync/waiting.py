@@ -1,4 +1,4 @@
-"""The outbox for people: what waits to be sent, and what may still be done about it."""
+"""The outbox for people: the writes that wait to be sent, and what can still be done about them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ HELD_BY_HAND = "somebody holds it"
 class Outbox:
     """The writes that the hub has not confirmed yet; those that were never sent can be held, edited and discarded.
 
-    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The writes of one
-    row keep their order: holding one holds those that build on it, and releasing one releases those that it is held with.
+    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The
+    writes to one row keep their order: holding one holds those that build on it, and releasing one releases those
+    that are held with it.
 
     Args:
         replica: The client's side.
@@ -35,46 +36,47 @@ class Outbox:
         self._guard = LoopGuard("replication")
 
     async def entries(self) -> Sequence[WaitingWrite]:
-        """Everything that waits, in the order in which it was written."""
+        """Return every waiting write, in the order in which they were made."""
         self._guard.check()
         return await self._replica.database.inspect(waiting_writes)
 
     async def retry(self) -> None:
-        """Send what is queued now, without waiting for its next attempt; also where another program of the file sends.
+        """Send queued writes now, without waiting for their next attempt, even if another program sends them.
 
-        Cancelled before its one local transaction, nothing was asked for.
+        If the call is cancelled before its one local transaction, nothing was requested.
         """
         self._guard.check()
         await self._replica.change(Hurried())
 
     async def hold(self, entries: Sequence[WaitingWrite], *, why: str = "") -> int:
-        """Keep writes, and those that build on them, on this device; their rows stay as they are shown.
+        """Keep writes, and those that build on them, on this device; their rows stay visible as they are.
 
-        Their handles end in ``dead``, and what is written on their rows from now on is held as well. Other writes go on.
+        Their handles end in ``dead``, and later writes to their rows are held as well. Other writes go on.
 
         Args:
-            entries: Of :meth:`entries`.
-            why: Shown beside them; by default that somebody holds them.
+            entries: Entries from :meth:`entries`.
+            why: Shown beside them; by default it says that somebody holds them.
 
         Returns:
             How many were not held before.
 
         Raises:
             AlreadySent: One was sent, or may have been; nothing was changed.
-            NotPending: One does not wait any more; nothing was changed.
+            NotPending: One no longer waits; nothing was changed.
 
-        Cancelled before its one local transaction, nothing has changed; so for all the calls here.
+        If the call is cancelled before its one local transaction, nothing has changed; the same holds for every
+        call here.
         """
         self._guard.check()
         return self._done(await self._replica.change(Kept(_keys(entries), why or HELD_BY_HAND)))
 
     async def release(self, entries: Sequence[WaitingWrite]) -> None:
-        """Send held writes after all, with every other one that is held on the same rows, behind what waits.
+        """Send held writes after all, behind the waiting ones, with every other write that is held on the same rows.
 
-        One that builds on a write that was refused meanwhile comes to the inbox.
+        A write that builds on one that was refused meanwhile goes to the inbox.
 
         Raises:
-            NotPending: One does not wait any more; nothing was changed.
+            NotPending: One no longer waits; nothing was changed.
         """
         self._guard.check()
         self._replica.settled(await self._replica.change(Released(_keys(entries))))
@@ -83,16 +85,16 @@ class Outbox:
     async def edit(
         self, entry: WaitingWrite, changes: Mapping[str, object], *, row: tuple[str, str] | None = None
     ) -> None:
-        """Let a write have other values, in its place in the order.
+        """Change the values of a write, in its place in the order.
 
         Args:
-            entry: Of :meth:`entries`.
+            entry: An entry from :meth:`entries`.
             changes: Values by field.
-            row: Store and id of the row, where the write is on several.
+            row: Store and id of the row, if the write is on several.
 
         Raises:
             AlreadySent: It was sent, or may have been; nothing was changed.
-            NotPending: It does not wait any more; nothing was changed.
+            NotPending: It no longer waits; nothing was changed.
             ValidationError: It does not write the row, a value is wrong, or ``row`` is needed.
             ConflictError: The row would have a unique value of another one.
         """
@@ -105,10 +107,10 @@ class Outbox:
         self._done(await self._replica.change(Edited(entry.key, target, changes, Limits())))
 
     async def discard(self, entries: Sequence[WaitingWrite], *, dependents: bool = False) -> int:
-        """Take writes back, as if they had never been written; their handles end in ``rejected`` with ``TAKEN_BACK``.
+        """Take writes back, as if they had never been made; their handles end in ``rejected`` with ``TAKEN_BACK``.
 
         Args:
-            entries: Of :meth:`entries`.
+            entries: Entries from :meth:`entries`.
             dependents: Also take back the later writes that build on them.
 
         Returns:
@@ -116,8 +118,8 @@ class Outbox:
 
         Raises:
             AlreadySent: One was sent, or may have been; nothing was changed.
-            NotPending: One does not wait any more; nothing was changed.
-            ConflictError: Later writes build on them, and ``dependents`` is not said.
+            NotPending: One no longer waits; nothing was changed.
+            ConflictError: Later writes build on them, and ``dependents`` is false.
         """
         self._guard.check()
         return self._done(await self._replica.change(WriteDiscarded(_keys(entries), dependents)))

@@ -61,12 +61,12 @@ class LostRows:
 class Outbox:
     """The writes that the hub has not confirmed yet; those that were never sent can be held, edited and discarded.
 
-    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The writes of one
-    row keep their order: holding one holds those that build on it, and releasing one releases those that it is held with.
+    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The
+    writes to one row keep their order: holding one holds those that build on it, and releasing one releases those
+    that are held with it.
 
     Args:
         replica: The client's side.
-        committed: Has the supervisor look at what there is in the file.
     """
 
     __slots__ = ("_native", "_portal")
@@ -79,43 +79,44 @@ class Outbox:
         return repr(self._native)
 
     async def entries(self) -> Sequence[WaitingWrite]:
-        """Everything that waits, in the order in which it was written."""
+        """Return every waiting write, in the order in which they were made."""
         return await run(self._portal, self._native.entries)
 
     async def retry(self) -> None:
-        """Send what is queued now, without waiting for its next attempt; also where another program of the file sends.
+        """Send queued writes now, without waiting for their next attempt, even if another program sends them.
 
-        Cancelled before its one local transaction, nothing was asked for.
+        If the call is cancelled before its one local transaction, nothing was requested.
         """
         await run(self._portal, self._native.retry)
 
     async def hold(self, entries: Sequence[WaitingWrite], *, why: str = "") -> int:
-        """Keep writes, and those that build on them, on this device; their rows stay as they are shown.
+        """Keep writes, and those that build on them, on this device; their rows stay visible as they are.
 
-        Their handles end in ``dead``, and what is written on their rows from now on is held as well. Other writes go on.
+        Their handles end in ``dead``, and later writes to their rows are held as well. Other writes go on.
 
         Args:
-            entries: Of :meth:`entries`.
-            why: Shown beside them; by default that somebody holds them.
+            entries: Entries from :meth:`entries`.
+            why: Shown beside them; by default it says that somebody holds them.
 
         Returns:
             How many were not held before.
 
         Raises:
             AlreadySent: One was sent, or may have been; nothing was changed.
-            NotPending: One does not wait any more; nothing was changed.
+            NotPending: One no longer waits; nothing was changed.
 
-        Cancelled before its one local transaction, nothing has changed; so for all the calls here.
+        If the call is cancelled before its one local transaction, nothing has changed; the same holds for every
+        call here.
         """
         return await run(self._portal, lambda: self._native.hold(entries, why=why))
 
     async def release(self, entries: Sequence[WaitingWrite]) -> None:
-        """Send held writes after all, with every other one that is held on the same rows, behind what waits.
+        """Send held writes after all, behind the waiting ones, with every other write that is held on the same rows.
 
-        One that builds on a write that was refused meanwhile comes to the inbox.
+        A write that builds on one that was refused meanwhile goes to the inbox.
 
         Raises:
-            NotPending: One does not wait any more; nothing was changed.
+            NotPending: One no longer waits; nothing was changed.
         """
         await run(self._portal, lambda: self._native.release(entries))
 
@@ -126,26 +127,26 @@ class Outbox:
         *,
         row: tuple[str, str] | None = None,
     ) -> None:
-        """Let a write have other values, in its place in the order.
+        """Change the values of a write, in its place in the order.
 
         Args:
-            entry: Of :meth:`entries`.
+            entry: An entry from :meth:`entries`.
             changes: Values by field.
-            row: Store and id of the row, where the write is on several.
+            row: Store and id of the row, if the write is on several.
 
         Raises:
             AlreadySent: It was sent, or may have been; nothing was changed.
-            NotPending: It does not wait any more; nothing was changed.
+            NotPending: It no longer waits; nothing was changed.
             ValidationError: It does not write the row, a value is wrong, or ``row`` is needed.
             ConflictError: The row would have a unique value of another one.
         """
         await run(self._portal, lambda: self._native.edit(entry, changes, row=row))
 
     async def discard(self, entries: Sequence[WaitingWrite], *, dependents: bool = False) -> int:
-        """Take writes back, as if they had never been written; their handles end in ``rejected`` with ``TAKEN_BACK``.
+        """Take writes back, as if they had never been made; their handles end in ``rejected`` with ``TAKEN_BACK``.
 
         Args:
-            entries: Of :meth:`entries`.
+            entries: Entries from :meth:`entries`.
             dependents: Also take back the later writes that build on them.
 
         Returns:
@@ -153,14 +154,14 @@ class Outbox:
 
         Raises:
             AlreadySent: One was sent, or may have been; nothing was changed.
-            NotPending: One does not wait any more; nothing was changed.
-            ConflictError: Later writes build on them, and ``dependents`` is not said.
+            NotPending: One no longer waits; nothing was changed.
+            ConflictError: Later writes build on them, and ``dependents`` is false.
         """
         return await run(self._portal, lambda: self._native.discard(entries, dependents=dependents))
 
 
 class SyncControl:
-    """Replication of one client."""
+    """The control of one client's replication."""
 
     __slots__ = ("_native", "_portal")
 
@@ -178,64 +179,66 @@ class SyncControl:
 
     @property
     def outbox(self) -> Outbox:
-        """What waits to be sent, and what may still be done about it."""
+        """The writes that wait to be sent, and what can still be done about them."""
         return Outbox(self._portal, self._native.outbox)
 
     @property
     def lost(self) -> LostRows:
-        """What a restored hub has lost and this device still had, where it was not offered by itself."""
+        """Rows that a restored hub has lost and this device still had, if they were not offered automatically."""
         return LostRows(self._portal, self._native.lost)
 
     async def repair(self, *, dry_run: bool = False) -> RepairReport | None:
         """Repair this file now, if it does not continue the hub's history; see "Repair" in the explanation of sync.
 
-        Repairs are made by themselves, unless ``Sync(repair="manual")`` leaves them to this call, or they were made again
-        and again and did not help.
+        Repairs are automatic, unless ``Sync(repair="manual")`` leaves them to this call, or repeated repairs did not
+        help.
 
         Args:
-            dry_run: Only tell what would be done; the file then waits as before.
+            dry_run: Only report what would be done; the file then waits as before.
 
         Returns:
-            What was, or would be, done; None when nothing is wrong.
+            What was, or would be, done; None if nothing is wrong.
 
         Raises:
             AtomaError: The hub cannot be reached, or the file cannot be repaired.
 
-        Cancelled before its one local transaction, nothing has changed.
+        If the call is cancelled before its one local transaction, nothing has changed.
         """
         return await run(self._portal, lambda: self._native.repair(dry_run=dry_run))
 
     async def adopt_hub(self, *, dry_run: bool = False) -> RepairReport | None:
-        """Hand this file over to the hub, and the principal, that it is opened with: the way out of ``WRONG_HUB``.
+        """Hand this file over to the hub, and the principal, with which it is opened: the remedy for ``WRONG_HUB``.
 
-        For a hub that was set up anew without a backup, or a device that moves to another hub or user. Until then nothing is
-        sent. The file takes the hub's rows over. What it has of its old hub and the new one lacks, or has otherwise, is listed
-        in :attr:`lost` with the reason ``adopted``, for :meth:`LostRows.offer` or ``discard``. Pending writes are sent, in
-        the new principal's name, where nobody has touched their rows; else they come to the inbox (``UNKNOWN_OUTCOME``). For
-        another principal of the same hub, rows and cursors stay.
+        Use it for a hub that was set up again without a backup, or a device that moves to another hub or user. Until
+        then nothing is sent. The file takes the hub's rows. Rows from the old hub that the new one lacks, or holds
+        differently, are listed in :attr:`lost` with the reason ``adopted``, for :meth:`LostRows.offer` or
+        ``discard``. Pending writes are sent in the new principal's name if nobody has touched their rows; otherwise
+        they go to the inbox (``UNKNOWN_OUTCOME``). For another principal of the same hub, rows and cursors stay.
 
         Args:
-            dry_run: Only tell what would be done; the file then waits as before.
+            dry_run: Only report what would be done; the file then waits as before.
 
         Returns:
-            What was, or would be, done; None when the file belongs here.
+            What was, or would be, done; None if the file already belongs here.
 
         Raises:
-            AtomaError: The hub cannot be reached, or gives out none of the scopes.
+            AtomaError: The hub cannot be reached, or serves none of the scopes.
 
-        Cancelled before its one local transaction, nothing has changed.
+        If the call is cancelled before its one local transaction, nothing has changed.
         """
         return await run(self._portal, lambda: self._native.adopt_hub(dry_run=dry_run))
 
     async def repairs(self) -> Sequence[RepairReport]:
-        """The last repairs of this file, oldest first; at most twenty are kept."""
+        """Return the last repairs of this file, oldest first; at most twenty are kept."""
         return await run(self._portal, self._native.repairs)
 
     async def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with the status now and after every change; returns the undo. One that raises is logged.
+        """Call ``listener`` with the status now and after every change; call the returned function to stop.
+
+        An exception in the listener is logged.
 
         Raises:
-            ConfigurationError: There are too many: nobody calls the undo.
+            ConfigurationError: There are too many listeners: nobody stops them.
         """
         return await listen(self._portal, self._native.subscribe, listener)
 
@@ -248,7 +251,7 @@ class SyncControl:
         await run_sync(self._portal, self._native.poke)
 
     async def pause(self) -> None:
-        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
+        """Disconnect until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
         await run_sync(self._portal, self._native.pause)
 
     async def resume(self) -> None:
@@ -258,73 +261,77 @@ class SyncControl:
     async def sync_once(self) -> None:
         """Push what is queued and pull every scope to its head, now.
 
-        Works in every mode, and while paused. While the lanes run it hurries them and waits.
+        This works in every mode, and while paused. If the lanes are running, it hurries them and waits.
 
         Raises:
-            AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt goes on.
+            AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt
+                continues.
         """
         await run(self._portal, self._native.sync_once)
 
     async def pull(self, scopes: Iterable[AnyPart] | None = None) -> None:
-        """Bring scopes to the head that the hub has now; what is queued is not waited for.
+        """Bring scopes up to the hub's current head, without waiting for queued writes.
 
         Args:
-            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate here.
+            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate to this
+                device.
 
         Raises:
-            ScopeNotSubscribed: One of them does not replicate here.
+            ScopeNotSubscribed: One of them does not replicate to this device.
             ConfigurationError: The mode is ``push-only``.
-            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt goes on.
+            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt continues.
         """
         await run(self._portal, lambda: self._native.pull(scopes))
 
     def scope(self, scope: AnyPart) -> Lifetime[None]:
         """Replicate ``scope`` for as long as the block lasts: ``async with client.sync.scope("board:7"):``.
 
-        A part of it is taken in a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``. Other values are another
-        part; where several are wanted, the device has the rows of each of them.
+        A part of a scope is given by a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``.
+        Other values make another part; if several parts are wanted, the device has the rows of each of them.
 
-        The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
-        its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
-        its progress and its error. Afterwards the scope stays until it ages out, as ``Sync(idle=…)`` says, and does not have to be
-        fetched anew before. One that ``Sync(scopes=…)`` names is there anyhow.
+        The block is entered at once, with or without a hub: from then on the file says that the scope is wanted, and
+        the lanes fetch its rows and keep them up to date. :meth:`pull` waits for the rows, and raises if the hub
+        refuses the scope; :attr:`status` has its progress and its error. Afterwards the scope stays until it ages
+        out, as ``Sync(idle=…)`` says, so a later use need not fetch it again. A scope named in ``Sync(scopes=…)``
+        stays in any case.
 
         Raises:
-            ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
-            SchemaError: It is of a shape that the schema does not declare.
-            QueryError: A value does not fit what it is compared with.
-            TooManyScopes: As many are in use as a hub takes.
+            ConfigurationError: This cannot be the name of a scope, or the mode is ``push-only``.
+            SchemaError: The schema does not declare the shape.
+            QueryError: A value does not fit the column that it is compared with.
+            TooManyScopes: As many scopes are in use as a hub accepts.
             StoreError: The file cannot be written.
         """
         return held(self._portal, "scope", lambda: self._native.scope(scope), nothing)
 
     async def drop(self, scope: AnyPart) -> None:
-        """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+        """Remove an unused scope and its rows from this device now; nothing changes at the hub.
 
-        Of a part that is taken in a shape those rows go that nobody else wants; something waits in it where it does in one of its rows.
+        For a part, the rows that no other part needs are removed, and only what waits in one of its rows prevents it.
 
         Raises:
-            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in
-                :attr:`lost`. Nothing was changed.
+            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the
+                inbox, or in :attr:`lost`. Nothing was changed.
             StoreError: The file cannot be written; nothing was changed.
 
-        Cancelled, it is dropped whole or not at all.
+        If the call is cancelled, the scope is dropped completely or not at all.
         """
         await run(self._portal, lambda: self._native.drop(scope))
 
     async def wait_idle(self) -> None:
-        """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
+        """Wait until nothing is left to do: every write is settled, and every scope is at the hub's current head.
 
-        Waits through failures and re-connections; the caller's ``asyncio.timeout`` is the limit. What a mode does not do
-        (pushing in ``pull-only``, pulling in ``push-only``), and scopes the hub refuses, are not waited for.
+        This waits through failures and reconnections; the caller's ``asyncio.timeout`` is the only limit. It does not wait
+        for work that the mode excludes (pushing in ``pull-only``, pulling in ``push-only``), or for scopes that the
+        hub refuses.
         """
         await run(self._portal, self._native.wait_idle)
 
 
 class ConflictInbox:
-    """The work of this device that the hub refused or cut, each entry with base, mine and theirs.
+    """Changes of this device that the hub refused or dropped, each entry with base, mine and theirs.
 
-    Nothing leaves the inbox unless somebody says so.
+    Entries leave the inbox only when somebody resolves them.
     """
 
     __slots__ = ("_native", "_portal")
@@ -337,30 +344,30 @@ class ConflictInbox:
         return repr(self._native)
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
-        """Open entries, oldest first; resolved ones too when asked for."""
+        """Return the open entries, oldest first; on request the resolved ones too."""
         return await run(self._portal, lambda: self._native.entries(resolved=resolved))
 
     async def dismiss(self, entry: InboxEntry) -> None:
-        """Leave the row at the hub's state; an entry that is resolved already stays as it is."""
+        """Leave the row at the hub's state; an entry that is already resolved stays as it is."""
         await run(self._portal, lambda: self._native.dismiss(entry))
 
     async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
-        """Write what the user had made again, as a new write on what is there now.
+        """Write the user's change again, as a new write on the current row.
 
-        An entry that somebody has resolved since it was listed is passed over, so that nothing is done twice.
+        An entry that somebody has resolved since it was listed is skipped, so that nothing is done twice.
 
         Args:
             entry: An entry of :meth:`entries`.
-            fields: Those of which the user's values are kept; the hub's stay in the others. None for all that the user had
+            fields: The fields that keep the user's values; the others keep the hub's. None for all that the user had
                 changed.
 
         Raises:
             WriteError: The new write was refused; the entry stays open.
-            ValidationError: What the user had made may not be written any more, or the user had not changed one of
+            ValidationError: The user's change may no longer be written, or the user had not changed one of
                 ``fields``; the entry stays open.
 
-        Cancelled, nothing has happened, or all of it; where a strict write waits for the hub the write may be there and the entry
-        still open.
+        If the call is cancelled, nothing has happened, or all of it; while a strict write waits for the hub, the
+        write may have been made and the entry still be open.
         """
         await run(self._portal, lambda: self._native.keep_mine(entry, fields=fields))
 

@@ -18,13 +18,14 @@ T = TypeVar("T")
 
 
 class WriteHandle(Generic[T]):
-    """One write after it became locally durable (or was answered by the authority, for a direct remote write).
+    """One write that is locally durable (or, if it was a direct remote write, answered by the authority).
 
     Attributes:
         id: The row's id.
-        version: Its local version, 0 when it is gone or the write was remote.
+        version: Its local version; 0 if the row is gone or the write was remote.
         changed: Whether the write changed anything.
-        key: What :meth:`atoma.Client.handle` finds the write by, after a restart too; ``""`` when it lies in no outbox.
+        key: The key by which :meth:`atoma.Client.handle` finds the write, even after a restart; ``""`` if it is in no
+            outbox.
     """
 
     __slots__ = ("_native", "_portal")
@@ -58,48 +59,49 @@ class WriteHandle(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The row after the write, None when it is gone or not known; the same object every time."""
+        """The row after the write, or None if it is gone or not known; the same object every time."""
         return self._native.value
 
     @property
     def meta(self) -> ExecutionMeta:
-        """How the write came about; of one that was undecided, how it came to its end once it has."""
+        """How the write came about; for an undecided write, how it was settled, once it has been."""
         return self._native.meta
 
     @property
     def state(self) -> WriteState:
         """The state of the write now: ``local undecided queued sent accepted observed rejected dead``.
 
-        ``undecided`` is what another machine decides and has not answered, and what lies in no outbox: it is shown
-        here, and taken back when that machine refuses it or cannot be asked.
+        An ``undecided`` write is in no outbox, and the machine that decides it has not answered: it is shown
+        here, and taken back if that machine refuses it or cannot be asked.
         """
         return self._native.state
 
     @property
     def states(self) -> WriteStates:
-        """The state of the write now, then each that it takes, to its last: an Observable, and for ``for``.
+        """The current state of the write, then each later one to the last, as an Observable and for ``for``.
 
-        The last one is ``observed``, ``rejected`` or ``dead``; ``local`` where nobody else decides, and ``accepted`` where the
-        authority has answered the write itself. A write that was ``dead`` and is tried again has a new handle, by its key.
+        The last state is ``observed``, ``rejected`` or ``dead``; ``local`` if nobody else decides; or ``accepted`` if
+        the authority has answered the write itself. A ``dead`` write that is tried again has a new handle, found by
+        its key.
         """
         from atoma.bindings.blocking.states import WriteStates
 
         return WriteStates(self._portal, lambda: self._native.states)
 
     def accepted(self) -> int:
-        """Wait until the hub has applied the write; returns the hub sequence it got.
+        """Wait until the hub has applied the write; returns its sequence at the hub.
 
-        The sequence is 0 without a hub, and when another program on the same file has settled the write. The caller's
-        cancel scope is the only timeout; cancelling changes nothing about the write.
+        The sequence is 0 without a hub, and if another program on the same file has settled the write. The caller's
+        cancel scope is the only timeout; cancelling does not affect the write.
 
         Raises:
             WriteRejected: The hub refused it; base, mine and theirs are in the inbox.
-            WrongLoop: The call comes from another loop than the client's.
+            WrongLoop: The call comes from a loop other than the client's.
         """
         return run(self._portal, self._native.accepted)
 
     def observed(self) -> int:
-        """As :meth:`accepted`, and wait until the confirmed base of this device holds the write."""
+        """As :meth:`accepted`, and wait until this device's confirmed base includes the write."""
         return run(self._portal, self._native.observed)
 
 

@@ -30,12 +30,11 @@ T = TypeVar("T")
 class Store(ObservableRows[T]):
     """A typed store, and an Observable of its rows. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
 
-    Every method runs within the caller's :func:`fail_after`. A cancelled write either happened wholly or not at all; the
-    local database and the outbox always agree.
+    Every method runs within the caller's :func:`fail_after`. A cancelled write has happened either completely or not at
+    all; the local database and the outbox always agree.
 
-    ``policy=`` chooses how a call is carried out, ``confirm="strict"`` waits for the hub's verdict (the store's own
-    ``confirm`` when a call names none),
-    ``durability=`` names what a local commit survives.
+    ``policy=`` chooses how a call is carried out; ``confirm="strict"`` waits for the hub's verdict (by default the
+    store's own ``confirm`` applies); ``durability=`` says what a local commit survives.
     """
 
     __slots__ = ("_native", "_portal")
@@ -53,7 +52,7 @@ class Store(ObservableRows[T]):
         return self._native.spec
 
     def get(self, id: str, *, include_deleted: bool = False, policy: str | None = None) -> T | None:
-        """The row with this id, or None; with ``include_deleted``, also one that was deleted softly.
+        """Read the row with this id, or None; with ``include_deleted``, also a softly deleted one.
 
         Raises:
             QueryError: The id is not text, or the store deletes for good.
@@ -61,14 +60,14 @@ class Store(ObservableRows[T]):
         return run(self._portal, lambda: self._native.get(id, include_deleted=include_deleted, policy=policy))
 
     def version(self, id: str) -> int:
-        """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
+        """Read the row's version for ``base_version=``; 0 if there is no row."""
         return run(self._portal, lambda: self._native.version(id))
 
     def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
-        """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
+        """Read the rows with these ids, in this order, at most 1,000; None stands for each missing row.
 
         Raises:
-            QueryError: Some id is not text.
+            QueryError: An id is not text.
         """
         return run(self._portal, lambda: self._native.get_many(ids, policy=policy))
 
@@ -79,10 +78,10 @@ class Store(ObservableRows[T]):
         policy: str | None = None,
         merge: MergeMode = "preserve-missing",
     ) -> Page[T]:
-        """Every row, by id; of a ``query``, every row that it finds, in its order.
+        """Read every row, by id; with a ``query``, every row that it finds, in its order.
 
-        ``merge`` says what a remote answer does to the local cache of an unsynced store, and which cached rows stand
-        among the authority's in the page: when there are any, ``page.meta.source`` is ``mixed``.
+        ``merge`` says what a remote answer does to the local cache of an unsynced store, and which cached rows join
+        the authority's in the page: if there are any, ``page.meta.source`` is ``mixed``.
 
         Raises:
             QueryError: The query does not fit the store, or has a limit, an offset or a cursor.
@@ -91,24 +90,25 @@ class Store(ObservableRows[T]):
         return run(self._portal, lambda: self._native.get_all(query, policy=policy, merge=merge))
 
     def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: Bring = False) -> Page[T]:
-        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page. See :meth:`atoma.Client.query`.
+        """Read the rows of ``query``, or all rows; for the next page and ``bring`` see :meth:`atoma.Client.query`.
 
         Raises:
-            QueryError: The query does not fit the store, reads another one, or is to bring its scopes and does not name them.
-            ConfigurationError: It is to bring its scopes, and nothing replicates here.
+            QueryError: The query does not fit the store, reads another one, or has ``bring`` and does not name its
+                scopes.
+            ConfigurationError: The query has ``bring``, and this client does not replicate.
         """
         return run(self._portal, lambda: self._native.query(query, policy=policy, bring=bring))
 
     def first(self, query: Rows[T] | None = None, *, policy: str | None = None) -> T | None:
-        """The first row of ``query``, or None."""
+        """Read the first row of ``query``, or None."""
         return run(self._portal, lambda: self._native.first(query, policy=policy))
 
     def count(self, query: Rows[T] | None = None, *, policy: str | None = None) -> int:
-        """How many rows match (limit, offset and cursor do not apply)."""
+        """Count the rows that match (limit, offset and cursor do not apply)."""
         return run(self._portal, lambda: self._native.count(query, policy=policy))
 
     def exists(self, wanted: str | Rows[T], *, policy: str | None = None) -> bool:
-        """Whether there is a row with this id, or one that matches a query."""
+        """Return whether there is a row with this id, or one that matches a query."""
         return run(self._portal, lambda: self._native.exists(wanted, policy=policy))
 
     def live(
@@ -120,13 +120,12 @@ class Store(ObservableRows[T]):
     ) -> Lifetime[Iterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
-        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription. None follows every row; the others
-        are as in :meth:`atoma.Client.live`.
+        Without a query every row is followed; see :meth:`atoma.Client.live` for the other arguments and slow readers.
 
         Raises:
-            QueryError: The query does not fit the store, or is to bring its scopes and does not name them.
-            ConfigurationError: It is to bring its scopes, and nothing replicates here.
-            AtomaError: What the policy ended with.
+            QueryError: The query does not fit the store, or has ``bring`` and does not name its scopes.
+            ConfigurationError: The query has ``bring``, and this client does not replicate.
+            AtomaError: The error with which the policy ended.
         """
         return held(self._portal, "live", lambda: self._native.live(query, policy=policy, bring=bring), Values)
 
@@ -137,9 +136,9 @@ class Store(ObservableRows[T]):
         policy: str | None = None,
         bring: Bring = False,
     ) -> Observable[tuple[T, ...]]:
-        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+        """Return a cold reactivex Observable, which emits the whole result after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it. The others are as in :meth:`live`, for each subscription.
+        Disposing the subscription ends it; closing the client completes it. For the other arguments see :meth:`live`.
         """
         return observe(self._portal, lambda: self._native.live(query, policy=policy, bring=bring))
 
@@ -153,12 +152,12 @@ class Store(ObservableRows[T]):
     ) -> WriteHandle[T]:
         """Add a row; it is locally durable when this returns.
 
-        Where the hub draws the ids, ``item`` has none (``id=""``), ``confirm`` is strict, and the handle has the row that was made there.
+        If the hub assigns the ids, ``item`` has ``id=""``, ``confirm`` is strict, and the handle has the hub's row.
 
         Raises:
-            ConflictError: There is a row with this id already (never overwritten), or a unique index refuses it.
+            ConflictError: A row with this id exists already (never overwritten), or a unique index refuses it.
             ValidationError: A field has a wrong type or value.
-            AtomaError: The hub, which is to draw the id, was not reached, or its answer was lost (``WriteUnknown``).
+            AtomaError: The hub, which assigns the id, was not reached, or its answer was lost (``WriteUnknown``).
         """
         native = run(
             self._portal,
@@ -175,7 +174,7 @@ class Store(ObservableRows[T]):
         confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> ManyResult[T]:
-        """Add rows; item by item, or all or none with ``atomic=True``. One local transaction either way."""
+        """Add rows item by item, or all or none with ``atomic=True``; in one local transaction either way."""
         native = run(
             self._portal,
             lambda: self._native.insert_many(
@@ -200,11 +199,11 @@ class Store(ObservableRows[T]):
         durability: Durability | None = None,
         **fields: object,
     ) -> WriteHandle[T]:
-        """Change some fields: by name, as a mapping, or by a function from the row to the row as it should be.
+        """Change some fields: by name, as a mapping, or by a function from the current row to the new one.
 
-        Only what differs is written and sent. A function is read-modify-write: when somebody else changes the row in
-        between, it is called again with the new row. Of a field that merges by itself the difference is sent, so
-        ``Increment(1)``, ``Including("red")`` and ``Excluding("red")`` need not know what is there.
+        Only fields that differ are written and sent. With a function, this is a read-modify-write: if somebody else
+        changes the row in between, the function is called again with the new row. For a field that merges by itself the
+        difference is sent, so ``Increment(1)``, ``Including("red")`` and ``Excluding("red")`` need not know it.
 
         Raises:
             NotFoundError: There is no such row.
@@ -258,11 +257,11 @@ class Store(ObservableRows[T]):
         confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[T]:
-        """Add the row or change the one that is there.
+        """Add the row, or change the existing one.
 
         Args:
             item: A whole row, or some fields by name with the id.
-            conflict: ``lww`` writes whatever is there; ``cas`` only over ``base_version`` (0: only if there is none).
+            conflict: ``lww`` writes in any case; ``cas`` only over ``base_version`` (0: only if there is no row).
             apply: ``merge`` sets the given fields, ``replace`` the whole row (the rest takes the model's defaults).
             base_version: The version you saw; for ``cas`` only.
             policy: How to carry it out.
@@ -270,7 +269,7 @@ class Store(ObservableRows[T]):
             durability: What the local commit survives.
 
         Raises:
-            ConflictError: With ``cas``, the row is at another version.
+            ConflictError: With ``cas``, the row has another version.
             ValidationError: A wrong field, type or value.
         """
         native = run(
@@ -346,7 +345,7 @@ class Store(ObservableRows[T]):
         confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[T]:
-        """Bring back a row that was deleted softly; one that is there stays as it is.
+        """Bring back a softly deleted row; a row that is not deleted stays as it is.
 
         Raises:
             NotFoundError: There is no such row, or it was purged.
@@ -402,22 +401,22 @@ class Store(ObservableRows[T]):
         format: FileFormat | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
-        """Write every row, or every row of ``query``, to a file, which is there as a whole or not at all; how many there are.
+        """Write every row, or every row of ``query``, to a file; returns how many rows there are.
 
-        Only some hundred rows are in memory. A row that is changed meanwhile is in the file as it was before or after.
+        The file appears only when it is complete. Only a few hundred rows are in memory. A row that changes meanwhile
+        is exported as it was before or after the change.
 
         Args:
-            path: The file; nothing may be there.
-            query: What to write; None for every row, by id.
-            format: ``csv``, ``ndjson``, ``json``, ``parquet`` or ``arrow``; None takes what the name ends in.
-            progress: Called with how many rows are written, and of about how many.
+            path: The file, which must not exist.
+            query: The rows to write; None for every row, by id.
+            format: ``csv``, ``ndjson``, ``json``, ``parquet`` or ``arrow``; None goes by the suffix of the name.
+            progress: Called with the number of rows written, and the approximate total.
 
         Raises:
-            ConfigurationError: There is something at ``path``, it cannot be written, the format is unknown, or
-                needs the extra ``parquet``.
-            QueryError: The query does not fit the store, or asks for a part of its rows.
+            ConfigurationError: ``path`` exists or cannot be written, or the format is unknown or needs an extra.
+            QueryError: The query does not fit the store, or asks for columns instead of whole rows.
 
-        A caller that is cancelled leaves no file.
+        If the caller is cancelled, no file is left.
         """
         return run(self._portal, lambda: self._native.export(path, query, format=format, progress=progress))
 
@@ -431,24 +430,24 @@ class Store(ObservableRows[T]):
         policy: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ImportReport:
-        """Write the rows of a file, some hundred in one go, each as :meth:`insert` or :meth:`upsert` would: checked, hooked, synced.
+        """Write the rows of a file, each as :meth:`insert` or :meth:`upsert` would: checked, with hooks, and synced.
 
-        A line that is refused does not keep the others back, and is in the report. Rows that are there alike are passed
-        over, so an import that was interrupted is repeated.
+        Rows are written some hundred at a time. The report lists refused lines, which do not hold up the others. Equal
+        rows that exist already are skipped, so an interrupted import can be repeated.
 
         Args:
-            path: What :meth:`export` has written, or another program: a column or key for each field, the id among them.
-            conflict: ``insert`` refuses a row whose id is taken by another one, ``upsert`` sets the fields that the file has.
+            path: A file from :meth:`export` or from another program, with a column or key per field, also the id.
+            conflict: ``insert`` refuses a row whose id another row has; ``upsert`` sets the file's fields.
             format: As in :meth:`export`.
-            rejected: A file for all lines that are refused, with the reason of each, as JSON lines; nothing may be there.
+            rejected: A file for the refused lines, each with its reason, as JSON lines; it must not exist.
             policy: How to write; None is the policy of the store.
-            progress: Called with how many bytes are read, and of how many.
+            progress: Called with the number of bytes read, and the total.
 
         Raises:
             ConfigurationError: A file cannot be read or written, the format is unknown, or needs the extra ``parquet``.
             ValidationError: The file as a whole is in another format, or has columns that the store does not have.
 
-        A caller that is cancelled has written the parts before.
+        If the caller is cancelled, the parts before are written.
         """
         return run(
             self._portal,
