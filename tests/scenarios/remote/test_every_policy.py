@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
 
@@ -250,5 +250,5 @@ async def test_what_the_hub_brings_is_neither_dispatched_nor_queued(tmp_path: Pa
         await suite.client.sync.wait_idle()
         await trio.sleep(1)
         assert [event for event in suite.heard if isinstance(event, WriteDispatched)] == []
-        with closing(sqlite3.connect(tmp_path / "client.db")) as file, file:
+        with closing(apsw.Connection(str(tmp_path / "client.db"))) as file:
             assert file.execute("SELECT count(*) FROM _atoma_pending").fetchone() == (0,)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
 
@@ -111,15 +111,15 @@ async def test_each_copy_is_somebody_of_its_own(world: Any) -> None:
 
 
 def identity(path: Path) -> object:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute("SELECT value FROM _atoma_meta WHERE key='identity'").fetchone()[0]
+    with closing(apsw.Connection(str(path))) as connection:
+        return connection.execute("SELECT value FROM _atoma_meta WHERE key='identity'").get
 
 
 async def test_nothing_of_the_builder_is_in_the_file(world: Any) -> None:
     async with world.open_hub(), built(world) as shipped:
         assert b"canary of the builder" not in shipped.read_bytes()
         assert [file.name for file in world.folder.glob("shipped*")] == ["shipped.db"]
-        with closing(sqlite3.connect(shipped)) as connection, connection:
+        with closing(apsw.Connection(str(shipped))) as connection:
             for table in ("_atoma_unit", "_atoma_inbox", "_atoma_history", "_atoma_undo", "_atoma_pending"):
                 assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 

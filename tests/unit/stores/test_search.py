@@ -169,7 +169,7 @@ async def test_what_other_tools_write_is_found_at_once(what: str, tmp_path: Path
     async with opened(path) as client:
         await client.store(NOTES).insert_many(ROWS)
         assert await ids(client, "cocoa") == ""
-        with closing(sqlite3.connect(path)) as database, database:
+        with closing(apsw.Connection(str(path))) as database:  # that of sqlite3 would take this process's locks along
             database.execute(sql)
         assert await ids(client, "cocoa") == expected
         await client.store(NOTES).insert(Note("x", "cocoa"))
@@ -359,7 +359,7 @@ async def test_rows_are_compared_with_the_index_only_when_others_have_written(tm
             return True
 
         await db.sqlite.transact(lambda connection: connection.set_exec_trace(note))
-        with closing(sqlite3.connect(path)) as database, database:
+        with closing(apsw.Connection(str(path))) as database:
             database.execute("UPDATE notes SET body = 'milk'")
         for _ in range(5):
             await db.read(bind(found_by("milk"), SCHEMA))
@@ -373,7 +373,7 @@ async def test_a_search_writes_nothing_unless_others_have_written(tmp_path: Path
         async with SQLiteEngine(path).open_database(SCHEMA, Environment(), frozenset()) as db:
             await run(db, [("put", "a", "tea", None)])
             for script in ("", "UPDATE notes SET body = 'milk'", ""):
-                with closing(sqlite3.connect(path)) as database, database:
+                with closing(apsw.Connection(str(path))) as database:
                     database.execute(script)
                 del told[:]
                 assert len((await db.read(bind(found_by("tea"), SCHEMA))).rows) == 1
