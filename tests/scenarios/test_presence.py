@@ -122,6 +122,38 @@ async def test_a_short_loss_is_not_seen_by_anybody(world: Any) -> None:
         assert (bob.connected, [[other.state for other in others] for others in shown]) == (True, [[At("2")]])
 
 
+async def test_a_second_loss_is_shown_for_a_lease_of_its_own(world: Any) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("a", principal="ann") as a,
+        world.open_device("b", principal="bob") as b,
+        a.client.presence("main", At("1")),
+        b.client.presence("main", At("2")) as bob,
+    ):
+        await settled()
+        for _ in range(2):
+            b.wire.cut()
+            b.wire.repair()
+            await trio.sleep(LEASE_S / 2)
+            assert bob.connected
+        b.wire.cut()
+        await trio.sleep(LEASE_S * 3 / 4)
+        assert (seen(bob), bob.connected) == ({"ann": At("1")}, False)
+        await trio.sleep(LEASE_S / 2)
+        assert bob.others == ()
+
+
+async def test_a_presence_that_the_hub_has_not_answered_yet_says_so(world: Any) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("a", down=True) as a,
+        a.client.presence("main", At("1")) as here,
+    ):
+        assert (here.connected, here.error) == (False, None)
+        await settled()
+        assert not here.connected and here.error is not None
+
+
 async def test_what_follows_quickly_is_told_as_the_last_of_it(world: Any) -> None:
     async with (
         world.open_hub(),

@@ -75,6 +75,7 @@ async def test_what_waits_here_stands_on_what_the_hub_has(tmp_path: Path) -> Non
         page = await reader.store(NOTES).query(policy="network-only")
         assert [note.id for note in page] == ["a", "mine"]
         assert page.meta.completeness.state == "complete"
+        assert {node.id: node.remote for node in reader.client.topology().nodes}["pull"], "it asks another machine"
         assert [step.node for step in page.meta.path] == ["pull", "local-query"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +57,27 @@ async def test_pages_shrink_while_applying_them_takes_long(world: Any) -> None:
                 for device, sizes in ((slow, [2000, 1000, 500]), (fast, [2000, 2500, 3000, 3500, 4000, 4500, 5000])):
                     asked = [request.max_changes for method, request in device.wire.calls if method == "pull"]
                     assert list(dict.fromkeys(asked)) == sizes
+
+
+async def test_a_device_that_hears_of_news_looks_for_itself_about_once_a_minute_and_writes_nothing(world: Any) -> None:
+    """Devices that were connected at the same moment are spread."""
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        await trio.sleep(120)
+        looked: list[float] = []
+
+        def note(request: Any) -> Any:
+            looked.append(trio.current_time())
+            return request
+
+        a.wire.tamper["pull request"] = note
+        with closing(sqlite3.connect(world.folder / "a.db")) as other:
+            before = other.execute("PRAGMA data_version").fetchone()
+            await trio.sleep(1200)
+            assert other.execute("PRAGMA data_version").fetchone() == before
+        gaps = [later - earlier for earlier, later in itertools.pairwise(looked)]
+        assert 48 <= min(gaps) < 60 < max(gaps) <= 72.1
 
 
 async def test_a_long_push_neither_keeps_pages_away_nor_fetches_one_for_each_request(world: Any) -> None:

@@ -139,6 +139,14 @@ async def test_in_the_long_run_one_principal_reads_for_a_second_a_second() -> No
 
 
 @pytest.mark.virtual_time
+async def test_an_answer_says_how_long_the_hub_took() -> None:
+    async with slow_hub(seconds=0.25) as (hub, _):
+        await trio.sleep(10)
+        (step,) = (await ask(hub, "ada")).meta.path
+        assert (step.node, step.outcome, step.seconds) == ("hub", "ok", pytest.approx(0.25, abs=0.01))
+
+
+@pytest.mark.virtual_time
 async def test_who_has_read_far_too_much_is_told_when_to_come_again() -> None:
     async with slow_hub(ReadBudget(query_s=9), seconds=8.0) as (hub, _):
         await asked_by(hub, "mallory", 2)
