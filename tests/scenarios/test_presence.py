@@ -143,7 +143,9 @@ async def test_a_second_loss_is_shown_for_a_lease_of_its_own(world: Any) -> None
         assert bob.others == ()
 
 
-async def test_a_presence_that_the_hub_has_not_answered_yet_says_so(world: Any) -> None:
+async def test_a_presence_that_the_hub_has_not_answered_yet_says_so(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async with (
         world.open_hub(),
         world.open_device("a", down=True) as a,
@@ -152,6 +154,7 @@ async def test_a_presence_that_the_hub_has_not_answered_yet_says_so(world: Any) 
         assert (here.connected, here.error) == (False, None)
         await settled()
         assert not here.connected and here.error is not None
+    assert "unexpectedly" not in caplog.text
 
 
 async def test_what_follows_quickly_is_told_as_the_last_of_it(world: Any) -> None:

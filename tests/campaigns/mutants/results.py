@@ -66,7 +66,7 @@ class Results:
         for mutant in mutants:
             found = self.of(mutant)
             outcome: str = found[1].outcome if found else "not tried"
-            reason = EQUIVALENT.get(mutant.key)
+            reason = EQUIVALENT.get(mutant.module, {}).get(mutant.key)
             if reason is not None and outcome in ("survived", "uncovered"):
                 outcome = "equivalent"
             table[mutant.module][outcome] += 1

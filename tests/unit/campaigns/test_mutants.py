@@ -9,6 +9,7 @@ import pytest
 
 from tests.campaigns.mutants.catalogue import Mutant, sample
 from tests.campaigns.mutants.covering import Covering
+from tests.campaigns.mutants.equivalent import EQUIVALENT
 from tests.campaigns.mutants.results import Results, interval
 from tests.campaigns.workbench import Verdict
 
@@ -125,3 +126,11 @@ def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass
     assert mutated(found["DeleteStatement"], tmp_path) == source.replace("g(a)", "pass")
     assert mutated(found["ReplaceComparisonOperator_Eq_NotEq"], tmp_path) == source.replace("==", "!=")
     assert {m.function for m in found.values()} == {"f"}
+
+
+def test_what_is_called_equivalent_is_a_mutant() -> None:
+    pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
+    from tests.campaigns.mutants.catalogue import mutants_of
+
+    gone = {module: keys.keys() - {found.key for found in mutants_of(module)} for module, keys in EQUIVALENT.items()}
+    assert not any(gone.values()), f"their functions have changed, and with them the keys: {gone}"

@@ -143,7 +143,8 @@ async def test_an_answer_says_how_long_the_hub_took() -> None:
     async with slow_hub(seconds=0.25) as (hub, _):
         await trio.sleep(10)
         (step,) = (await ask(hub, "ada")).meta.path
-        assert (step.node, step.outcome, step.seconds) == ("hub", "ok", pytest.approx(0.25, abs=0.01))
+        assert (step.node, step.outcome) == ("hub", "ok")
+        assert step.seconds == pytest.approx(0.25, abs=0.01)
 
 
 @pytest.mark.virtual_time
