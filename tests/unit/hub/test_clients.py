@@ -117,6 +117,13 @@ def test_clients_of_a_group_that_is_being_decided_stay() -> None:
     assert room == Room(3, 2, (crowd[0], crowd[2])), "its other name counts as well"
 
 
+@pytest.mark.usefixtures("few")
+def test_nobody_is_forgotten_while_there_is_room() -> None:
+    """Who was seen when is known for a whole group before it is known how many of it are new."""
+    crowd = (Known(1, b"a"), Known(2, b"b"))
+    assert Room(2, 0, crowd).with_one_more("local", ()) == (Room(3, 0, crowd), [])
+
+
 async def test_that_a_client_was_there_is_noted_once_a_day_and_first_thing_after_a_restore(home: Home) -> None:
     """Opening a session writes nothing otherwise; what is noted decides who is forgotten, and who has not come back."""
     now = [1_700_000_000_000]

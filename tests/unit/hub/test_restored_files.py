@@ -16,6 +16,7 @@ import trio
 from atoma.contracts.mutations import Op
 from atoma.ports import seeded_environment
 from atoma_stores.sqlite.hub_files import back_up
+from atoma_stores.sqlite.hub_lock import Beside, sole_hub
 from tests.unit.hub.kit import Client, card, hub_on
 
 PARTS = ("", "-wal", "-shm")
@@ -136,6 +137,16 @@ async def test_what_a_file_has_come_to_is_written_beside_it_once_a_second(tmp_pa
             told.append(int(path.with_name("hub.db.hub-lock").read_text().split()[2]))
             await trio.sleep(0.25)
     assert [told.index(commits) for commits in sorted(set(told))] == [0, 4, 8]
+
+
+def test_what_is_forgotten_stands_beside_the_file_no_more(tmp_path: Path) -> None:
+    path, beside = tmp_path / "hub.db", Beside(b"e" * 16, 7, 5)
+    with sole_hub(str(path)) as lock:
+        lock.write(beside)
+        assert lock.read() == beside
+        lock.forget()
+        assert lock.read() is None
+    assert path.with_name("hub.db.hub-lock").read_bytes() == b""
 
 
 async def test_a_crash_is_no_restore(tmp_path: Path) -> None:

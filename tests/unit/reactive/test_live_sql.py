@@ -325,6 +325,7 @@ async def test_it_is_explained() -> None:
             ("SEARCH cards", False),
             ("SCAN lanes", True),
         ]
+        assert not any("main." in each.line for each in told.sources), "as the program calls its stores"
         assert "this device alone" in told.hub
         with pytest.raises(QueryError, match="no such table: nowhere"):
             await client.explain_sql("SELECT * FROM nowhere")

@@ -141,6 +141,9 @@ async def test_full_means_an_fsync_and_normal_means_none(tmp_path: Path) -> None
             assert db.statistics.inline_commits == 1
             await db.transact(put(3), durability="normal")
             assert db.statistics.inline_commits == 2, "nobody waits for the thread any more"
+            assert await db.transact(lambda c: c.pragma("synchronous"), durability="normal") == 1, (
+                "checkpoints are synced"
+            )
 
 
 @pytest.mark.paths
@@ -467,6 +470,40 @@ async def test_when_sqlite_gives_a_group_up_its_units_fail_and_the_later_ones_ru
 
 
 @pytest.mark.paths
+async def test_what_cannot_be_written_for_a_whole_group_fails_it_and_nothing_else(
+    place: tuple[str, Environment],
+) -> None:
+    full = [True]
+
+    def last(connection: apsw.Connection) -> None:
+        if full[0]:
+            raise apsw.FullError("the disk is full")
+
+    async with open_database(place[0], environment=place[1]) as db:
+        await db.transact(create)
+        db.before_commit(last, lambda: None)
+        with pytest.raises(DiskFull):
+            await db.transact(put(1))
+        full[0] = False
+        assert await db.transact(put(2)) == 2
+        assert await db.read(values) == [2]
+
+
+async def test_a_peek_shows_nothing_that_its_caller_is_not_told_yet(tmp_path: Path, gate: threading.Event) -> None:
+    begun = threading.Event()
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        assert db.peek(count) == 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(db.transact, held(gate, begun, 1))
+            await until(begun.is_set)
+            assert db.peek(count) is None, "it may be committed at any moment"
+            gate.set()
+        assert db.peek(count) == 1
+    assert db.peek(count) is None, "closed"
+
+
+@pytest.mark.paths
 async def test_a_commit_that_leaves_doubt_poisons_the_connection(tmp_path: Path) -> None:
     with fault_vfs("failing") as plan:
         async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="failing") as db:
@@ -591,6 +628,8 @@ async def test_connections_are_hardened(tmp_path: Path) -> None:
         with pytest.raises(AtomaError):
             await db.transact(lambda c: c.execute('SELECT "no such column"').get)
         assert await db.transact(lambda c: c.pragma("trusted_schema")) == 0
+        for call in (db.transact, db.read, db.read_in_pool):
+            assert await call(lambda c: c.pragma("temp_store")) == 2, "what is sorted is not left on the disk"
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

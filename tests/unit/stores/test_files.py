@@ -16,6 +16,7 @@ import pytest
 from atoma.errors import MigrationError, StoreCorrupt, StoreError
 from atoma.schema import Index, Schema, StoreSpec
 from atoma.testing.queries import rows_of
+from atoma_stores.changes import CommitDelta
 from atoma_stores.sqlite.engine import SQLiteEngine
 from tests.unit.stores.kit import CARDS, SYNCED, TAGS, Card, card, insert, opened, update
 
@@ -281,6 +282,17 @@ async def test_two_programs_share_a_file(tmp_path: Path) -> None:
         result = await other.write(update("1", lane="done"))
         assert (result.meta.commit, result.items[0].version) == (2, 2)
         assert (await one.get("1")) == (await other.get("1"))
+
+
+async def test_what_another_tool_writes_is_unknown_of_its_store_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(path) as db:
+        await db.write(insert("1"), insert("1", {"name": "red"}, store="tags"))
+        heard: list[CommitDelta] = []
+        db.db.subscribe_commits(heard.append)
+        edit(path, "UPDATE tags SET name='blue'")
+        await db.db.hear_others()
+    assert {store for delta in heard for store in delta.unknown} == {"tags"}
 
 
 async def test_two_memories_are_two_databases() -> None:

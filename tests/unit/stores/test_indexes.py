@@ -191,7 +191,7 @@ async def test_a_unique_index_holds_among_its_rows(name: str, synced: bool, tmp_
             return body
 
         await database.apply(write(Task("a", title="x")))
-        with pytest.raises(ConflictError, match="another row has the same"):
+        with pytest.raises(ConflictError, match=r"another row has the same \w"):
             await database.apply(write(refused))
         await database.apply(write(taken))
         await database.apply(write(Task("a", title="x", due=5)))  # it is not in its own way
@@ -234,3 +234,16 @@ async def test_an_index_that_cannot_be_is_refused_before_anything_is_touched(nam
     with pytest.raises(SchemaError, match=words):
         async with opened(tmp_path / "a.db", tasks(index)):
             pytest.fail("it must not open")
+
+
+async def test_the_planner_of_a_hub_is_told_of_the_indexes_that_there_are_and_of_no_others(tmp_path: Path) -> None:
+    async def told_at(path: Path, *indexes: Index) -> list[object]:
+        async with open_hub(Schema(tasks(*indexes)), SQLiteHubStore(path), verifier=AllowLoopback()):
+            pass
+        with open_existing(str(path), writing=False) as connection:
+            return sorted(map(str, connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall()))
+
+    new = await told_at(tmp_path / "new.db", Index("due"), Index("title"))
+    await told_at(tmp_path / "a.db", Index("lane"), Index("due"))
+    assert await told_at(tmp_path / "a.db", Index("due"), Index("title")) == new
+    assert len(new) == 3

@@ -197,6 +197,16 @@ async def test_a_statement_runs_where_nothing_replicates(tmp_path: Path) -> None
             assert await device.rows("plain") == {"1": {"n": 8}}
 
 
+async def test_a_statement_for_a_store_that_is_new_keeps_no_other_from_running(tmp_path: Path) -> None:
+    path, plain = tmp_path / "a.db", StoreSpec("plain", Plain)
+    steps: list[MigrationStep] = [Sql("new", "UPDATE new SET n=1"), Sql("plain", "UPDATE plain SET n=n*2")]
+    async with opened(path, schema=Schema(plain)) as device:
+        await device.write(insert("1", {"n": 4}, store="plain"))
+    async with opened(path, schema=Schema(plain, StoreSpec("new", Plain), version=2, steps={2: steps})) as device:
+        assert await device.rows("plain") == {"1": {"n": 8}}
+        assert await device.rows("new") == {}
+
+
 WRONG: list[tuple[int, MigrationStep, str]] = [
     (1, Rename("plain.m", "n"), "steps lead to a version from 2 to the schema's own, 3, not to 1"),
     (4, Rename("plain.m", "n"), "not to 4"),

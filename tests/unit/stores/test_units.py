@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import trio.testing
 from msgspec import structs
 
 from atoma.contracts.execution import Receipt
-from atoma.contracts.mutations import HELD_MID, Op
-from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
+from atoma.contracts.mutations import HELD_MID, Op, PendingMutation, Recovers
+from atoma.contracts.replica import InboxEntry, LostRow, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Mark, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, WriteRejected
@@ -349,6 +350,22 @@ async def test_the_outbox_is_read_in_order_and_in_portions() -> None:
         await db.db.inspect(look)
 
 
+async def test_what_is_added_below_has_numbers_that_are_nobody_elses() -> None:
+    """Zero is nobody's: an entry of the inbox that has it is found by another number."""
+
+    def below(count: int, first: int) -> Callable[[LocalTx], None]:
+        found = [PendingMutation(0, "outbox", n, f"k{n}", "main", 0, b"b", b"d") for n in range(first, first + count)]
+        return lambda tx: tx.outbox.add_below([(mutation, ()) for mutation in found])
+
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(below(2, 11))
+        await db.queue(insert("1"))
+        await db.db.apply(below(3, 13))
+        places = {one.mid: one.lsn for one in await db.db.inspect(lambda tx: tx.outbox.every())}
+    assert [places.pop(mid) for mid in (13, 14, 15, 11, 12)] == [-5, -4, -3, -2, -1]
+    assert list(places.values()) == [1]
+
+
 async def test_a_key_is_pending_once() -> None:
     def twice(tx: LocalTx) -> None:
         (mutation,) = tx.outbox.queued(limit=1, max_bytes=1)
@@ -372,6 +389,20 @@ async def test_the_inbox_keeps_everything_in_order() -> None:
         assert await db.db.inspect(lambda tx: tx.inbox.entries()) == [first, second]
         await db.db.apply(lambda tx: tx.inbox.resolve(second, "dismissed"))
         assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox.entries())] == ["", "dismissed"]
+
+
+async def test_lost_rows_are_listed_with_what_has_become_of_them() -> None:
+    fork, recovers = Cursor(b"e" * 16, 3, b"h" * 16), Recovers(b"e" * 16, 4, b"h" * 16, b"")
+    rows = [LostRow(n, "cards", str(n), "main", card(), None, "ask", fork, recovers, 99) for n in (1, 2)]
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(
+            in_turn(lambda tx: tx.inbox.keep_lost(rows), lambda tx: tx.inbox.resolve_lost(1, "discarded"))
+        )
+        assert await db.db.inspect(lambda tx: tx.inbox.lost()) == [
+            structs.replace(rows[0], resolution="discarded"),
+            rows[1],
+        ]
+        assert await db.db.inspect(lambda tx: tx.inbox.lost(resolved=False)) == [rows[1]]
 
 
 @pytest.mark.paths
