@@ -252,6 +252,21 @@ async def test_a_mutation_has_one_effect_under_all_its_names(home: Home, first: 
         assert (await hub.compact(keep_days=-1)).aliases >= 1
 
 
+async def test_a_name_that_another_mutation_had_says_that_this_one_was_not_decided_under_it(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
+        client, other = Client.of(hub, "a"), Client.of(hub, "o")
+        await client.do(Op("create", "cards", "1", card("")))
+        await other.do(Op("patch", "cards", "1", {"title": "theirs"}), base=1)
+        again = (Op("patch", "cards", "1", {"title": "mine"}),)
+        for mid, title in ((1, "mine"), (2, "mine")):
+            origin = Origin(client.client_id, mid, b"of what it was" + bytes(18))
+            number = len(client.mutations) + 1
+            client.write(body=encode(MutationBody(number, f"key {mid}", SCOPE, 1, 1, 0, again, origin=origin)))
+            outcome = (await client.push(number)).outcomes[0]
+            assert outcome.error is None, "its number had another one, or nobody yet"
+            assert (await client.query())["1"]["title"] == title
+
+
 async def test_of_several_rows_that_are_offered_together_each_counts_by_itself(home: Home) -> None:
     """Together they are written or refused; a row that a device has brought which had seen more stays as that one saw it."""
     async with hub_on(home.store()) as hub:

@@ -28,7 +28,7 @@ from atoma.errors import (
 from atoma.ports import Environment
 from atoma_stores.sqlite import _threads
 from atoma_stores.sqlite._readers import snapshot
-from atoma_stores.sqlite.database import READERS_MAX, Database, open_database
+from atoma_stores.sqlite.database import CHECKPOINT_EVERY_CALLS, READERS_MAX, Database, open_database
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.unit.stores.kit import atoma_threads, inline, until
 
@@ -80,11 +80,26 @@ async def test_units_commit_and_read_back_in_every_topology(place: tuple[str, En
         assert await db.transact(put(2), durability="normal") == 2
         assert await db.transact(put(3), bulk=True) == 3
         assert await db.read(values) == await db.read_in_pool(values) == [1, 2, 3]
-        for call in (db.read, db.read_in_pool, db.transact):
+        for call in (db.read, db.read_in_pool, db.transact, partial(db.transact, durability="normal")):
             with trio.CancelScope() as scope:
                 scope.cancel()
                 await call(count)
             assert scope.cancelled_caught, "every call notices that it is not wanted any more"
+
+
+@pytest.mark.paths
+async def test_writes_without_a_pause_keep_nobody_from_his_turn(place: tuple[str, Environment]) -> None:
+    async with open_database(place[0], environment=place[1], durability="normal") as db, trio.open_nursery() as nursery:
+        await db.transact(create)
+        turn = trio.Event()
+
+        async def come() -> None:
+            turn.set()
+
+        nursery.start_soon(come)
+        for value in range(2 * CHECKPOINT_EVERY_CALLS):
+            await db.transact(put(value))
+        assert turn.is_set()
 
 
 @pytest.mark.paths

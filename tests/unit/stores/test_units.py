@@ -358,12 +358,19 @@ async def test_what_is_added_below_has_numbers_that_are_nobody_elses() -> None:
         return lambda tx: tx.outbox.add_below([(mutation, ()) for mutation in found])
 
     async with opened(synced=SYNCED) as db:
-        await db.db.apply(below(2, 11))
         await db.queue(insert("1"))
+        await db.db.apply(below(2, 11))
         await db.db.apply(below(3, 13))
         places = {one.mid: one.lsn for one in await db.db.inspect(lambda tx: tx.outbox.every())}
     assert [places.pop(mid) for mid in (13, 14, 15, 11, 12)] == [-5, -4, -3, -2, -1]
     assert list(places.values()) == [1]
+
+
+async def test_whoever_sends_hears_how_often_it_was_hurried() -> None:
+    async with opened(synced=SYNCED) as db:
+        for asked in range(3):
+            assert await db.db.inspect(lambda tx: tx.outbox.hurries()) == asked
+            await db.db.apply(lambda tx: tx.outbox.hurry())
 
 
 async def test_a_key_is_pending_once() -> None:
