@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from atoma.contracts.events import Event, ScopeBrought, ScopeLeft
-from atoma.contracts.replica import BroughtScope, ClientIdentity, Portion, Subscription
+from atoma.contracts.replica import BroughtScope, ClientIdentity, Portion, ReplicaDelta, Subscription
 from atoma.contracts.shapes import read_call
 from atoma.contracts.sync import Cursor
 from atoma.errors import QueryError
@@ -86,10 +86,11 @@ class Position:
             except BaseException:
                 self.is_stale = True
                 raise
+            self._read = found.commit
+            for commit in self._late:  # taken over at once: what is here already would go and come again
+                if commit.commit > self._read and commit.replica is not None:
+                    found = _moved(found, commit.replica)
             self._take_over(found)
-            for commit in self._late:
-                if commit.commit > self._read:
-                    self._move(commit)
 
     def hear(self, commit: Commit) -> None:
         """Go by what ``commit`` has changed."""
@@ -104,7 +105,7 @@ class Position:
             self._move(commit)
 
     def _take_over(self, found: _Found) -> None:
-        self._read, self._heard = found.commit, max(self._heard, found.commit)
+        self._heard = max(self._heard, self._read)
         self.identity, self._held, self.hurries = found.identity, found.held, found.hurries
         self._subscriptions = found.subscriptions
         self._bring(found.brought)
@@ -197,6 +198,18 @@ class Position:
             return self._shapes.read(portion.shape).title
         except QueryError:  # an earlier version of the program has brought it along
             return read_call(portion.shape).name
+
+
+def _moved(found: _Found, delta: ReplicaDelta) -> _Found:
+    """``found`` as it is with what a later commit has changed."""
+    return replace(
+        found,
+        identity=found.identity if delta.identity is None else delta.identity,
+        held=found.held if delta.held is None else delta.held,
+        hurries=found.hurries if delta.hurries is None else delta.hurries,
+        subscriptions={**found.subscriptions, **delta.scopes},
+        brought=found.brought if delta.brought is None else delta.brought,
+    )
 
 
 def _find(tx: LocalTx) -> _Found:

@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 MOVED_MAX = 3
 """A history that has moved under so many sessions within ``REPEATED_S`` is taken for several histories."""
+READ_AGAIN_S = 5.0
+"""What could not be read of the file is read again after so many seconds."""
 
 SyncWork = Callable[[SyncSession], Awaitable[None]]
 
@@ -87,8 +89,7 @@ class Supervisor:
         position.hear(commit)
         if position.is_stale:
             self._stale.poke()
-        if commit.replica is not None:
-            self._wake_lanes()
+        self._wake_lanes()  # also of what somebody has read already: it is told by nobody else
 
     def _wake_lanes(self) -> None:
         """Wake the push lane where the outbox goes on, and everything where somebody wants it sent at once."""
@@ -192,7 +193,7 @@ class Supervisor:
         """Read the file again when another program has written to it; also while nothing is connected."""
         while True:
             self._wake_lanes()
-            await self._stale.wait(math.inf)
+            await self._stale.wait(READ_AGAIN_S if self._replica.position.is_stale else math.inf)
             error = await contained(self._replica.refresh)
             if error is not None and not isinstance(error, StoreError):
                 _log.error("reading what other programs have written failed", exc_info=error)
