@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import trio
 
 from atoma.contracts.events import ConflictDetected, SyncStateChanged
-from atoma.errors import ConnectFailed, UnknownStore
+from atoma.errors import ConnectFailed, RemoteError, UnknownStore
+from atoma.hub import Hub
+from atoma.ports.service import Principal, SyncService
 from atoma.sync import ScopeProgress, Sync
+from atoma_transports.adapters import PassingService
+from atoma_transports.calls.methods import StreamMethod
 from tests.scenarios.sync.conftest import Wire
 
+W = TypeVar("W", bound=msgspec.Struct)
+V = TypeVar("V", bound=msgspec.Struct)
+
 pytestmark = pytest.mark.virtual_time
+
+
+class Deaf(PassingService):
+    """A service that has no streams to give."""
+
+    def _listen(self, method: StreamMethod[W, V], request: W) -> AbstractAsyncContextManager[AsyncIterator[V]]:
+        raise RemoteError("too many streams", remote_code="OVERLOADED")
+
+
+@dataclass
+class Silent:
+    """A hub that answers and never tells of anything."""
+
+    hub: Hub
+
+    def service(self, principal: Principal) -> SyncService:
+        return Deaf(self.hub.service(principal))
 
 
 async def test_a_store_that_the_schema_does_not_have_is_refused_before_anybody_connects(world: Any) -> None:
@@ -125,6 +153,38 @@ async def test_sync_once_says_why_it_failed_and_hurries_what_waits(world: Any) -
         await a.sync.sync_once()
         assert trio.current_time() - began < 1
         assert await a.outbox() == []
+
+
+async def test_a_poke_tries_at_once_and_the_next_loss_begins_with_short_waits_again(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        await trio.sleep(600)
+        tried = 0
+        while a.wire.connects != tried:  # until an attempt is not due for a while
+            tried = a.wire.connects
+            await trio.sleep(3)
+        assert a.sync.status.attempt > 5
+        a.wire.repair()
+        a.sync.poke()
+        await trio.sleep(1)
+        assert a.sync.status.state == "online"
+        a.wire.cut()
+        await trio.sleep(0.01)
+        assert a.sync.status.state != "online" and a.sync.status.attempt < 3
+
+
+async def test_a_device_that_is_given_no_hints_looks_more_often_and_keeps_its_session(world: Any) -> None:
+    async with world.open_hub() as hub, world.open_device("a") as a, world.open_device("b", down=True) as b:
+        b.wire.hub = lambda: Silent(hub)
+        b.wire.repair()
+        b.sync.poke()
+        await b.settle()
+        sessions = b.wire.connects
+        for number in range(3):
+            await a.store(world.CARDS).insert(world.Card(id=str(number)))
+            await trio.sleep(20)
+            assert str(number) in await b.rows()
+        assert (b.wire.connects, b.sync.status.state) == (sessions, "online")
+        assert b.wire.count("notify") > 2
 
 
 async def test_waiting_ends_with_the_callers_scope_only(world: Any) -> None:

@@ -12,10 +12,10 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from atoma import Index, Schema, StoreSpec
+from atoma import Increment, Index, Schema, StoreSpec
 from atoma.contracts.outbox import WaitingWrite
 from atoma.contracts.replica import SENT_UNKNOWN
-from atoma.contracts.sync import Limits
+from atoma.contracts.sync import PROTOCOL_OLDEST, Limits
 from atoma.errors import ConflictError, ValidationError, WriteRejected
 from atoma.sync import AlreadySent, NotPending
 from tests.scenarios.sync.conftest import Device, World
@@ -30,12 +30,19 @@ class Card:
     place: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    id: str
+    votes: int = 0
+
+
 CARDS = StoreSpec("cards", Card, indexes=[Index("place", unique=True)])
+COUNTS = StoreSpec("counts", Count, merge={"votes": "counter"})
 
 
 class Placed(World):
-    SYNCED = (CARDS,)
-    schema = Schema(CARDS)
+    SYNCED = (CARDS, COUNTS)
+    schema = Schema(CARDS, COUNTS)
 
     @asynccontextmanager
     async def device(self, name: str, *, paused: bool = True) -> AsyncGenerator[Device]:
@@ -305,3 +312,39 @@ async def test_a_held_write_whose_root_is_refused_comes_to_the_inbox_when_it_is_
         codes = [entry.code for entry in await device.client.inbox.entries()]
         assert codes == ["ALREADY_EXISTS", "DEPENDENCY_REJECTED"]
         assert (await site.rows())["1"].title == "theirs"
+
+
+async def test_what_is_written_on_a_held_write_does_not_build_on_what_was_refused_before(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site, site.device("a") as device, site.device("b") as other:
+        await other.store(CARDS).insert(Card(id="1", title="theirs"))
+        await synced(other)
+        await device.store(CARDS).insert(Card(id="1", title="mine"))
+        await synced(device)
+        device.sync.pause()
+        await device.store(CARDS).update("1", title="seen")
+        await device.sync.outbox.hold(await device.sync.outbox.entries())
+        await device.store(CARDS).update("1", title="and more")
+        held = await device.sync.outbox.entries()
+        assert [entry.state for entry in held] == ["held", "held"]
+        await device.sync.outbox.release(held)
+        await synced(device)
+        assert [entry.code for entry in await device.client.inbox.entries()] == ["ALREADY_EXISTS"]
+        assert (await site.rows())["1"].title == "and more"
+
+
+async def test_an_increment_waits_for_a_hub_that_can_count(tmp_path: Path) -> None:
+    async with open_site(tmp_path) as site, site.device("a") as device:
+        device.wire.tamper["open"] = lambda reply: replace(reply, proto=PROTOCOL_OLDEST)
+        await device.store(COUNTS).insert(Count("1"))
+        await device.store(COUNTS).update("1", votes=Increment(2))
+        device.sync.resume()
+        await trio.sleep(5)
+        error = device.sync.status.error
+        assert error is not None and error.code == "PROTO_UNSUPPORTED"
+        assert (device.wire.count("push"), device.sync.status.pending) == (0, 2)
+        del device.wire.tamper["open"]
+        device.wire.cut()
+        device.wire.repair()
+        device.sync.poke()
+        await device.settle()
+        assert await device.rows(COUNTS) == {"1": Count("1", 2)}
