@@ -79,7 +79,7 @@ class StoreSpec(Generic[T]):
         created_at: The datetime field with the time when a row was created; the store fills it in.
         updated_at: The datetime field with the time when a row was last changed; the store fills it in.
         by: Whose clock these times come from: that of the writing ``device``, or the ``hub``'s.
-        hub_fields: Fields that a hub sets through its functions (``open_hub(hub_fields=$2)``), None until then. With
+        hub_fields: Fields that a hub sets through its functions (``open_hub(hub_fields=…)``), None until then. With
             ``id`` among them, the hub also assigns the ids of new rows: see :meth:`atoma.Store.insert`.
         soft_delete: Whether ``delete`` only hides a row, so that ``restore`` can bring it back; a ``timedelta`` also
             says after how long a compacting hub purges it. See :mod:`atoma.schema.hiding`.

@@ -360,7 +360,7 @@ async def _compare(
             "HUB_LOST_DATA", f"the hub has another history of scope {where} than this file: it was restored"
         )
     if fault is None and parted.compared:
-        fault = await undecidable(replica, service, request, reply)
+        fault = await undecidable(replica, service, request, reply, parted.moved)
     return Opening(identity, request, reply, parted, fault)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING or find_spec("atoma_transports.frames"):
         encode_frame,
     )
     from atoma_transports.grpc.messages import HelloReply, HelloRequest, trailer_of
+    from atoma_transports.http.envelope import BatchRequest
 else:  # the golden commit
     from atoma_transports._channel.frames import (
         FRAME_VERSION,
@@ -29,12 +30,14 @@ else:  # the golden commit
     )
     from atoma_transports.grpc.greeting import HelloReply, HelloRequest
     from atoma_transports.grpc.statuses import trailer_of
+    from atoma_transports.http.envelope import Batch as BatchRequest
     from atoma_transports.protocol import METHODS
 
 __all__ = [
     "FRAME_VERSION",
     "METHODS",
     "Auth",
+    "BatchRequest",
     "Frame",
     "FrameKind",
     "HelloReply",

@@ -53,16 +53,18 @@ async def look_up(
 
 
 async def undecidable(
-    replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply
+    replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply, moved: Collection[str]
 ) -> Diagnosis | None:
-    """Whether a mutation is still queued here that the hub has decided and whose verdict it has forgotten.
+    """Whether a mutation waits here for a verdict that the hub has given and forgotten.
 
-    That happens to a file that was restored or copied long ago: another copy has confirmed the verdict.
+    That happens to a file that was restored or copied long ago: another copy has confirmed the verdict. In scopes that have
+    ``moved`` to another epoch, what the hub had applied waits for its verdict again.
     """
     suspected, replica.repairs.suspected = replica.repairs.suspected, ""
 
     def strange(tx: LocalTx) -> list[int]:
-        queued = [item for item in tx.outbox.every() if item.status == QUEUED and item.mid <= reply.last_mid]
+        decided = (item for item in tx.outbox.every() if item.mid <= reply.last_mid)
+        queued = [item for item in decided if item.status == QUEUED or item.scope in moved]
         if suspected or (queued and digest_before(tx, queued[0].mid) is None):
             return [item.mid for item in queued]
         return []

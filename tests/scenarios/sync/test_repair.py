@@ -853,6 +853,32 @@ async def test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again(world
             assert await inbox(a) == [] and len(await a.sync.repairs()) == (2 if seen else 1)
 
 
+async def test_what_a_copy_has_confirmed_is_asked_for_although_the_epoch_moves_at_once(world: Any) -> None:
+    """Accepted here, while the copy of the file learned the verdicts and let the hub forget them (I15)."""
+    async with world.open_hub() as hub:
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="kept"))
+            await a.settle()
+            a.wire.hold["pull"] = trio.Event()
+            handles = [await a.store(world.CARDS).insert(world.Card(id=id)) for id in ("one", "two")]
+            with trio.fail_after(20):
+                while not await settled(handles[1], "accepted"):
+                    await trio.sleep(0.1)
+        copy_file(world, "a", "copy")
+        for _ in range(2):  # the second opening confirms what the first one has settled
+            async with world.open_device("copy") as copy:
+                await copy.settle()
+        await hub.compact(keep_days=-1)
+        await hub.new_epoch()
+        async with world.open_device("a") as a:
+            with trio.fail_after(20):
+                while await a.outbox():
+                    await trio.sleep(0.1)
+            await a.settle()
+            assert set(await a.rows()) == {"kept", "one", "two"} and await inbox(a) == []
+            assert await head(world) == 3, "nothing is done twice"
+
+
 async def settled(handle: Any, state: str) -> bool:
     return bool(handle.state == state)
 
