@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import threading
@@ -14,6 +15,7 @@ import trio
 from atoma.ports.environment import Environment
 
 T = TypeVar("T")
+_log = logging.getLogger("atoma.sqlite")
 
 INTERRUPTED_S = 5.0
 INTERRUPT_AGAIN_S = 0.002
@@ -184,7 +186,7 @@ class Worker(Generic[T]):
         thread: bool,
     ) -> None:
         self.stopped = trio.Event()
-        self.failure: BaseException | None = None
+        self._name = name
         self._queue = queue
         self._open_runner = open_runner
         self._jobs_max = jobs_max
@@ -228,8 +230,8 @@ class Worker(Generic[T]):
         try:
             if self._runner is not None:
                 self._runner.close()
-        except BaseException as error:
-            self.failure = error
+        except BaseException:
+            _log.exception("%s: what its thread holds was not let go of", self._name)
         self._token.run_sync_soon(self.stopped.set)
 
 

@@ -30,9 +30,35 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "33fc986d02dd39f2": "PullSchedule: begun and done are only compared with one another, and done is set to begun",
         "73fbb01773f7d75a": "PullSchedule: as above",
     },
+    "stores/atoma_stores/local.py": {
+        "e2098b863c87e69e": "BULK_INSERTS: inserts come to the same one by one and together, however many there are",
+        "c6bea85bc5bab7c1": "BULK_INSERTS: as above",
+    },
+    "stores/atoma_stores/sqlite/_receipts.py": {
+        "da92c31c9947d3c6": "_forget_number: a receipt that has no number stands under none, whichever is asked",
+        "fe499bb02c11f26a": "_forget_number: as above",
+    },
+    "stores/atoma_stores/sqlite/_rows.py": {
+        "7bb16e75deae1342": "Known: the first connection is another one than none, which sets the version before it is read",
+        "cc2332eac43f8713": "Known: as above",
+    },
+    "stores/atoma_stores/sqlite/_snapshots.py": {
+        "78b5bb85a4b86c8e": "_too_long: a read is answered the same on the loop and in a thread, to which it moves a tick of the clock sooner",
+    },
+    "stores/atoma_stores/sqlite/_tables.py": {
+        "8d83c138bd34493a": "_value_getter: the first of one column is the last",
+    },
+    "stores/atoma_stores/sqlite/codes.py": {
+        "882f48e4b272822b": "extended_code: what SQLite tells by apsw is a number always, only the type checker does not know",
+        "82fdb3cffeaa3f01": "extended_code: as above",
+    },
     "stores/atoma_stores/sqlite/connections.py": {
         "3b7b58655d56657e": "open_connection: every number above 0 switches an option of SQLite on",
         "f029fd4aa111be3c": "open_connection: as above",
+    },
+    "stores/atoma_stores/sqlite/device_files.py": {
+        "d0840482a6cc7809": "ask_renewal: nothing that it writes has a time",
+        "1afe89a3b7e8674e": "ask_renewal: as above",
     },
     "stores/atoma_stores/sqlite/hub_lock.py": {
         "8cf631a20d4806fc": "sole_hub: what stands in for O_CLOEXEC counts on Windows only",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -208,6 +208,20 @@ async def test_a_flush_leaves_the_file_as_it_is(tmp_path: Path) -> None:
         await db.flush()
 
 
+async def test_a_flush_that_cannot_ask_the_file_says_so(tmp_path: Path) -> None:
+    stops: list[bool] = []
+    async with open_database(str(tmp_path / "a.db"), environment=inline()) as db:
+        await db.transact(create)
+        await db.transact(lambda c: c.set_progress_handler(lambda: bool(stops), 1))
+        await db.flush()
+        stops.append(True)
+        with pytest.raises(AtomaError):
+            await db.flush()
+        stops.clear()
+        await db.flush()
+
+
+@pytest.mark.paths
 async def test_a_read_is_one_snapshot(tmp_path: Path) -> None:
     async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
         await db.transact(create)
@@ -263,6 +277,17 @@ def stubborn(gate: threading.Event, begun: threading.Event | None = None) -> Cal
         return 1
 
     return body
+
+
+@pytest.mark.paths
+async def test_a_read_for_somebody_else_says_what_it_took_also_when_it_fails(place: tuple[str, Environment]) -> None:
+    spent: list[float] = []
+    async with open_database(place[0], environment=place[1]) as db:
+        await db.transact(create)
+        assert await db.read_within(count, 60.0, spent.append) == 0
+        with pytest.raises(QueryError):
+            await db.read_within(lambda c: c.execute("SELECT nothing"), 60.0, spent.append)
+    assert len(spent) == 2
 
 
 async def test_a_read_for_somebody_else_never_takes_the_last_thread(tmp_path: Path, gate: threading.Event) -> None:
@@ -414,6 +439,31 @@ async def test_closing_finishes_what_is_queued_and_leaves_no_thread(tmp_path: Pa
     for call in (db.transact, db.read, db.read_in_pool):
         with pytest.raises(ClosedError):
             await call(count)
+
+
+class Clinging:
+    """What runs jobs and does not let go."""
+
+    def run(self, jobs: Sequence[_threads.Job[str]]) -> None:
+        for job in jobs:
+            job.succeed(job.body)
+
+    def tidy(self) -> None:
+        pass
+
+    def close(self) -> None:
+        raise apsw.BusyError("it is in use")
+
+
+async def test_a_thread_that_cannot_let_go_ends_all_the_same_and_it_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    queue: _threads.JobQueue[str] = _threads.JobQueue()
+    worker = _threads.Worker("atoma-clinging", queue, Clinging, thread=True)
+    assert await _threads.wait_for(_threads.Job("done"), queue) == "done"
+    queue.stop()
+    await worker.join()
+    assert atoma_threads() == []
+    assert "atoma-clinging: what its thread holds was not let go of" in caplog.text
+    assert "it is in use" in caplog.text
 
 
 async def test_closing_when_cancelled_is_as_orderly(tmp_path: Path, gate: threading.Event) -> None:

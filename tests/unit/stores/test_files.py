@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from atoma.schema import Index, Schema, StoreSpec
 from atoma.testing.queries import rows_of
 from atoma_stores.changes import CommitDelta
 from atoma_stores.sqlite.engine import SQLiteEngine
+from atoma_stores.sqlite.files import check_file
 from tests.unit.stores.kit import CARDS, SYNCED, TAGS, Card, card, insert, opened, update
 
 Edit = Callable[[sqlite3.Connection], object]
@@ -290,9 +292,21 @@ async def test_what_another_tool_writes_is_unknown_of_its_store_alone(tmp_path: 
         await db.write(insert("1"), insert("1", {"name": "red"}, store="tags"))
         heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
-        edit(path, "UPDATE tags SET name='blue'")
+        with closing(apsw.Connection(str(path))) as connection:  # that of sqlite3 would take this process's locks along
+            connection.execute("UPDATE tags SET name='blue'")
         await db.db.hear_others()
     assert {store for delta in heard for store in delta.unknown} == {"tags"}
+
+
+async def test_nobody_is_told_how_far_a_check_is_as_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoma_stores.sqlite.connections.BREATH_STEPS", 10)
+    path, heard = tmp_path / "a.db", set[tuple[int, int]]()
+    async with opened(path) as db:
+        await db.write(insert("1"))
+    assert check_file(str(path), lambda done, of: heard.add((done, of))) == []
+    assert heard == {(0, 0)}
 
 
 async def test_two_memories_are_two_databases() -> None:

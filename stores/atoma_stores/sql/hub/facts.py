@@ -164,10 +164,6 @@ class FactQueries:
             "AND r.epoch=e.epoch AND r.store=k.store AND r.id=k.id",
         )
         self.traces_before = render(f"{traced}{{trace}} r WHERE {before}")
-        self.buried_before = render(
-            f"SELECT t.store, t.id, t.last, t.seq, {_OTHER_SEQ}, c.client_id FROM {{trace}} r {{join}} {{tombstone}} t "
-            f"ON t.scope=r.scope AND t.store=r.store AND t.id=r.id LEFT JOIN {{client}} c ON c.number=t.author WHERE {before}"
-        )
         self.reached = lookup(
             {"scope": "TEXT", "epoch": "BLOB"},
             "SELECT r.scope, r.epoch, r.position FROM {keys} {join} {recovered} r ON r.scope=k.scope AND r.epoch=k.epoch",
@@ -503,7 +499,6 @@ class _Questions:
             self._put(Execute(queries.traces_before, values), self._read_traces)
             for store in queries.stores.values():
                 self._put(Execute(store.offered, values), self._offered_of(values[0], store.name))
-            self._put(Execute(queries.buried_before, values), self._buried_of(values[0]))
 
     def _read_ended(self, rows: Rows) -> None:
         self._state.ended = read_ended(rows)
