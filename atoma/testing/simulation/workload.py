@@ -131,14 +131,15 @@ class Person:
                 self._deciding = False
 
     async def let_go(self) -> None:
-        """Release everything that is held, and hold nothing any more."""
+        """Release everything that is held, and hold nothing any more; a program that is being opened is waited for."""
         self._resolute = True
         while self._deciding:  # noqa: ASYNC110 - it is over in a moment, and nobody else waits for it
             await trio.sleep(0.01)
-        if self.client is not None:
-            with self.at_work("release"):
-                outbox = self.client.sync.outbox
-                await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
+        while self.client is None:  # it may have crashed since it was open
+            await self.opened.wait()
+        with self.at_work("release"):
+            outbox = self.client.sync.outbox
+            await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
 
     async def _see_to(self, client: Client) -> None:
         """Look whether the device waits for somebody, and what it keeps."""

@@ -491,9 +491,7 @@ class World:
             self.guarded(partial(check_every_write, self.history, self.replicas.values(), self.disasters.gone))()
 
     async def _let_go(self) -> None:
-        """Release what is held; a program that is just being opened is waited for."""
         for person in self.people.values():
-            await person.opened.wait()
             await person.let_go()
 
     async def _come_together(self) -> bool:
