@@ -104,6 +104,21 @@ async def test_a_follower_brings_its_scope_to_the_program_that_leads(world: Worl
                 await device.store(CARDS).insert(Card(id="late", board="board:7"))
 
 
+async def test_what_another_program_uses_takes_no_place_of_what_nobody_uses(world: World) -> None:
+    idle = IdleScopes(count=1)
+    async with (
+        open_boards(world),
+        world.open_device("p", file="shared.db", idle=idle) as p,
+        world.open_device("q", file="shared.db", idle=idle) as q,
+    ):
+        await trio.sleep(5)
+        leads, follows = (p, q) if p.sync.status.state == "online" else (q, p)
+        await use(leads, "board:8")
+        async with follows.sync.scope("board:7"):
+            await trio.sleep(300)
+            assert await ids(leads) == {"of main", "of board:7", "of board:8"}
+
+
 async def test_what_a_program_used_that_was_killed_ages_out(world: World) -> None:
     async with open_boards(world):
         async with world.open_device("a") as a, a.sync.scope("board:7"):
