@@ -378,3 +378,29 @@ async def test_a_view_is_another_one_where_a_step_has_converted_what_a_rule_look
                 assert await refused(ann.pull(end)) == seen
             else:
                 assert not (await ann.pull(end)).stores
+
+
+@dataclass(frozen=True)
+class Plain:
+    id: str
+    owner: str
+    text: str = ""
+
+
+def of_team(caller: Caller) -> Condition:
+    return col("team") == caller.claim("team")
+
+
+async def test_a_verdict_of_before_there_was_the_field_that_a_rule_looks_at_is_told_without_its_row(home: Home) -> None:
+    first = Schema(StoreSpec("notes", Plain, conflict="manual"))
+    later = Schema(StoreSpec("notes", Note, conflict="manual"), version=2)
+    async with open_hub(first, home.store(), verifier=AllowLoopback()) as hub:
+        boss, ann = device(hub, BOSS), device(hub, ANN)
+        await boss.do(Op("create", "notes", "n", {"owner": "cid", "text": "before"}))
+        await boss.do(Op("patch", "notes", "n", {"text": "secret"}))
+        outcome = await ann.do(Op("patch", "notes", "n", {"text": "mine"}), base=1)
+        assert outcome.conflicts[0].current == {"owner": "cid", "text": "secret"}
+    async with open_hub(later, home.store(), verifier=AllowLoopback(), row_rules={"notes": of_team}) as hub:
+        (again,) = (await ann.on(hub, "ann").push()).outcomes
+        assert (again.status, again.error) == ("rejected", outcome.error)
+        assert [(conflict.id, conflict.current) for conflict in again.conflicts] == [("n", None)]
