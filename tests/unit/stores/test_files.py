@@ -13,14 +13,16 @@ from pathlib import Path
 import apsw
 import msgspec
 import pytest
+import trio.testing
 
 from atoma.errors import MigrationError, StoreCorrupt, StoreError
 from atoma.schema import Index, Schema, StoreSpec
 from atoma.testing.queries import rows_of
 from atoma_stores.changes import CommitDelta
+from atoma_stores.sqlite._companions import QUIET_S
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.files import check_file
-from tests.unit.stores.kit import CARDS, SYNCED, TAGS, Card, card, insert, opened, update
+from tests.unit.stores.kit import CARDS, SYNCED, TAGS, Card, card, insert, opened, threaded, until, update
 
 Edit = Callable[[sqlite3.Connection], object]
 
@@ -296,6 +298,28 @@ async def test_what_another_tool_writes_is_unknown_of_its_store_alone(tmp_path: 
             connection.execute("UPDATE tags SET name='blue'")
         await db.db.hear_others()
     assert {store for delta in heard for store in delta.unknown} == {"tags"}
+
+
+async def test_after_a_tool_has_written_the_file_is_looked_at_more_often_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoma_stores.sqlite.engine.LOOK_S", 0.001)
+    monkeypatch.setattr("atoma_stores.sqlite.engine.LOOK_ALONE_S", 3_600.0)
+    now, heard = [0.0], list[CommitDelta]()
+    async with opened(tmp_path / "a.db", environment=threaded(clock=lambda: now[0])) as db:
+        await db.write(insert("1", {"name": "red"}, store="tags"))
+        db.db.subscribe_commits(heard.append)
+        await trio.testing.wait_all_tasks_blocked()
+        with closing(apsw.Connection(str(tmp_path / "a.db"))) as connection:
+            connection.set_busy_timeout(5_000)
+            connection.execute("UPDATE tags SET name='blue'")
+            now[0] += 2 * QUIET_S  # in the same step, so that no look lies in between
+            assert db.db.lead is not None
+            db.db.lead.wake()
+            await until(lambda: len(heard) == 1)
+            connection.execute("UPDATE tags SET name='green'")
+            await until(lambda: len(heard) == 2)
+    assert [delta.unknown for delta in heard] == [{"tags"}, {"tags"}]
 
 
 async def test_nobody_is_told_how_far_a_check_is_as_nobody_knows(
