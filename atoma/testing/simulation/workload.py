@@ -135,11 +135,14 @@ class Person:
         self._resolute = True
         while self._deciding:  # noqa: ASYNC110 - it is over in a moment, and nobody else waits for it
             await trio.sleep(0.01)
-        while self.client is None:  # it may have crashed since it was open
+        client = None
+        while client is None or client is not self.client:  # a crash may come in between, and take the release back
             await self.opened.wait()
-        with self.at_work("release"):
-            outbox = self.client.sync.outbox
-            await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
+            client = self.client
+            if client is not None:
+                with self.at_work("release"):
+                    outbox = client.sync.outbox
+                    await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
 
     async def _see_to(self, client: Client) -> None:
         """Look whether the device waits for somebody, and what it keeps."""
