@@ -146,11 +146,7 @@ async def test_a_second_loss_is_shown_for_a_lease_of_its_own(world: Any) -> None
 async def test_a_presence_that_the_hub_has_not_answered_yet_says_so(
     world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with (
-        world.open_hub(),
-        world.open_device("a", down=True) as a,
-        a.client.presence("main", At("1")) as here,
-    ):
+    async with world.open_hub(), world.open_device("a", down=True) as a, a.client.presence("main", At("1")) as here:
         assert (here.connected, here.error) == (False, None)
         await settled()
         assert not here.connected and here.error is not None

@@ -172,6 +172,7 @@ async def test_a_poke_tries_at_once_and_the_next_loss_begins_with_short_waits_ag
         assert a.sync.status.state != "online" and a.sync.status.attempt < 3
 
 
+@pytest.mark.paths
 async def test_a_device_that_is_given_no_hints_looks_more_often_and_keeps_its_session(world: Any) -> None:
     async with world.open_hub() as hub, world.open_device("a") as a, world.open_device("b", down=True) as b:
         b.wire.hub = lambda: Silent(hub)

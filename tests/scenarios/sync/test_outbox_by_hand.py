@@ -314,6 +314,7 @@ async def test_a_held_write_whose_root_is_refused_comes_to_the_inbox_when_it_is_
         assert (await site.rows())["1"].title == "theirs"
 
 
+@pytest.mark.paths
 async def test_what_is_written_on_a_held_write_does_not_build_on_what_was_refused_before(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site, site.device("a") as device, site.device("b") as other:
         await other.store(CARDS).insert(Card(id="1", title="theirs"))
@@ -332,6 +333,7 @@ async def test_what_is_written_on_a_held_write_does_not_build_on_what_was_refuse
         assert (await site.rows())["1"].title == "and more"
 
 
+@pytest.mark.paths
 async def test_an_increment_waits_for_a_hub_that_can_count(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site, site.device("a") as device:
         device.wire.tamper["open"] = lambda reply: replace(reply, proto=PROTOCOL_OLDEST)

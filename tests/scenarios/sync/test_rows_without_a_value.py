@@ -32,6 +32,7 @@ async def here(device: Device) -> set[str]:
     return {thing.id for thing in await device.store(THINGS).query()}
 
 
+@pytest.mark.paths
 async def test_it_is_in_no_part_and_keeps_nobody_from_the_others(tmp_path: Path) -> None:
     async with open_world(SCHEMA, tmp_path) as world, world.hub(), world.device("writer") as writer:
         async with world.device("a", scopes=(PART,)) as a:  # by the log

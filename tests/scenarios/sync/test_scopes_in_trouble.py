@@ -104,6 +104,7 @@ async def test_a_follower_brings_its_scope_to_the_program_that_leads(world: Worl
                 await device.store(CARDS).insert(Card(id="late", board="board:7"))
 
 
+@pytest.mark.paths
 async def test_what_another_program_uses_takes_no_place_of_what_nobody_uses(world: World) -> None:
     idle = IdleScopes(count=1)
     async with (

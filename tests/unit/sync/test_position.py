@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -26,11 +27,15 @@ from atoma.sync.status import StatusBoard, SyncStatus
 from atoma.sync.supervisor import Supervisor
 from atoma.sync.wake import Bell
 from atoma_stores.changes import CommitDelta
-from tests.unit.stores.kit import CARDS
 
 pytestmark = pytest.mark.virtual_time
 
 WHO = ClientIdentity(b"client-1", 1, 1, b"", 0, b"hub", "ann")
+
+
+@dataclass
+class Card:
+    id: str
 
 
 class File:
@@ -96,14 +101,14 @@ def opened(
 def replica_of(file: File, told: list[Event] | None = None, replicated: ReplicatedScopes | None = None) -> Replica:
     heard: list[Event] = [] if told is None else told
     bell, database = Bell(), cast("Any", file)
-    board, schema = StatusBoard(SyncStatus(), bell), Schema(StoreSpec(CARDS.name, CARDS.model))
+    board, schema = StatusBoard(SyncStatus(), bell), Schema(StoreSpec("cards", Card))
     replicated, shapes = replicated or ReplicatedScopes((Portion("main"),)), Shapes(schema)
     return Replica(
         database=database,
         apply=cast("Any", None),
         environment=Environment(),
         schema=schema,
-        stores=frozenset({CARDS.name}),
+        stores=frozenset({"cards"}),
         replicated=replicated,
         shapes=shapes,
         board=board,
