@@ -65,7 +65,8 @@ class ReplicatedScopes:
         always: What the program was configured with, in order.
         brought: What was brought along.
         leaving: Scopes that are being dropped: nobody is shown them any more.
-        anew: Scopes that somebody asks for though the hub has refused them in this session.
+        anew: Scopes that nothing in this session holds for any more: somebody asks for one though the hub has refused it, or it was
+            dropped, and may have come again.
         bell: Rung when any of this changes.
         asked: The shapes in which each scope was asked for in this session; none for all of it.
         refused: Those of them that the hub does not give out, with the reason, by scope.
@@ -163,6 +164,7 @@ class ReplicatedScopes:
             self._sort()
             self.bell.ring()
         gone = sorted(before - here - fixed)
+        self.anew.update(gone)
         for scope in gone:
             self.schedules.pop(scope, None)
         return sorted(here - before - fixed), gone

@@ -278,6 +278,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
         SchemaMismatch: A store that replicates has a field that the hub declares with another type.
     """
     scopes = replica.scopes
+    replica.replicated.anew.clear()  # every one of them is asked for
     identity, places = await replica.database.inspect(lambda tx: (tx.outbox.identity(), _places(tx, scopes)))
     await replica.database.flush()  # the hub forgets what this file says is settled
     request = _request(replica, identity, places)

@@ -295,3 +295,20 @@ async def test_a_drop_that_fails_half_way_has_changed_nothing(world: World, monk
         assert await told(a) == "complete"
         await a.sync.drop("board:7")
         assert await ids(a) == {"of main"}
+
+
+async def test_a_scope_that_goes_and_comes_while_another_is_agreed_on_is_fetched(world: World) -> None:
+    async with open_boards(world) as writer, world.open_device("a") as a:
+        await use(a, "board:7")
+        a.wire.latency = lambda: 1.0
+        async with a.sync.scope("board:8"):
+            await trio.sleep(0.5)  # the hub is being asked for it
+            await a.sync.drop("board:7")
+            async with a.sync.scope("board:7"):
+                with trio.fail_after(20):
+                    await a.sync.pull(["board:7"])
+                    await arrive(a, "board:7")
+                await writer.store(CARDS).insert(Card(id="news", board="board:7"))
+                await writer.settle()
+                await trio.sleep(10)
+                assert "news" in await ids(a), "a hint tells of it"
