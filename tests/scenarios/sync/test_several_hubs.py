@@ -189,7 +189,8 @@ async def test_a_history_that_moves_again_and_again_has_a_code_and_a_way_out(wor
         assert (status.error.code, status.helps) == ("SEVERAL_HUBS", HELP["operator"])
         assert status.next_attempt_ms > 0 and status.attempt > 0
         with pytest.raises(SyncError, match="do several hubs answer under this address"):
-            await a.sync.sync_once()
+            for _ in range(20):  # a single attempt may be one that ends at the hub where it began
+                await a.sync.sync_once()
         a.wire.hub = lambda: hubs[1]
         await put_in(a)
         status = a.sync.status
