@@ -153,7 +153,8 @@ class Replica:
 
     async def begin_snapshot(self, scope: str, *, empty: bool = False) -> None:
         """Have ``scope`` staged anew; see :class:`SnapshotBegun`."""
-        await self.change(SnapshotBegun(scope, empty=empty, fixed=scope in self.replicated.fixed))
+        if not await self.change(SnapshotBegun(scope, empty=empty, fixed=scope in self.replicated.fixed)):
+            await self.refresh()  # another program has dropped it, and that is not told here yet
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""

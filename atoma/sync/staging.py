@@ -167,8 +167,8 @@ class SnapshotBegun:
     empty: bool = False
     fixed: bool = True
 
-    def stage(self, at: Opened) -> None:
-        """Begin.
+    def stage(self, at: Opened) -> bool:
+        """Begin; True.
 
         Raises:
             Voided: The scope was dropped.
@@ -176,6 +176,7 @@ class SnapshotBegun:
         if not self.fixed and not at.tx.scopes.is_brought(self.scope):
             raise Voided
         (begin_live if self.empty else begin_snapshot)(at.tx, self.scope)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,3 +312,21 @@ async def test_a_scope_that_goes_and_comes_while_another_is_agreed_on_is_fetched
                 await writer.settle()
                 await trio.sleep(10)
                 assert "news" in await ids(a), "a hint tells of it"
+
+
+async def test_a_scope_that_another_program_drops_before_it_is_begun_is_let_go_of(world: World) -> None:
+    """Nothing is told of it yet where it is to be begun, which was tried without an end."""
+    async with open_boards(world), world.open_device("p", file="s.db") as p, world.open_device("q", file="s.db") as q:
+        await trio.sleep(5)
+        leads, follows = (p, q) if p.sync.status.state == "online" else (q, p)
+        leads.wire.latency = lambda: 1.0
+        for early_s in (0.002, 0.02, 0.04):
+            asked = leads.wire.count("open")
+            async with follows.sync.scope("board:7"):
+                while leads.wire.count("open") == asked:
+                    await trio.sleep(0.001)
+                await trio.sleep(1 - early_s)  # the hub has answered, and that is on its way
+            await follows.sync.drop("board:7")
+            await trio.sleep(5)
+            assert await ids(leads) == {"of main"}
+            assert [each.scope for each in leads.sync.status.scopes] == ["main"]
