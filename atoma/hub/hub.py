@@ -33,7 +33,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
 from atoma.ports.hub_queries import Fence, ReadAllowance
 from atoma.ports.intake import TakesLeftWrites
-from atoma.ports.loops import LoopGuard, lifetime
+from atoma.ports.loops import lifetime
 from atoma.ports.presence import CarriesNotices
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.ports.sessions import SessionInfo, Sessions
@@ -61,7 +61,7 @@ class Hub:
     def __init__(self, core: HubCore, verifier: TokenVerifier) -> None:
         self._core = core
         self._verifier = verifier
-        self._guard = LoopGuard("the hub")
+        self._guard = core.guard
         self._registry = Sessions(core.environment.wall_ms)
         self._understood = understood_with(
             core.readers.budget.bounds, _greeted_forms(core.context.schema), core.database.unknown_functions

@@ -65,6 +65,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.hub_queries import Fence, Fences
 from atoma.ports.hub_sql import NOTES, SqlNotes
+from atoma.ports.loops import LoopGuard
 from atoma.ports.service import Principal
 from atoma.query.pinned import pinned_scopes
 from atoma.query.shapes import Shapes
@@ -90,6 +91,7 @@ class HubCore:
         calls: Calls under way.
         closed: Whether new calls are refused.
         listener: Notified of every call once it has ended, and of clients that know more; None for nobody.
+        guard: The loop in which it was opened.
     """
 
     database: HubDatabase
@@ -102,10 +104,12 @@ class HubCore:
     calls: int = 0
     closed: bool = False
     listener: Callable[[HubEvent], None] | None = None
+    guard: LoopGuard = field(default_factory=lambda: LoopGuard("the hub"))
 
     @contextmanager
     def call(self, name: str, trace_id: str = "") -> Generator[None]:
         """What surrounds every call: bounded in number, errors in the protocol's words, reported to the listener."""
+        self.guard.check()
         if self.listener is None:
             with self._admitted(name):
                 yield

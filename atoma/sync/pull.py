@@ -61,11 +61,19 @@ class PullLane:
 
     async def run(self) -> None:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
-        while True:
-            await self.catch_up()
-            if self._session.pushing:
-                await trio.sleep(PACE_S)  # every request of a long push would fetch a small page of its own
-            await self._schedule.wake.wait(self._poll_interval())
+        try:
+            while True:
+                await self.catch_up()
+                if self._session.pushing:
+                    await trio.sleep(PACE_S)  # every request of a long push would fetch a small page of its own
+                await self._schedule.wake.wait(self._poll_interval())
+        finally:
+            if self._scope not in self._replica.scopes:  # it was dropped, and keeps nothing waiting
+                self._goes_on()
+
+    def _goes_on(self) -> None:
+        if self._session.goes_on(self._scope):
+            self._replica.board.show_online()
 
     async def catch_up(self) -> None:
         """Pull until the scope is live and the log goes no further.
@@ -98,6 +106,7 @@ class PullLane:
             await trio.sleep(self._again_s)
             self._again_s = 0.0
         self._session.progressed = True
+        self._goes_on()
         if self._replica.progress(self._scope).error is not None:
             self._replica.show_scope_error(self._scope, None)
         if caught_up:
@@ -118,8 +127,16 @@ class PullLane:
             return
         if not self._patient or ends_session(error):
             raise error
-        self._replica.show_scope_error(self._scope, info_from(error))
-        await trio.sleep(self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow())
+        info = info_from(error)
+        self._replica.show_scope_error(self._scope, info)
+        delay = self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow()
+        if help_by is Remedy.RETRY:  # it is not about this scope alone
+            self._session.failing.add(self._scope)
+            due = self._replica.environment.wall_ms() + int(delay * 1000)
+            self._replica.board.show_waiting(
+                info, reason=str(error), attempt=self._retries.failures, next_attempt_ms=due
+            )
+        await trio.sleep(delay)
         if error.remote_code == "SHAPE_UNKNOWN":  # the hub was exchanged; at the opening it says what it gives out
             self._replica.replicated.ask_anew([self._scope])
 

@@ -14,11 +14,10 @@ from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
-from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before, note_sent, unspeakable
 from atoma.sync.replica import BACKOFF, Replica, bounded
-from atoma.sync.session import SyncSession
+from atoma.sync.session import PUSH, SyncSession
 from atoma.sync.settle import Settlement
 from atoma.sync.staging import AttemptFailed, Opened, Replied
 
@@ -122,8 +121,7 @@ class PushLane:
 
     def _goes_on(self) -> None:
         """Nothing keeps the outbox waiting any more."""
-        if self._session.push_failed:
-            self._session.push_failed = False
+        if self._session.goes_on(PUSH):
             self._replica.board.show_online()
 
     async def _take(self, batch: Sequence[PendingMutation], reply: PushReply) -> Settlement:
@@ -156,7 +154,7 @@ class PushLane:
             return
         if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
             help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
-        self._session.push_failed = True
+        self._session.failing.add(PUSH)
         delay = self._retries.fail(retry_after_s(error))
         info = info_from(error)
         due = self._replica.environment.wall_ms() + int(delay * 1000)
@@ -164,13 +162,7 @@ class PushLane:
         await self._replica.change(AttemptFailed(mids, due, f"{info.code}: {info.message}"))
         if help_by is not Remedy.RETRY:
             raise error
-        self._replica.board.show_failure(
-            info,
-            reason=str(error),
-            state="online" if is_asked_for(info) else "stalled",
-            attempt=self._retries.failures,
-            next_attempt_ms=due,
-        )
+        self._replica.board.show_waiting(info, reason=str(error), attempt=self._retries.failures, next_attempt_ms=due)
         if self._retries.failures >= STALL_FAILURES:
             raise PushStalled(f"{self._retries.failures} pushes failed in a row; the last one with {error}") from error
         await trio.sleep(delay)

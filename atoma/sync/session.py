@@ -40,6 +40,9 @@ from atoma.sync.staging import EpochMoved, HubMet, TakingNoted
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
 
+PUSH = ""
+"""Among the lanes that are failing, the one that pushes; no scope has this name."""
+
 
 @dataclass(slots=True)
 class SyncSession:
@@ -66,7 +69,7 @@ class SyncSession:
         pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
         progressed: Whether anything has worked since the opening.
-        push_failed: Whether the last push did not.
+        failing: What has failed and is tried again: the scopes that are pulled, and :data:`PUSH`.
     """
 
     service: SyncService
@@ -89,7 +92,14 @@ class SyncSession:
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
     progressed: bool = False
-    push_failed: bool = False
+    failing: set[str] = field(default_factory=set[str])
+
+    def goes_on(self, lane: str) -> bool:
+        """Note that ``lane`` works; whether it was the last one that kept the session waiting."""
+        if lane not in self.failing:
+            return False
+        self.failing.discard(lane)
+        return not self.failing and self.fault is None
 
     def agrees(self, scope: str) -> bool:
         """Whether the hub, when the session was opened, had everything of the scope that this file has seen."""

@@ -24,7 +24,7 @@ from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.repair.diagnosis import REPEATED_S
 from atoma.sync.replica import BACKOFF, Replica
-from atoma.sync.session import SyncSession, open_sync_session
+from atoma.sync.session import PUSH, SyncSession, open_sync_session
 from atoma.sync.staging import LeadLost
 from atoma.sync.status import SyncState
 from atoma.sync.wake import Wake
@@ -272,7 +272,7 @@ class Supervisor:
             self._replica.repairs.suspected = str(error)
             raise HistoryMoved(str(error)) from error
         finally:
-            if session.progressed and not session.push_failed:
+            if session.progressed and PUSH not in session.failing:
                 self._retries.reset()
 
     async def _run_lanes(self, session: SyncSession) -> None:

@@ -10,6 +10,7 @@ import pytest
 Sources = dict[Path, ast.Module]
 
 POLICIES = {"direct-local", "direct-remote", "direct-http", "local-first", "remote-first", "sync-queue", "hybrid"}
+POLICIES |= {"cache-only", "network-only", "cache-and-network"}
 PARTS = {"direct", "direct-", "remote-first-10s", "local", "remote", "queue"}
 ALLOWED = {"__future__", "atoma", "collections", "contextlib", "dataclasses", "functools", "trio", "typing"}
 ALLOWED |= {"reactivex"}  # the type of what observe() gives, which the checkers alone look at

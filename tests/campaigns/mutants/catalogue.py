@@ -16,8 +16,10 @@ from tests.campaigns.workbench import ROOT
 TARGETS: Final = (
     "atoma/sync",
     "atoma/hub",
+    "atoma/mutations",
     "stores/atoma_stores/sqlite",
     "stores/atoma_stores/sql/hub",
+    "stores/atoma_stores/postgres",
     "stores/atoma_stores/local.py",
 )
 NOT_TRIED: Final = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from atoma.contracts.events import ScopeBrought, ScopeLeft
 from atoma.contracts.sync import Limits
-from atoma.errors import ConfigurationError, ScopeNotSubscribed
+from atoma.errors import ConfigurationError, RemoteError, ScopeNotSubscribed
 from atoma.query import col, exists, select
 from atoma.sync import IdleScopes, ScopeInUse, TooManyScopes
 from tests.scenarios.sync.boards import arrive, ids, open_boards, told, use
@@ -83,6 +85,25 @@ async def test_what_is_used_or_waits_is_not_dropped(world: World) -> None:
         await a.settle()
         await a.sync.drop("board:7")
         assert await ids(a) == {"of main"}
+
+
+async def test_a_scope_that_is_dropped_while_it_is_tried_again_keeps_nothing_waiting(world: World) -> None:
+    def fails(request: Any) -> Any:
+        if request.scope == "board:7":
+            raise RemoteError("planted", remote_code="UNAVAILABLE", remote_retryable=True)
+        return request
+
+    async with open_boards(world) as writer, world.open_device("a") as a:
+        await use(a, "board:7")
+        a.wire.tamper["pull request"] = fails
+        await writer.store(CARDS).insert(Card(id="news", board="board:7"))
+        with trio.fail_after(100):
+            while a.sync.status.state != "stalled":
+                await trio.sleep(0.1)
+        await a.sync.drop("board:7")
+        with trio.fail_after(2):
+            while a.sync.status.state != "online":
+                await trio.sleep(0.1)
 
 
 async def test_offline_a_scope_waits_and_is_partial(world: World) -> None:

@@ -484,3 +484,27 @@ async def test_a_write_that_the_hub_cannot_take_goes_to_the_inbox_and_the_rest_m
         (entry,) = await a.client.inbox.entries()
         assert (entry.id, entry.code) == ("1", "CONSTRAINT")
         assert set(await a.rows()) == {"0", "2"}
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "BUSY", "INTERNAL", "TIMEOUT"])
+async def test_a_device_that_only_reads_says_why_it_waits(world: World, code: str) -> None:
+    """It was online for ever, whatever the hub answered to its pulls."""
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
+        await a.settle()
+        connects = a.wire.connects
+        a.wire.tamper["pull request"] = refuse(code, retryable=True)
+        await insert(world, b)
+        with trio.fail_after(30):
+            while a.sync.status.state != "stalled":
+                await trio.sleep(0.1)
+        status = a.sync.status
+        assert (status.error.code, status.helps) == (code, what_helps(status.error))
+        assert status.reason and status.attempt > 0 and status.next_attempt_ms > 0
+        assert status.scope("main").error.code == code
+        del a.wire.tamper["pull request"]
+        with trio.fail_after(60):
+            while a.sync.status.state != "online":
+                await trio.sleep(0.1)
+        status = a.sync.status
+        assert (status.reason, status.error, status.attempt, status.scope("main").error) == ("", None, 0, None)
+        assert "waits" in await a.rows() and a.wire.connects == connects

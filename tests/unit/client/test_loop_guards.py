@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,8 @@ from atoma.client.inbox import ConflictInbox
 from atoma.contracts.history import Changeset
 from atoma.contracts.quarantine import Quarantined
 from atoma.errors import ClosedError, NotEntered, WrongLoop
+from atoma.hub.service import HubService
+from atoma.ports.service import Principal
 from atoma.runtime import TransactionStore
 from atoma.runtime.history import CommitHistory
 from atoma.runtime.quarantine import Quarantine
@@ -97,6 +101,7 @@ NO_LOOP_NEEDED: dict[type, set[str]] = {
         "service",
         "understood",
     },
+    HubService: set(),
 }
 """What only looks, or makes something that is guarded itself; a hub's ``authenticate`` waits for the verifier alone."""
 
@@ -115,6 +120,10 @@ class Opened:
         notes, tx_notes = self.client.store(NOTES), self.tx.store(NOTES)
         sync, inbox = self.client.sync, self.client.inbox
         entry: Any = None
+        service = self.hub.service(Principal("ann"))
+        asked: Any = SimpleNamespace(
+            scopes=(), context=SimpleNamespace(trace_id="")
+        )  # it is refused before it is looked at
         return {
             Client: {
                 "query": lambda: self.client.query(NOTHING),
@@ -237,6 +246,14 @@ class Opened:
                 "absent": lambda: self.hub.absent(b""),
                 "sessions": lambda: self.hub.sessions(),
                 "end": lambda: self.hub.end("ann"),
+            },
+            HubService: {
+                name: partial(getattr(service, name), asked)
+                for name in ("open", "push", "pull", "snapshot", "appear", "query", "write", "resolve")
+            }
+            | {
+                "notify": lambda: service.notify(asked).__aenter__(),
+                "presence": lambda: service.presence(asked).__aenter__(),
             },
         }
 
