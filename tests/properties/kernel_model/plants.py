@@ -33,7 +33,7 @@ class Plant:
 PLANTS: dict[str, Plant] = {
     # node
     "a cancelled node leaves no entry": Plant(
-        "_steps", 'end(events, frame, id, "cancelled", started, clock())', "pass"
+        "_steps", 'end(events, execution, id, "cancelled", started, clock())', "pass"
     ),
     "a refusal counts as an answer's source": Plant(
         "_steps", 'clock(), code, "", source if outcome == "ok" else None)', 'clock(), code, "", source)'
@@ -101,8 +101,8 @@ PLANTS: dict[str, Plant] = {
     # bulkhead
     "one more may wait": Plant("guards", "tasks_waiting >= self._spec.queue", "tasks_waiting > self._spec.queue"),
     "a failure keeps its place in a bulkhead": Plant(
-        "_guarded", "            return await step(request, frame)\n        finally:\n            bulkhead.leave()",
-        "            result = await step(request, frame)\n        except trio.Cancelled:\n            bulkhead.leave()\n"
+        "_guarded", "            return await step(request, execution)\n        finally:\n            bulkhead.leave()",
+        "            result = await step(request, execution)\n        except trio.Cancelled:\n            bulkhead.leave()\n"
         "            raise\n        bulkhead.leave()\n        return result",
     ),
     "a bulkhead for each place": Plant(
@@ -148,8 +148,8 @@ PLANTS: dict[str, Plant] = {
         "if entry.error is None and entry.result is None and entries.get(key) is entry:",
     ),
     "caches forget where an answer is from": Plant(
-        "_guarded", 'end(events, frame, what, "ok", started, clock(), "", note, entry.source)',
-        'end(events, frame, what, "ok", started, clock(), "", note, "local")',
+        "_guarded", 'end(events, execution, what, "ok", started, clock(), "", note, entry.source)',
+        'end(events, execution, what, "ok", started, clock(), "", note, "local")',
     ),
     # race, hedge, parallel
     "the trail of the winner is not the last": Plant("_concurrent", "if last < 0 else [*order, last]", "if True else [*order, last]"),
@@ -190,8 +190,8 @@ PLANTS: dict[str, Plant] = {
         "failure = translate(error, what, clock() - started)",
     ),
     "a replicating store takes the other way": Plant(
-        "compiler", "return await (synced if replicates(request) else otherwise)(request, frame)",
-        "return await (otherwise if replicates(request) else synced)(request, frame)",
+        "compiler", "return await (synced if replicates(request) else otherwise)(request, execution)",
+        "return await (otherwise if replicates(request) else synced)(request, execution)",
     ),
     "a refused write runs": Plant("kernel", "or not (stores.isdisjoint(self._barred.get(policy, _NOTHING)) or self._draws(request, policy))", ""),
     # the whole
