@@ -14,6 +14,7 @@ from typing import cast
 import msgspec
 import trio
 
+from atoma.concurrency.backoff import Backoff, Retries
 from atoma.errors import StoreBusy, StoreError
 from atoma.ports.environment import Environment
 from atoma_stores.postgres.codes import ConnectionLost, ServerError
@@ -32,7 +33,7 @@ EVERY_S = 0.02
 LOOK_S = 1.0
 NOTICE_BYTES = 7_900
 """PostgreSQL takes 8,000."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+AGAIN = Backoff(initial_s=0.05, max_s=2.0, jitter=0.5)
 _FAILURES = (ConnectionLost, ServerError, StoreBusy)
 """The last one is of a program that the stores have been converted behind: it goes on saying so to whoever asks it."""
 
@@ -106,16 +107,15 @@ class Heads:
 
     async def _persistently(self, task: Callable[[], Awaitable[None]]) -> None:
         """Begin again whenever the connection is lost, later and later while none can be had."""
-        pause = FIRST_PAUSE_S
+        retries = Retries(AGAIN, self._environment.random)
         while True:
             began = self._environment.clock()
             try:
                 await task()
             except _FAILURES:
-                if self._environment.clock() - began > LONGEST_PAUSE_S:
-                    pause = FIRST_PAUSE_S
-                await trio.sleep(pause * (0.5 + self._environment.random.random()))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                if self._environment.clock() - began > AGAIN.max_s:
+                    retries.reset()
+                await trio.sleep(retries.fail())
 
     async def _tell(self) -> None:
         while True:

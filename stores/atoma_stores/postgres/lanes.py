@@ -11,12 +11,13 @@ from typing import cast
 
 import trio
 
+from atoma.concurrency.backoff import Retries
 from atoma.errors import AtomaError, ClosedError, Overloaded, StoreBusy, StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Plan
 from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
 from atoma_stores.postgres.ddl import columns_key, read_columns
-from atoma_stores.postgres.pool import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pool, take_back, write
+from atoma_stores.postgres.pool import AGAIN, Pool, take_back, write
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.facts import DECISIONS_MAX
 from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, write_group, write_one_by_one
@@ -191,7 +192,8 @@ class Lane:
             self._committed(heads)
 
     async def _until_written(self, runs: Sequence[Run]) -> None:
-        began, pause, doubtful = self._environment.clock(), FIRST_PAUSE_S, False
+        began, doubtful = self._environment.clock(), False
+        retries = Retries(AGAIN, self._environment.random)
         while True:
             attempt = _Attempt(self._queries, self._known, runs)
             try:
@@ -212,11 +214,11 @@ class Lane:
                 self._figures.again += 1
                 self._figures.in_doubt += attempt.in_doubt
                 doubtful = doubtful or attempt.in_doubt
+                pause = retries.fail()
                 if self._environment.clock() - began + pause > AGAIN_S:
                     said = "; whether it was written shows when it is asked for again" if doubtful else ""
                     raise StoreBusy(f"{self._where}: no turn within {AGAIN_S:.0f} s{said} ({error})") from error
-            await trio.sleep(pause * (0.5 + self._environment.random.random()))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            await trio.sleep(pause)
 
 
 def lane_of(run: Run, count: int) -> int:

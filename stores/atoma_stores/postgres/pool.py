@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from atoma.concurrency.backoff import Backoff, Retries
 from atoma.errors import StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
@@ -25,7 +26,8 @@ COMMIT: Final = Execute("COMMIT")
 ROLLBACK: Final = Execute("ROLLBACK")
 FIRST_ROWS = 32
 """Rows of a result with bounds that are asked for first; then as many as should fill a portion."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
+AGAIN = Backoff(initial_s=0.005, max_s=0.5, jitter=0.5)
+"""Between attempts at what lost a race, or its connection."""
 RACES = frozenset({"42P06", "42P07", "42701", "42710", UNIQUE})
 """Somebody else has made the same schema, table, column, index or row meanwhile."""
 PORTION_BYTES = 1 << 20
@@ -107,7 +109,7 @@ class Pools:
         Raises:
             StoreError: It did not work out, or the database refuses.
         """
-        began, pause = self.environment.clock(), FIRST_PAUSE_S
+        began, retries = self.environment.clock(), Retries(AGAIN, self.environment.random)
         while True:
             try:
                 return await attempt()
@@ -116,12 +118,12 @@ class Pools:
                     pool.drop_idle()
                 elif isinstance(error, ServerError) and error.meaning != "again" and error.state not in RACES:
                     raise translate(error, self.where) from error
+                pause = retries.fail()
                 if self.environment.clock() - began + pause > seconds:
                     if isinstance(error, NotAlone):
                         raise error.told(self.where) from None
                     raise StoreBusy(f"{self.where}: no turn within {seconds:.0f} s ({error})") from error
-            await trio.sleep(pause * (0.5 + self.environment.random.random()))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            await trio.sleep(pause)
 
 
 async def write(connection: Connection, script: Script[T], *, commit_with: int = 0, ending: Execute = COMMIT) -> T:
