@@ -178,7 +178,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A63",
         "atoma.sync.supervisor:Supervisor.pause",
-        "self._end_session()",
+        "self._want_lead(False)\n        self._end_session()",
         "pass",
         why="a paused client stays connected",
         tests=("tests/scenarios/sync/test_control.py::test_paused_is_offline_until_resumed",),
@@ -194,8 +194,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A63",
         "atoma.sync.push:PushLane._failed",
-        "next_attempt_ms=due,",
-        "next_attempt_ms=0,",
+        "next_attempt_ms=due",
+        "next_attempt_ms=0",
         why="nobody can see when a push that failed is tried again",
         tests=(BUSY,),
     ),
