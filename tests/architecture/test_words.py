@@ -46,7 +46,7 @@ def named(tree: ast.Module) -> Iterator[str]:
 
 def words(name: str) -> list[str]:
     """The words of a class's name, in the singular: `MigrationSteps` has `migration` and `step`."""
-    found = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)
+    found: list[str] = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)
     singular = {f"{word}{'es' if word.endswith('ch') else 's'}": word for word in HOMES}
     return [singular.get(word.lower(), word.lower()) for word in found]
 
