@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from atoma.errors import QueryError
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.live.index import PredicateIndex
 from atoma_stores.live.operators.operator import Deltas
@@ -67,14 +66,6 @@ class StoreViews:
         return len(views)
 
     def judge(self, view: View, changes: StoreDelta, hits: Hits, clock: Callable[[], float]) -> None:
-        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do; what that costs is measured by ``clock``.
-
-        Where that cannot be told, as an expression of the query has no value for a row, all of them do: the view is told so as it
-        takes them, and no other one.
-        """
-        try:
-            deltas = view.concerns(self.name, changes, clock)
-        except QueryError:
-            deltas = {self.name: changes}
-        if deltas:
+        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do; what that costs is measured by ``clock``."""
+        if deltas := view.concerns(self.name, changes, clock):
             hits[view] = {**hits[view], **deltas} if view in hits else deltas
