@@ -21,14 +21,25 @@ from atoma.sync.status import PartProgress, ScopeProgress, StatusBoard
 
 
 class _Found(Struct, frozen=True):
-    """What a file says of replication, as of one commit."""
+    """What a file says of replication, as of one commit; nothing before the first reading."""
 
-    commit: int
-    identity: ClientIdentity
-    held: int
-    hurries: int
-    subscriptions: dict[str, Subscription]
-    brought: Sequence[BroughtScope]
+    commit: int = 0
+    identity: ClientIdentity | None = None
+    held: int = 0
+    hurries: int = 0
+    subscriptions: dict[str, Subscription] = {}
+    brought: Sequence[BroughtScope] = ()
+
+    def once(self, delta: ReplicaDelta) -> _Found:
+        """The same with what a later commit has changed."""
+        return replace(
+            self,
+            identity=self.identity if delta.identity is None else delta.identity,
+            held=self.held if delta.held is None else delta.held,
+            hurries=self.hurries if delta.hurries is None else delta.hurries,
+            subscriptions={**self.subscriptions, **delta.scopes} if delta.scopes else self.subscriptions,
+            brought=self.brought if delta.brought is None else delta.brought,
+        )
 
 
 class Position:
@@ -45,8 +56,6 @@ class Position:
         emit: Tells the client's listeners.
 
     Attributes:
-        identity: Who the file is to the hub, and how far its outbox goes; None before the first reading.
-        hurries: How often somebody has asked that what is queued be sent at once.
         is_stale: Whether another program has committed since it was read.
     """
 
@@ -63,11 +72,8 @@ class Position:
         self._shapes = shapes
         self._board = board
         self._emit = emit
-        self.identity: ClientIdentity | None = None
-        self.hurries = 0
         self.is_stale = False
-        self._held = 0
-        self._subscriptions: dict[str, Subscription] = {}
+        self._found = _Found()
         self._shown = {progress.scope: progress for progress in board.current.scopes}
         self._reading = trio.Lock()
         self._read = 0  # the commit that it was read at
@@ -75,6 +81,16 @@ class Position:
         self._late: list[Commit] = []  # what was committed while it was being read
 
     # what the file says
+
+    @property
+    def identity(self) -> ClientIdentity | None:
+        """Who the file is to the hub, and how far its outbox goes; None before the first reading."""
+        return self._found.identity
+
+    @property
+    def hurries(self) -> int:
+        """How often somebody has asked that what is queued be sent at once."""
+        return self._found.hurries
 
     async def read(self) -> None:
         """Read it of the file."""
@@ -89,7 +105,7 @@ class Position:
             self._read = found.commit
             for commit in self._late:  # taken over at once: what is here already would go and come again
                 if commit.commit > self._read and commit.replica is not None:
-                    found = _moved(found, commit.replica)
+                    found = found.once(commit.replica)
             self._take_over(found)
 
     def hear(self, commit: Commit) -> None:
@@ -102,26 +118,16 @@ class Position:
         if commit.replica is not None:
             if self._reading.locked():
                 self._late.append(commit)
-            self._move(commit)
+            self._move(commit.replica)
 
     def _take_over(self, found: _Found) -> None:
         self._heard = max(self._heard, self._read)
-        self.identity, self._held, self.hurries = found.identity, found.held, found.hurries
-        self._subscriptions = found.subscriptions
+        self._found = found
         self._bring(found.brought)
         self.show_all()
 
-    def _move(self, commit: Commit) -> None:
-        delta = commit.replica
-        if delta is None:
-            return
-        if delta.identity is not None:
-            self.identity = delta.identity
-        if delta.held is not None:
-            self._held = delta.held
-        if delta.hurries is not None:
-            self.hurries = delta.hurries
-        self._subscriptions.update(delta.scopes)
+    def _move(self, delta: ReplicaDelta) -> None:
+        self._found = self._found.once(delta)
         if delta.brought is not None:
             self._bring(delta.brought)
             self.show_all()
@@ -163,7 +169,7 @@ class Position:
             replace(
                 shown,
                 pending=0 if identity is None else identity.next_mid - 1 - identity.confirmed_mid,
-                held=self._held,
+                held=self._found.held,
                 scopes=tuple(self._shown.values()) if scopes else shown.scopes,
             )
         )
@@ -171,7 +177,7 @@ class Position:
     def _progress(self, scope: str) -> ScopeProgress:
         """The progress of ``scope`` by what is known of it."""
         shown, replicated = self.progress(scope), self._replicated
-        at = self._subscriptions.get(scope) or Subscription(scope)
+        at = self._found.subscriptions.get(scope) or Subscription(scope)
         replicated.note(replicated.shapes(scope))
         return replace(
             shown,
@@ -198,18 +204,6 @@ class Position:
             return self._shapes.read(portion.shape).title
         except QueryError:  # an earlier version of the program has brought it along
             return read_call(portion.shape).name
-
-
-def _moved(found: _Found, delta: ReplicaDelta) -> _Found:
-    """``found`` as it is with what a later commit has changed."""
-    return replace(
-        found,
-        identity=found.identity if delta.identity is None else delta.identity,
-        held=found.held if delta.held is None else delta.held,
-        hurries=found.hurries if delta.hurries is None else delta.hurries,
-        subscriptions={**found.subscriptions, **delta.scopes},
-        brought=found.brought if delta.brought is None else delta.brought,
-    )
 
 
 def _find(tx: LocalTx) -> _Found:
