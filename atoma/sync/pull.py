@@ -132,7 +132,7 @@ class PullLane:
         delay = self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow()
         if help_by is Remedy.RETRY:  # it is not about this scope alone
             self._session.failing.add(self._scope)
-            due = self._replica.environment.wall_ms() + int(delay * 1000)
+            due = self._replica.due_ms(delay)
             self._replica.board.show_waiting(
                 info, reason=str(error), attempt=self._retries.failures, next_attempt_ms=due
             )

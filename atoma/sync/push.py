@@ -157,7 +157,7 @@ class PushLane:
         self._session.failing.add(PUSH)
         delay = self._retries.fail(retry_after_s(error))
         info = info_from(error)
-        due = self._replica.environment.wall_ms() + int(delay * 1000)
+        due = self._replica.due_ms(delay)
         mids = [item.mid for item in batch]
         await self._replica.change(AttemptFailed(mids, due, f"{info.code}: {info.message}"))
         if help_by is not Remedy.RETRY:

@@ -156,6 +156,10 @@ class Replica:
         if not await self.change(SnapshotBegun(scope, empty=empty, fixed=scope in self.replicated.fixed)):
             await self.refresh()  # another program has dropped it, and that is not told here yet
 
+    def due_ms(self, delay_s: float) -> int:
+        """When an attempt is made for which so many seconds are waited from now on, by the wall clock in milliseconds."""
+        return self.environment.wall_ms() + int(delay_s * 1000)
+
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""
         here = self.scopes

@@ -236,7 +236,7 @@ class Supervisor:
             reason=str(failure),
             state=state,
             attempt=self._retries.failures,
-            next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),
+            next_attempt_ms=self._replica.due_ms(delay),
         )
         self._replica.bell.ring()
 

@@ -186,7 +186,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A63",
         "atoma.sync.supervisor:Supervisor._show_fault",
-        "next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),",
+        "next_attempt_ms=self._replica.due_ms(delay),",
         "next_attempt_ms=0,",
         why="nobody can see when a device that is offline tries again",
         tests=("tests/scenarios/sync/test_faults.py::test_the_next_attempt_is_visible_and_backs_off",),
