@@ -136,6 +136,8 @@ class PullLane:
             self._replica.board.show_waiting(
                 info, reason=str(error), attempt=self._retries.failures, next_attempt_ms=due
             )
+        else:
+            self._goes_on()  # the hub is there, and refuses this scope alone
         await trio.sleep(delay)
         if error.remote_code == "SHAPE_UNKNOWN":  # the hub was exchanged; at the opening it says what it gives out
             self._replica.replicated.ask_anew([self._scope])

@@ -508,3 +508,22 @@ async def test_a_device_that_only_reads_says_why_it_waits(world: World, code: st
         status = a.sync.status
         assert (status.reason, status.error, status.attempt, status.scope("main").error) == ("", None, 0, None)
         assert "waits" in await a.rows() and a.wire.connects == connects
+
+
+async def test_a_device_that_waited_for_a_hub_waits_no_more_once_its_scope_alone_is_refused(world: World) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
+        await a.settle()
+        a.wire.tamper["pull request"] = refuse("UNAVAILABLE", retryable=True)
+        await insert(world, b)
+        await stuck(a, "UNAVAILABLE", within_s=30)
+        a.wire.tamper["pull request"] = refuse("PERMISSION_DENIED")
+        with trio.fail_after(60):
+            while a.sync.status.scope("main").error.code != "PERMISSION_DENIED":
+                await trio.sleep(0.1)
+        status = a.sync.status
+        assert (status.state, status.error, status.next_attempt_ms) == ("online", None, 0)
+        del a.wire.tamper["pull request"]
+        with trio.fail_after(600):
+            while "waits" not in await a.rows():
+                await trio.sleep(1)
+        await free(a)
