@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from atoma.kernel.policy import ready_policies
+
 Sources = dict[Path, ast.Module]
 
-POLICIES = {"direct-local", "direct-remote", "direct-http", "local-first", "remote-first", "sync-queue", "hybrid"}
-POLICIES |= {"cache-only", "network-only", "cache-and-network"}
-PARTS = {"direct", "direct-", "remote-first-10s", "local", "remote", "queue"}
+POLICIES = {policy.name for policy in ready_policies(())}
+PARTS = {"direct", "direct-", "local", "remote", "queue"}
 ALLOWED = {"__future__", "atoma", "collections", "contextlib", "dataclasses", "functools", "trio", "typing"}
 ALLOWED |= {"reactivex"}  # the type of what observe() gives, which the checkers alone look at
 HUB_POSITIONS = {"seq", "base_seq", "cursor_seq"}
