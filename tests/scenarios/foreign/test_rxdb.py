@@ -182,3 +182,11 @@ async def test_what_the_hub_refuses_is_taken_back(tmp_path: Path) -> None:
         await world.rx("one", "insert", **{**task("2", "milk"), "board": "another"})
         await world.rx("one", "patch", id="1", board="another")
         assert (await world.meet("one")).keys() == {"1"}
+
+
+async def test_a_pull_that_overtakes_the_answer_to_a_push_loses_nothing(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        await world.rx("one", "overtake")
+        await world.rx("one", "insert", **task("1", "tea"))
+        await world.rx("one", "online")
+        assert (await world.meet("one"))["1"] == task("1", "tea", done=False, hours=0)
