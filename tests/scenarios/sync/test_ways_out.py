@@ -510,6 +510,7 @@ async def test_a_device_that_only_reads_says_why_it_waits(world: World, code: st
         assert "waits" in await a.rows() and a.wire.connects == connects
 
 
+@pytest.mark.virtual_time
 async def test_a_device_that_waited_for_a_hub_waits_no_more_once_its_scope_alone_is_refused(world: World) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
         await a.settle()
