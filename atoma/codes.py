@@ -1,8 +1,8 @@
-"""The one table of codes: what every code of an error means, what helps, and how other protocols spell it.
+"""The one table of error codes: what each code means, what helps, and how other protocols spell it.
 
-``errors``, the kernel, sync, the hub and the transports read it; nobody else keeps a list of codes. A new code is a new
-row here: an error class of Atoma whose code has none fails its test, and so does a page of the documentation that says
-something else.
+``errors``, the kernel, sync, the hub and the transports read it; no other module keeps a list of codes. A new code is a
+new row here: a test fails when an error class has a code without a row, and when the documentation disagrees with the
+table.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Category: TypeAlias = Literal["auth", "agreement", "protocol", "transient", "resync", "history", "outcome", "local"]
-"""What an error is about: ``auth`` the token; ``agreement`` the two sides may not, or cannot, work together; ``protocol``
-they do not understand each other; ``transient`` it passes; ``resync`` what the device has of the hub is of no more use;
-``history`` the hub has another history than the device saw; ``outcome`` a judgement of this one request; ``local`` the
-device, or the program that asks."""
+"""What an error is about. ``auth``: the token. ``agreement``: the two sides may not, or cannot, work together.
+``protocol``: they do not understand each other. ``transient``: a condition that passes. ``resync``: the device can no
+longer continue from what it has of the hub. ``history``: the hub's history differs from the one the device saw.
+``outcome``: the decision about this one request. ``local``: the device, or the program that asks."""
 
 Help: TypeAlias = Literal[
     "retry",
@@ -37,34 +37,34 @@ Help: TypeAlias = Literal[
     "operator",
     "nothing",
 ]
-"""What helps against an error; :data:`HELP` says each in a sentence."""
+"""What helps against an error; :data:`HELP` describes each word."""
 
 Waits: TypeAlias = Literal["", "online", "offline", "stalled", "scope"]
-"""Where it is seen that an error keeps replication waiting: the state in the status meanwhile, ``scope`` when one scope alone
-stands still; empty for an error that keeps nothing waiting."""
+"""The state in the replication status while an error keeps replication waiting: ``scope`` when only one scope waits, empty
+for an error that keeps nothing waiting."""
 
 Verdict: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
-"""What an error says about a write: ``applied`` it was done; ``refused`` it was judged and will not be done, whichever copy
-comes; ``denied`` this copy was not let in, which says nothing about an earlier one; ``undone`` nothing was done and nothing
-was judged; ``unknown`` nobody can say whether it was done."""
+"""What an error says about a write. ``applied``: the write was applied. ``refused``: it was decided and will not be applied,
+whichever copy of it arrives. ``denied``: this copy was not admitted, which says nothing about an earlier one. ``undone``:
+nothing was done and nothing was decided. ``unknown``: nobody can say whether it was applied."""
 
 HELP: Mapping[Help, str] = MappingProxyType(
     {
         "retry": "the same request again, later",
         "less": "a smaller request, or a smaller answer",
         "login": "a new token",
-        "rights": "somebody who grants the right",
+        "rights": "somebody who can grant the right",
         "upgrade": "a newer version of one of the two sides",
         "resnapshot": "a snapshot in place of the cursor; the outbox is kept",
-        "repair": "a repair: it is made automatically, and by `client.sync.repair()`, which says why it cannot be made",
-        "adopt": "the hub and the user that the file belongs to; or `client.sync.adopt_hub()`, which hands it over",
-        "resolve": "asking what became of the write, by its key",
-        "change": "another request: read what is there, and decide anew",
-        "program": "a change of the program, or of how it is set up",
-        "clock": "a clock that is right, then the same again; a write under a new key",
-        "room": "room: on the disk, or in the outbox",
+        "repair": "a repair: it is automatic; `client.sync.repair()` makes it too and says why it is impossible",
+        "adopt": "the hub and the user to which the file belongs; or `client.sync.adopt_hub()`, which hands the file over",
+        "resolve": "asking for the outcome of the write, by its key",
+        "change": "a different request: read the current state and decide again",
+        "program": "a change to the program or to its configuration",
+        "clock": "a correct clock, then the same request again; a write needs a new key",
+        "room": "free space: on the disk or in the outbox",
         "operator": "somebody who looks after the machine; its log says more",
-        "nothing": "nothing; it is said for the record",
+        "nothing": "nothing: it is reported for the record",
     }
 )
 
@@ -73,14 +73,14 @@ class Code(msgspec.Struct, frozen=True):
     """A row of the table.
 
     Attributes:
-        means: What the code says, for a person.
-        category: What it is about.
+        means: What the code says, for people.
+        category: What the error is about.
         help: What helps.
-        verdict: What it says about a write.
-        http: HTTP status of a call that fails with it. Refused items of a write come inside an answer with status 200.
+        verdict: What the code says about a write.
+        http: HTTP status of a call that fails with this code. Refused items of a write are part of an answer with status 200.
         grpc: gRPC status number of such a call.
-        websocket: WebSocket close code, 0 when the connection stays.
-        waits: Where it is seen that it keeps replication waiting.
+        websocket: WebSocket close code; 0 when the connection stays open.
+        waits: The state in the replication status while the error keeps replication waiting.
     """
 
     means: str
@@ -100,7 +100,7 @@ class Code(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of the start-up check with what to do about it.
+    """One fault that the start-up check found, and what to do about it.
 
     Attributes:
         code: Stable identifier of the kind of fault.
@@ -122,13 +122,13 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "UNAUTHENTICATED": Code(
             "the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401, waits="stalled"
         ),
-        "AUTH_EXPIRED": Code("the token was good once", "auth", "login", "denied", 401, 16, 4401, waits="stalled"),
-        # may not, or cannot, work together
+        "AUTH_EXPIRED": Code("the token is no longer valid", "auth", "login", "denied", 401, 16, 4401, waits="stalled"),
+        # the two sides may not, or cannot, work together
         "PERMISSION_DENIED": Code(
             "you may not do this here", "agreement", "rights", "denied", 403, 7, 4403, waits="scope"
         ),
         "SHAPE_UNKNOWN": Code(
-            "the hub has no such shape, or another one of that name", "agreement", "upgrade", "undone"
+            "the hub has no such shape, or a different one of that name", "agreement", "upgrade", "undone"
         ),
         "SCHEMA_TOO_OLD": Code(
             "the device's schema is too old for the hub", "agreement", "upgrade", "undone", waits="stalled"
@@ -146,18 +146,18 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "FEATURE_REQUIRED": Code(
             "one side lacks what the other needs", "agreement", "upgrade", "undone", 426, 12, 4426
         ),
-        # do not understand each other
+        # the two sides do not understand each other
         "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
         "MALFORMED": Code(
             "the message cannot be read", "protocol", "program", "refused", 400, 3, 4400, waits="stalled"
         ),
         "TOO_DEEP": Code("the message is nested too deep", "protocol", "program", "refused", 400, 3, 4400),
         "BAD_CHECKSUM": Code("the message was damaged on its way", "protocol", "program", "undone", 400, 3, 4400),
-        # passes
+        # conditions that pass
         "UNAVAILABLE": Code(
             "the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012, waits="stalled"
         ),
-        "TIMEOUT": Code("the time for it was used up", "transient", "retry", "unknown", 504, 4, waits="stalled"),
+        "TIMEOUT": Code("the time allowed for it ran out", "transient", "retry", "unknown", 504, 4, waits="stalled"),
         "INTERNAL": Code(
             "the answering side failed; its log says why",
             "transient",
@@ -168,7 +168,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             1011,
             waits="stalled",
         ),
-        "BUSY": Code("the database is held by somebody else", "transient", "retry", "undone", 503, 14, waits="stalled"),
+        "BUSY": Code("another program holds the database", "transient", "retry", "undone", 503, 14, waits="stalled"),
         "SESSION_ENDED": Code(
             "the hub has ended this session: connect again",
             "transient",
@@ -181,28 +181,34 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "OVERLOADED": Code("a bounded queue is full", "transient", "retry", "undone", 503, 8, 1013, waits="online"),
         "RATE_LIMITED": Code(
-            "too much in too short a time", "transient", "retry", "undone", 429, 8, 1013, waits="online"
+            "too much was sent in too short a time", "transient", "retry", "undone", 429, 8, 1013, waits="online"
         ),
-        "SLOW_CONSUMER": Code("the answer was not taken in time", "transient", "retry", "undone", 503, 8, 1013),
+        "SLOW_CONSUMER": Code("the answer was not read in time", "transient", "retry", "undone", 503, 8, 1013),
         "OUT_OF_ORDER": Code("earlier mutations are missing", "transient", "retry", "undone"),
-        "HUB_BEHIND": Code("this copy of the hub is not as far yet", "transient", "retry", "undone", 503, 14),
-        "BLOB_MISSING": Code("what it refers to has not been uploaded", "transient", "retry", "undone", 424, 9),
+        "HUB_BEHIND": Code("this copy of the hub has not caught up yet", "transient", "retry", "undone", 503, 14),
+        "BLOB_MISSING": Code("the blob it refers to has not been uploaded", "transient", "retry", "undone", 424, 9),
         "TOO_LARGE": Code("the request or its answer is too large", "transient", "less", "refused", 413, 8, 1009),
-        "CANCELLED": Code("the caller has given it up", "transient", "nothing", "unknown"),
-        # what the device has of the hub is of no more use
-        "SCOPE_REVOKED": Code("the scope is not given out to you any more", "resync", "rights", "denied", 403, 7),
+        "CANCELLED": Code("the caller cancelled the request", "transient", "nothing", "unknown"),
+        # the device can no longer continue from what it has of the hub
+        "SCOPE_REVOKED": Code("you no longer have access to the scope", "resync", "rights", "denied", 403, 7),
         "CLIENT_FORKED": Code(
-            "the file is a copy, or an older state, of another", "resync", "repair", "undone", waits="stalled"
+            "the file is a copy or an older state of another file", "resync", "repair", "undone", waits="stalled"
         ),
         "CLIENT_EXPIRED": Code(
             "the hub has forgotten the device", "resync", "repair", "undone", 410, 5, waits="stalled"
         ),
-        "CURSOR_TOO_OLD": Code("the log behind the cursor is gone", "resync", "resnapshot", "undone", 410, 11),
-        "SNAPSHOT_EXPIRED": Code("the log behind the snapshot is gone", "resync", "resnapshot", "undone", 410, 11),
+        "CURSOR_TOO_OLD": Code(
+            "the log no longer reaches back to the cursor", "resync", "resnapshot", "undone", 410, 11
+        ),
+        "SNAPSHOT_EXPIRED": Code(
+            "the log no longer reaches back to the snapshot", "resync", "resnapshot", "undone", 410, 11
+        ),
         "CURSOR_AHEAD": Code("the cursor is ahead of the hub", "history", "resnapshot", "undone", 409, 10),
         "LINEAGE_MISMATCH": Code("the hub has another history", "history", "resnapshot", "undone", 409, 10),
         "EPOCH_CHANGED": Code("the hub has begun a new epoch", "history", "resnapshot", "undone", 409, 10),
-        "VIEW_CHANGED": Code("what the scope gives out has changed", "resync", "resnapshot", "undone", 409, 10),
+        "VIEW_CHANGED": Code(
+            "the rows that you may see in the scope have changed", "resync", "resnapshot", "undone", 409, 10
+        ),
         "RESYNC": Code("the hub does not recognise the cursor", "resync", "resnapshot", "undone"),
         "HISTORY_MOVED": Code("the hub moved since the session was opened", "history", "retry", "undone"),
         "SEVERAL_HUBS": Code(
@@ -214,42 +220,44 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "WRONG_HUB": Code(
             "the file belongs to another hub or principal", "agreement", "adopt", "denied", 403, 7, waits="stalled"
         ),
-        # judgements of one request
-        "CONFLICT": Code("the row is there already, or moved", "outcome", "change", "refused"),
+        # decisions about one request
+        "CONFLICT": Code("the row exists already, or has changed", "outcome", "change", "refused"),
         "ALREADY_EXISTS": Code("the id is taken", "outcome", "change", "refused"),
-        "NOT_FOUND": Code("the row is not there", "outcome", "change", "refused"),
+        "NOT_FOUND": Code("the row does not exist", "outcome", "change", "refused"),
         "INVALID": Code("a value is wrong", "outcome", "change", "refused"),
         "CONSTRAINT": Code("another row has the same unique value", "outcome", "change", "refused"),
         "QUERY": Code("the query does not fit the schema", "outcome", "change", "refused"),
-        "UNSUPPORTED": Code("this is not done here, or not yet", "outcome", "change", "refused"),
+        "UNSUPPORTED": Code("this is not supported here, or not yet", "outcome", "change", "refused"),
         "DENIED": Code("you may not write this", "outcome", "rights", "refused"),
-        "QUOTA": Code("your share is used up", "outcome", "rights", "denied"),
+        "QUOTA": Code("your quota is used up", "outcome", "rights", "denied"),
         "RESOLVER_FAILED": Code("the application's resolver failed", "outcome", "program", "refused"),
         "DEPENDENCY_REJECTED": Code("a write that it builds on was refused", "outcome", "change", "refused"),
         "ABORTED": Code("another entry of its unit was refused", "outcome", "change", "refused"),
-        "ABANDONED": Code("its key was resolved as never applied", "outcome", "change", "refused"),
-        "KEY_EXPIRED": Code("answers as old as its key are forgotten", "outcome", "clock", "denied"),
-        "REJECTED": Code("the authority said no", "outcome", "change", "refused"),
-        "MERGED": Code("done, but some fields kept another value", "outcome", "change", "applied"),
+        "ABANDONED": Code("its key was resolved: the write is never applied", "outcome", "change", "refused"),
+        "KEY_EXPIRED": Code("the hub no longer keeps answers as old as its key", "outcome", "clock", "denied"),
+        "REJECTED": Code("the authority rejected the write", "outcome", "change", "refused"),
+        "MERGED": Code("applied, but some fields kept another value", "outcome", "change", "applied"),
         # the device, or the program that asks
         "WRITE": Code("the data was refused", "local", "change", "refused"),
         "SCOPE_NOT_SUBSCRIBED": Code("this device does not sync the scope", "local", "program", "refused"),
         "TAKEN_BACK": Code("the write was taken back on this device", "local", "change", "refused"),
         "HELD": Code("the write is held on this device until somebody releases it", "local", "change", "refused"),
-        "UNKNOWN_OUTCOME": Code("nobody can say whether the write was done", "local", "resolve", "unknown"),
-        "NOT_RESOLVABLE": Code("nobody decides about this key, or this device", "local", "program", "undone"),
+        "UNKNOWN_OUTCOME": Code("nobody can say whether the write was applied", "local", "resolve", "unknown"),
+        "NOT_RESOLVABLE": Code(
+            "this device decides about the key itself, or it is not known who does", "local", "program", "undone"
+        ),
         "EXECUTION": Code("a node failed with an error of its own", "local", "program", "undone"),
         "RESULT_MISMATCH": Code("a result does not fit its request", "local", "program", "unknown"),
         "CIRCUIT_OPEN": Code("a breaker refuses calls for now", "local", "retry", "undone"),
         "FALLBACK_EXHAUSTED": Code("every alternative failed", "local", "retry", "undone"),
         "CONNECT_FAILED": Code("no connection could be made", "local", "retry", "undone", waits="offline"),
         "CHANNEL_BROKEN": Code("the connection was lost", "local", "retry", "unknown", waits="offline"),
-        "REMOTE": Code("the other side answered with an error of its own", "local", "operator", "undone"),
-        "CONFIGURATION": Code("the program is put together wrongly", "local", "program", "undone"),
+        "REMOTE": Code("the other side failed with an error of its own", "local", "operator", "undone"),
+        "CONFIGURATION": Code("the program is configured incorrectly", "local", "program", "undone"),
         "SCHEMA": Code("a store declaration cannot be used", "local", "program", "undone"),
         "PLUGIN": Code("a plugin is malformed, or two claim one name", "local", "program", "undone"),
         "TOPOLOGY": Code("the start-up check found faults", "local", "program", "undone"),
-        "WRONG_LOOP": Code("called from another loop than the one it lives in", "local", "program", "undone"),
+        "WRONG_LOOP": Code("called from a different event loop or thread", "local", "program", "undone"),
         "NOT_ENTERED": Code("used without `async with`", "local", "program", "undone"),
         "UNKNOWN_STORE": Code("no store has that name", "local", "program", "undone"),
         "UNKNOWN_POLICY": Code("no policy has that name", "local", "program", "undone"),
@@ -262,20 +270,20 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone"),
         "CLOCK_AHEAD": Code("the machine's clock is far ahead", "local", "clock", "undone"),
         "SYNC": Code("replication failed", "local", "operator", "undone"),
-        "OUTBOX_FULL": Code("too many writes are not sent yet", "local", "room", "undone"),
-        "SCOPE_IN_USE": Code("the scope is used here, or something waits in it", "local", "change", "undone"),
-        "TOO_MANY_SCOPES": Code("more scopes are in use than a hub takes", "local", "change", "undone"),
+        "OUTBOX_FULL": Code("too many writes have not been sent yet", "local", "room", "undone"),
+        "SCOPE_IN_USE": Code("the scope is in use here, or a write waits in it", "local", "change", "undone"),
+        "TOO_MANY_SCOPES": Code("more scopes are in use than a hub accepts", "local", "change", "undone"),
         "SCOPES_NOT_NAMED": Code("the query does not name its scopes", "local", "program", "undone"),
-        "LEAD_LOST": Code("another program at the file runs the lanes", "local", "retry", "undone"),
-        "ALREADY_SENT": Code("the hub may have the write already", "local", "change", "undone"),
-        "NOT_PENDING": Code("the write does not wait here any more", "local", "change", "undone"),
+        "LEAD_LOST": Code("another program that has the file open runs the lanes", "local", "retry", "undone"),
+        "ALREADY_SENT": Code("the hub may already have the write", "local", "change", "undone"),
+        "NOT_PENDING": Code("the write is no longer waiting here", "local", "change", "undone"),
         "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone", waits="stalled"),
     }
 )
 """Every code by its name."""
 
 OTHER = Code("a code that this version does not know", "outcome", "change", "undone")
-"""The row of a code that is not in the table; whether to retry is what the other side says."""
+"""The row of a code that is not in the table; the other side says whether to retry."""
 
 BY_HTTP: Mapping[int, str] = MappingProxyType(
     {
@@ -289,8 +297,8 @@ BY_HTTP: Mapping[int, str] = MappingProxyType(
         504: "UNAVAILABLE",
     }
 )
-"""What an HTTP status means when it does not come from a hub but from something on the way. After the ambiguous ones
-nobody knows whether the hub has seen the request, which is what ``UNAVAILABLE`` says."""
+"""The code for an HTTP status that comes from an intermediary and not from a hub. For the ambiguous ones nobody knows
+whether the hub has seen the request, which is what ``UNAVAILABLE`` says."""
 
 OF_HTTP: Mapping[int, str] = MappingProxyType(
     {
@@ -303,7 +311,7 @@ OF_HTTP: Mapping[int, str] = MappingProxyType(
         415: "MALFORMED",
     }
 )
-"""What the status says with which a hub refuses an HTTP request as such, before it is a call."""
+"""The code for the status with which a hub refuses an HTTP request before it becomes a call."""
 
 BY_GRPC: Mapping[int, str] = MappingProxyType(
     {
@@ -325,7 +333,7 @@ BY_GRPC: Mapping[int, str] = MappingProxyType(
         16: "UNAUTHENTICATED",
     }
 )
-"""What a gRPC status means that came alone: from a server that is not ours, or from something in between."""
+"""The code for a gRPC status without details: from a server that is not Atoma's, or from an intermediary."""
 
 BY_WEBSOCKET: Mapping[int, str] = MappingProxyType(
     {
@@ -342,7 +350,7 @@ BY_WEBSOCKET: Mapping[int, str] = MappingProxyType(
         1013: "OVERLOADED",
     }
 )
-"""What a WebSocket close code means when its text does not name a code: another program's, or a proxy's."""
+"""The code for a WebSocket close code whose text names no code: another program's, or a proxy's."""
 
 
 def row(code: str) -> Code:

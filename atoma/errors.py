@@ -1,51 +1,51 @@
-"""Every error that Atoma raises on purpose, in one tree.
+"""The tree of every error that Atoma raises on purpose.
 
     AtomaError
-    ├─ ConfigurationError     the program is put together wrongly: fix the code
+    ├─ ConfigurationError     the program is configured incorrectly: fix the code
     │  ├─ SchemaError         a store declaration cannot be used
     │  ├─ SchemaMismatch      this side and the hub read a field differently
-    │  ├─ PluginError         a plugin is malformed, or two of them claim one name
+    │  ├─ PluginError         a plugin is malformed, or two plugins claim one name
     │  ├─ UnknownStore        no store of that name
     │  ├─ UnknownPolicy       no policy of that name
-    │  ├─ PolicyNotAllowed    the policy exists, this store may not use it
-    │  ├─ WrongLoop           called from another event loop or thread than the one it lives in
-    │  ├─ NotEntered          a lifetime was used without ``async with``
-    │  └─ TopologyError       start-up check: every fault found, each with its remedy
+    │  ├─ PolicyNotAllowed    the policy exists, but this store may not use it
+    │  ├─ WrongLoop           called from a different event loop or thread
+    │  ├─ NotEntered          a context manager was used without ``async with``
+    │  └─ TopologyError       the start-up check failed: every fault, each with its remedy
     ├─ QueryError             the query does not fit the schema
     ├─ WriteError             the data or its version was refused
     │  ├─ ValidationError     a field has a wrong type or value
-    │  ├─ ConflictError       the row exists already, or moved since it was read
-    │  ├─ NotFoundError       the row to change is not there
-    │  ├─ WriteRejected       the authority said no; the reason is attached
-    │  └─ ScopeNotSubscribed  the row belongs to a scope this client does not sync
+    │  ├─ ConflictError       the row exists already, or has changed since it was read
+    │  ├─ NotFoundError       the row to change does not exist
+    │  ├─ WriteRejected       the authority rejected the write; the reason is attached
+    │  └─ ScopeNotSubscribed  the row belongs to a scope that this client does not sync
     ├─ ExecutionError         the kernel gave up
     │  ├─ NodeTimeout         a budget inside the policy ran out
     │  ├─ CircuitOpen         a breaker refuses calls for now
     │  ├─ Overloaded          a bounded queue is full
     │  ├─ FallbackExhausted   every alternative failed; the attempts are attached
     │  ├─ WriteUnknown        the outcome of a write is not known yet; its key is attached
-    │  └─ NotResolvable       nobody who could be asked decides about the write with this key
-    ├─ TransportError         the wire failed: a retry may work
+    │  └─ NotResolvable       no node that can be asked decides about the write with this key
+    ├─ TransportError         the connection failed: a retry may work
     │  ├─ ConnectFailed       no connection could be made
     │  ├─ ChannelBroken       the connection was lost with calls in flight
     │  ├─ ProtocolError       the other side broke the protocol
     │  └─ AuthenticationError the token was missing, wrong or expired
-    │     └─ TokenExpired     it was good once: a new one helps
+    │     └─ TokenExpired     the token is no longer valid: a new one helps
     ├─ RemoteError            the other side answered with an error
     ├─ StoreError             the engine failed
-    │  ├─ StoreBusy           another process holds the file
+    │  ├─ StoreBusy           another program holds the file
     │  ├─ StoreCorrupt        the file is damaged or is not an Atoma file
-    │  ├─ DiskFull            no space left; nothing was written
-    │  ├─ WrongKey            the key that was given is not the file's, or one is missing
-    │  ├─ MigrationError      the file's schema cannot be brought to the code's
+    │  ├─ DiskFull            no space is left; nothing was written
+    │  ├─ WrongKey            the key is not the file's, or is missing
+    │  ├─ MigrationError      the file cannot be migrated to the code's schema
     │  └─ ClosedError         the client, hub or engine is closed
     └─ SyncError              replication failed
        ├─ OutboxFull          too many unsent writes; nothing was written
        ├─ ClientForked        this file is a copy or an older state of another client
        └─ Resync              the cursor is no longer valid: a snapshot is needed
 
-Each error has a stable ``code``, says whether a retry can help (``retryable``) and carries its facts as attributes. What a
-code means, and what helps, stands in the one table of ``atoma.codes``. Cancellation is never an error of ours: it stays
+Each error has a stable ``code``, says whether a retry can help (``retryable``) and carries its facts as attributes. The
+table in ``atoma.codes`` says what each code means and what helps. Cancellation is never one of these errors: it remains
 Trio's own ``Cancelled``.
 """
 
@@ -70,11 +70,11 @@ __all__ = [
 
 
 class AtomaError(Exception):
-    """The one base of everything Atoma raises on purpose.
+    """The base class of every error that Atoma raises on purpose.
 
     Attributes:
         code: Stable upper-case identifier, the same on every transport.
-        retryable: Whether the same call may succeed later without a change; for a code of the table, what the table says.
+        retryable: Whether the same call may succeed later without a change; taken from the table of codes if it has the code.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -87,19 +87,19 @@ class AtomaError(Exception):
 
 
 class ConfigurationError(AtomaError):
-    """The program is put together wrongly; no retry helps, the code has to change."""
+    """The program is configured incorrectly: no retry helps, the code has to change."""
 
     code = "CONFIGURATION"
 
 
 class SchemaError(ConfigurationError):
-    """A store declaration cannot be used: unsupported type, reserved name, two fields for one column."""
+    """A store declaration cannot be used: an unsupported type, a reserved name, two fields for one column."""
 
     code = "SCHEMA"
 
 
 class SchemaMismatch(ConfigurationError):
-    """A difference between declarations by which one side would read the other's values wrongly; nothing was exchanged.
+    """The two sides declare a field differently and would misread each other's values; nothing was exchanged.
 
     Attributes:
         store: The store.
@@ -112,37 +112,37 @@ class SchemaMismatch(ConfigurationError):
 
     def __init__(self, store: str, field: str, here: str, there: str) -> None:
         super().__init__(
-            f"store {store!r}: field {field!r} is {here} here and {there} at the hub, so that each would read the other's "
-            "values wrongly; nothing was exchanged. Declare it alike on both sides, or add a field under a new name"
+            f"store {store!r}: field {field!r} is {here} here and {there} at the hub, so each side would misread the other's "
+            "values; nothing was exchanged. Declare it alike on both sides, or add a field under a new name"
         )
         self.store, self.field, self.here, self.there = store, field, here, there
 
 
 class PluginError(ConfigurationError):
-    """A plugin is malformed, misses something it needs, or claims a name that is taken."""
+    """A plugin is malformed, lacks something it needs, or claims a name that is taken."""
 
     code = "PLUGIN"
 
 
 class WrongLoop(ConfigurationError):
-    """A call came from another event loop or thread than the one in which its object lives; nothing was done."""
+    """An object was called from a different event loop or thread than its own; nothing was done."""
 
     code = "WRONG_LOOP"
 
 
 class NotEntered(ConfigurationError, AttributeError):
-    """A lifetime was used that no ``async with`` block had entered; nothing was done."""
+    """A context manager's object was used before ``async with`` entered it; nothing was done."""
 
     code = "NOT_ENTERED"
 
 
 class UnknownStore(ConfigurationError):
-    """No store of that name is declared in the schema; ``store`` is the name that was asked for."""
+    """The schema declares no store of that name; ``store`` is the name that was asked for."""
 
     code = "UNKNOWN_STORE"
 
     def __init__(self, store: str, known: Sequence[str] = ()) -> None:
-        super().__init__(f"no store named {store!r}; declared are: {', '.join(known) or 'none'}")
+        super().__init__(f"no store named {store!r}; the schema declares: {', '.join(known) or 'none'}")
         self.store = store
 
 
@@ -157,7 +157,7 @@ class UnknownPolicy(ConfigurationError):
 
 
 class PolicyNotAllowed(ConfigurationError):
-    """The policy exists, but would break a promise on this store (a synced store needs the outbox).
+    """The policy exists but would break a guarantee of this store (a synced store needs the outbox).
 
     Attributes:
         policy: The policy's name.
@@ -183,16 +183,16 @@ class TopologyError(ConfigurationError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
-        super().__init__(f"the client cannot start, {len(problems)} problem(s):\n{lines}")
+        super().__init__(f"the client cannot start; problems: {len(problems)}\n{lines}")
         self.problems = tuple(problems)
 
 
 class QueryError(AtomaError):
-    """The query does not fit the schema: unknown field, operator or a value of the wrong type.
+    """The query does not fit the schema: an unknown field or operator, or a value of the wrong type.
 
     Attributes:
-        path: Where in the query, from outside in: ``where › and[1] › gt``; ``""`` for the query as a whole.
-        hint: What to write instead; ``""`` where the message says it.
+        path: The place in the query, from outside in: ``where › and[1] › gt``; ``""`` for the query as a whole.
+        hint: What to write instead; ``""`` if the message says it.
     """
 
     code = "QUERY"
@@ -202,7 +202,7 @@ class QueryError(AtomaError):
         self.path, self.hint = path, hint
 
     def within(self, place: str) -> None:
-        """Say that what failed stands within ``place``."""
+        """Put ``place`` in front of the path."""
         self.path = f"{place} › {self.path}" if self.path else place
 
     def __str__(self) -> str:
@@ -221,8 +221,8 @@ class ValidationError(WriteError):
 
     Attributes:
         store: The store's name.
-        field: The field at fault (``""`` when the whole row is).
-        value: What was given.
+        field: The field at fault; ``""`` when it is the whole row.
+        value: The value that was given.
     """
 
     code = "INVALID"
@@ -235,13 +235,13 @@ class ValidationError(WriteError):
 
 
 class ConflictError(WriteError):
-    """The row exists already, or moved since it was read.
+    """The row exists already, or has changed since it was read.
 
     Attributes:
         store: The store's name.
         id: The row's id.
         current: The row as it is now (column name → stored value), if it is known and readable.
-        current_version: Its local version, if known.
+        current_version: The row's local version, if known.
     """
 
     code = "CONFLICT"
@@ -263,7 +263,7 @@ class ConflictError(WriteError):
 
 
 class NotFoundError(WriteError):
-    """The row to change is not there.
+    """The row to change does not exist.
 
     Attributes:
         store: The store's name.
@@ -279,10 +279,10 @@ class NotFoundError(WriteError):
 
 
 class WriteRejected(WriteError):
-    """The authority refused the write; the local effect is taken back and the inbox holds base, mine and theirs.
+    """The authority rejected the write; its local effect is undone, and the inbox holds base, mine and theirs.
 
     Attributes:
-        reason: Stable code of the refusal (``CONFLICT``, ``DENIED``, ``INVALID`` …).
+        reason: Stable code of the rejection (``CONFLICT``, ``DENIED``, ``INVALID`` …).
         store: The store's name.
         id: The row's id.
     """
@@ -308,14 +308,14 @@ class ScopeNotSubscribed(WriteError):
     def __init__(self, scope: str, subscribed: Sequence[str]) -> None:
         known = ", ".join(subscribed) or "none"
         super().__init__(
-            f"scope {scope!r} is not among the synced scopes ({known}); add it to Sync(scopes=…), or bring it along while it is "
-            "used: client.sync.scope(…)"
+            f"scope {scope!r} is not among the synced scopes ({known}); add it to Sync(scopes=…), or sync it while it is in "
+            "use: client.sync.scope(…)"
         )
         self.scope = scope
 
 
 class ExecutionError(AtomaError):
-    """The kernel could not carry the request out."""
+    """The kernel could not carry out the request."""
 
     code = "EXECUTION"
 
@@ -324,8 +324,8 @@ class NodeTimeout(ExecutionError):
     """A budget inside the policy ran out.
 
     Attributes:
-        node: What was running.
-        seconds: The budget it had.
+        node: The node that was running.
+        seconds: Its budget, in seconds.
     """
 
     code = "TIMEOUT"
@@ -337,17 +337,17 @@ class NodeTimeout(ExecutionError):
 
 
 class CircuitOpen(ExecutionError):
-    """A breaker refuses calls for now; nothing was sent.
+    """A circuit breaker refuses calls for now; nothing was sent.
 
     Attributes:
         node: The node behind the breaker.
-        retry_after_s: Seconds until the next probe is let through.
+        retry_after_s: Seconds until the breaker admits the next probe.
     """
 
     code = "CIRCUIT_OPEN"
 
     def __init__(self, node: str, retry_after_s: float) -> None:
-        super().__init__(f"the breaker of {node!r} is open; next probe in {retry_after_s:.3g} s")
+        super().__init__(f"the circuit breaker of {node!r} is open; next probe in {retry_after_s:.3g} s")
         self.node = node
         self.retry_after_s = retry_after_s
 
@@ -357,7 +357,7 @@ class Overloaded(ExecutionError):
 
     Attributes:
         what: The queue.
-        limit: Its bound.
+        limit: The number of entries it holds.
     """
 
     code = "OVERLOADED"
@@ -372,7 +372,7 @@ class FallbackExhausted(ExecutionError):
     """Every alternative failed.
 
     Attributes:
-        attempts: The error of each alternative, in the order they were tried.
+        attempts: The error of each alternative, in the order in which they were tried.
     """
 
     code = "FALLBACK_EXHAUSTED"
@@ -386,13 +386,13 @@ class FallbackExhausted(ExecutionError):
 class WriteUnknown(ExecutionError):
     """The write may or may not have been applied: the answer was lost. Resolve its key before writing again.
 
-    ``await client.resolve(error)`` reports what became of it, or makes sure that it is never applied; a write that lies in
-    this device's outbox it follows until the hub has judged it. The key is a string that may be kept: it can be resolved
-    after a restart, and, unless it lies in an outbox, on another device of the same user.
+    ``await client.resolve(error)`` reports the outcome, or makes sure that the write is never applied; if the write is in
+    this device's outbox, it waits until the hub has decided. The key is a string that may be kept: it can be resolved
+    after a restart and, unless the write is in an outbox, on another device of the same user.
 
     Attributes:
         idem: The idempotency key of the write.
-        nodes: Nodes that may have passed the write on, and can be asked; None when it is not known which.
+        nodes: Nodes that may have passed the write on and can be asked; None when it is not known which.
     """
 
     code = "UNKNOWN_OUTCOME"
@@ -404,7 +404,7 @@ class WriteUnknown(ExecutionError):
 
 
 class NotResolvable(ExecutionError):
-    """Nobody was asked about the write: it is this device that decides what becomes of it, or it is not known who does.
+    """No node was asked about the write: this device itself decides about it, or it is not known who does.
 
     Attributes:
         idem: The idempotency key of the write.
@@ -418,11 +418,11 @@ class NotResolvable(ExecutionError):
 
 
 class TransportError(AtomaError):
-    """The wire failed; the same call may work later.
+    """The connection failed; the same call may work later.
 
     Attributes:
-        maybe_sent: Whether the other side may have seen the request. A write is only safe to repeat elsewhere
-            when this is False.
+        maybe_sent: Whether the other side may have seen the request. Only when this is False is it safe to repeat a write
+            elsewhere.
     """
 
     code = "UNAVAILABLE"
@@ -442,13 +442,13 @@ class ConnectFailed(TransportError):
 
 
 class ChannelBroken(TransportError):
-    """The connection was lost; calls in flight have an unknown outcome."""
+    """The connection was lost; the outcome of calls in flight is unknown."""
 
     code = "CHANNEL_BROKEN"
 
 
 class ProtocolError(TransportError):
-    """The other side broke the protocol: malformed, oversized or truncated frame, unknown method or version."""
+    """The other side broke the protocol: a malformed, oversized or truncated frame, an unknown method or version."""
 
     code = "MALFORMED"
 
@@ -463,7 +463,7 @@ class AuthenticationError(TransportError):
 
 
 class TokenExpired(AuthenticationError):
-    """The token was good once: a new one helps."""
+    """The token is no longer valid: a new one helps."""
 
     code = "AUTH_EXPIRED"
 
@@ -472,9 +472,9 @@ class RemoteError(AtomaError):
     """The other side answered with an error.
 
     Attributes:
-        remote_code: Stable code from the protocol's error table.
-        remote_retryable: Whether that side says a retry may work; when it does not say, what the table says.
-        retry_after_s: Seconds to wait before a retry, 0 when not stated.
+        remote_code: Stable code that the other side gave.
+        remote_retryable: Whether the other side says that a retry may work; taken from the table of codes if it does not say.
+        retry_after_s: Seconds to wait before a retry; 0 when not stated.
         info: Further facts, by name.
     """
 
@@ -503,31 +503,31 @@ class StoreError(AtomaError):
 
 
 class StoreBusy(StoreError):
-    """Another process or connection holds the file."""
+    """Another program or connection holds the file."""
 
     code = "BUSY"
 
 
 class StoreCorrupt(StoreError):
-    """The file is damaged, or is not what it should be."""
+    """The file is damaged, or is not of the expected kind."""
 
     code = "CORRUPT"
 
 
 class WrongKey(StoreError):
-    """The file is encrypted with another key than the one that was given, or one of the two is missing; nothing was read or written."""
+    """The given key is not the file's, the file needs a key, or a key was given for a plain file; nothing was read or written."""
 
     code = "WRONG_KEY"
 
 
 class DiskFull(StoreError):
-    """No space left on the device; nothing was written."""
+    """No space is left on the device; nothing was written."""
 
     code = "DISK_FULL"
 
 
 class MigrationError(StoreError):
-    """The file's schema cannot be brought to the code's without a step that somebody has to write."""
+    """The file cannot be migrated to the code's schema without a migration step that somebody has to write."""
 
     code = "MIGRATION"
 
@@ -548,18 +548,18 @@ class OutboxFull(SyncError):
     """Too many unsent writes; nothing was written.
 
     Attributes:
-        limit: The bound that was reached, in entries.
+        limit: The limit that was reached, in entries.
     """
 
     code = "OUTBOX_FULL"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the outbox holds {limit} unsent writes, its limit; nothing was written")
+        super().__init__(f"the outbox is full: it holds {limit} unsent writes, its limit; nothing was written")
         self.limit = limit
 
 
 class ClientForked(SyncError):
-    """The hub knows another history for this client: the file was restored or copied."""
+    """The hub knows a different history for this client: the file was restored or copied."""
 
     code = "CLIENT_FORKED"
 
@@ -579,13 +579,13 @@ class Resync(SyncError):
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether repeating the same call may help."""
+    """Return whether repeating the same call may help."""
     if isinstance(error, RemoteError):
         return error.remote_retryable
     return isinstance(error, AtomaError) and error.retryable
 
 
 def what_helps(error: AtomaError) -> Help:
-    """What helps against ``error``, in a word; :data:`atoma.codes.HELP` has the sentences."""
+    """Return what helps against ``error``, in a word; :data:`atoma.codes.HELP` describes each word."""
     code = error.remote_code if isinstance(error, RemoteError) else error.code
     return "retry" if code not in CODES and is_retryable(error) else row(code).help

@@ -65,7 +65,10 @@ def test_a_wrong_command_says_what_is_wrong(
 
 def test_the_inspector_says_which_store_or_client_is_unknown(shared_demo: RunningDemo) -> None:
     status, answer = ask(shared_demo, "GET", "/api/inspector/rows?client=a&store=carts")
-    assert (status, json.loads(answer)["error"]["message"]) == (404, "no store named 'carts'; declared are: cards")
+    assert (status, json.loads(answer)["error"]["message"]) == (
+        404,
+        "no store named 'carts'; the schema declares: cards",
+    )
     assert ask(shared_demo, "GET", "/api/inspector/rows?client=z&store=cards") == (
         404,
         b"no client 'z'; there are: a, b\n",

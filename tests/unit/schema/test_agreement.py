@@ -163,7 +163,7 @@ def test_the_error_names_all_there_is_to_know() -> None:
     assert (error.store, error.field, error.here, error.there) == ("b", "y", "decimal(2)", "decimal(3)")
     assert (error.code, error.retryable) == ("SCHEMA_MISMATCH", False)
     assert str(error) == (
-        "store 'b': field 'y' is decimal(2) here and decimal(3) at the hub, so that each would read the other's values wrongly; "
+        "store 'b': field 'y' is decimal(2) here and decimal(3) at the hub, so each side would misread the other's values; "
         "nothing was exchanged. Declare it alike on both sides, or add a field under a new name"
     )
     with pytest.raises(SchemaMismatch, match="'x' is a NewType of text here and text at the hub"):
