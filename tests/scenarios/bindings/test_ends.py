@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("machine")
 PROGRAMS = Path(__file__).parent / "programs.py"
 SECONDS_MAX = 30
 INTERRUPT_S = 15  # a promise of one second, on a machine that does other things too
@@ -38,7 +39,6 @@ def written(folder: Path) -> list[str]:
         return [id for (id,) in file.execute("SELECT id FROM notes")]
 
 
-@pytest.mark.xdist_group("machine")
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("name", ["waits", "waits_under_asyncio"])
 def test_an_interrupt_ends_a_waiting_program_at_once_and_closes_its_file(name: str, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ async def test_without_a_key_every_canary_is_seen(tmp_path: Path) -> None:
         assert {canary for _, canary in plain_text(tmp_path)} == set(CANARIES)
 
 
+@pytest.mark.xdist_group("machine")
 async def test_nothing_can_be_read_after_kill_9(tmp_path: Path) -> None:
     done = run_device(tmp_path / "app.db", "die")
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "written\n"), done.stderr
@@ -284,6 +285,7 @@ async def test_a_file_that_is_open_keeps_its_key(tmp_path: Path) -> None:
     assert await count(path, KEY) == ROWS + 1
 
 
+@pytest.mark.xdist_group("machine")
 async def test_a_change_that_is_killed_leaves_the_old_key_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     async with opened(path) as client:

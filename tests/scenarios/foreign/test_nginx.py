@@ -39,7 +39,10 @@ from tests.unit.transports.http.kit import Client as HttpClient
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin") or ""
 CURL = shutil.which("curl") or ""
-pytestmark = pytest.mark.skipif(not NGINX, reason="needs the nginx program (Debian: apt install nginx-light)")
+pytestmark = [
+    pytest.mark.xdist_group("machine"),
+    pytest.mark.skipif(not NGINX, reason="needs the nginx program (Debian: apt install nginx-light)"),
+]
 PAGE = Path(__file__).parents[3] / "docs/how-to/behind-a-proxy.md"
 PATIENCE_S = 60
 TOKEN = "a-secret"

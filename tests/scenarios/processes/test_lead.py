@@ -70,6 +70,7 @@ async def start(nursery: trio.Nursery, folder: Path, port: int, name: str) -> Pr
     return program
 
 
+@pytest.mark.xdist_group("machine")
 @pytest.mark.parametrize("by", ["SIGKILL", "SIGSTOP"])
 async def test_another_process_takes_the_lanes_over(tmp_path: Path, by: str) -> None:
     async with hub_of(tmp_path) as (_, port), trio.open_nursery() as nursery:

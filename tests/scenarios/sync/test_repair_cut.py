@@ -171,6 +171,7 @@ async def test_a_disk_that_fails_within_the_transaction_takes_all_of_it_back(
             await check_goes_on(a, world)
 
 
+@pytest.mark.xdist_group("machine")
 @pytest.mark.parametrize(("place", "whole"), [("before", False), ("inside", False), ("after", True)])
 async def test_a_process_that_is_killed_in_its_repair_leaves_a_file_that_goes_on(
     world: Any, place: str, whole: bool

@@ -402,6 +402,7 @@ def test_a_client_that_is_not_entered_says_how() -> None:
     under_asyncio(main)
 
 
+@pytest.mark.xdist_group("machine")
 def test_a_slow_loop_is_never_blocked_by_a_call() -> None:
     slow = Slow()
 

@@ -202,6 +202,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.xdist_group("machine")
 async def test_a_program_that_is_killed_in_between_leaves_a_file_that_opens(tmp_path: Path) -> None:
     path, rows = tmp_path / "a.db", some_things()
     await make_file(path, rows)
