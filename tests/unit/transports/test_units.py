@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from types import FrameType
 from typing import TypeVar
 
 import msgspec
@@ -244,6 +246,53 @@ async def test_pieces_that_carry_next_to_nothing_end_the_connection_with_a_reaso
                 said = await wired.rest()
             nursery.cancel_scope.cancel()
         assert reason in said
+
+
+CALLS_MAX = 100
+"""Function calls that a unit takes, with room: a ping of WebSocket takes half as many."""
+IN_ONE_STEP = CUT | {
+    "WebSocket, after a bad token": (
+        "websocket", upgrade(), b"101", ws_auth("nobody's") + ws_frame(b"", PING) * MANY, b"UNAUTHENTICATED: ",
+    ),
+}  # fmt: skip
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the function calls of each step of a task, which take the time that the others wait."""
+
+    def __init__(self) -> None:
+        self.calls = self.most = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.calls = 0
+        sys.setprofile(self._count)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        sys.setprofile(None)
+        self.most = max(self.most, self.calls)
+
+    def _count(self, frame: FrameType, event: str, arg: object) -> None:
+        self.calls += event == "call"
+
+
+@pytest.mark.parametrize("name", IN_ONE_STEP)
+async def test_no_step_of_the_loop_goes_through_all_that_came(name: str) -> None:
+    """Not even while the connection ends, when the peer has been told why and sends on."""
+    handler, opening, welcome, flood, reason = IN_ONE_STEP[name]
+    steps = Steps()
+    async with open_port() as port:
+        wired = port.connect(handler)
+        await wired.send(opening)
+        await wired.until(welcome)
+        trio.lowlevel.add_instrument(steps)
+        with trio.fail_after(30):
+            await wired.send(flood)
+            await wired.until(reason)
+            with contextlib.suppress(trio.BrokenResourceError):
+                await wired.send(flood)
+            await wired.rest()
+        trio.lowlevel.remove_instrument(steps)
+    assert steps.most <= TURN_EVENTS * CALLS_MAX
 
 
 def batch_of(calls: int) -> bytes:

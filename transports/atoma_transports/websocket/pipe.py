@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports.calls.errors import error_of
 from atoma_transports.calls.fairness import TURN_EVENTS, Share, TinyPieces
+from atoma_transports.serving.head import linger
 from atoma_transports.streams import EAGER, unwrapped
 
 RECEIVE_BYTES = 64 * 1024
@@ -274,14 +276,18 @@ class WebSocketPipe:
                     pass  # it has gone already
 
     async def _await_goodbye(self) -> None:
-        """Read on until the peer has said goodbye too; what it still sends is dropped."""
-        while self._protocol.state is ConnectionState.LOCAL_CLOSING and not self._torn:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-            if not data:
-                return
-            self._protocol.receive_data(bytes(data))
-            for _ in self._protocol.events():
-                pass
+        """Read on until the peer has said goodbye too; what it still sends is dropped.
+
+        Nothing more is parsed of one who has broken the rules; what others send is read in turns, at the pace of their share.
+        """
+        if self._torn or self._protocol.state is not ConnectionState.LOCAL_CLOSING:
+            return
+        self._on_part = None
+        while self._end is None:
+            await self._read()
+            self._messages.clear()
+        if isinstance(self._end, ProtocolError):
+            await linger(self._stream, math.inf)
 
     def _lost(self) -> trio.BrokenResourceError | trio.ClosedResourceError:
         if self._closed:
