@@ -354,12 +354,12 @@ BY_WEBSOCKET: Mapping[int, str] = MappingProxyType(
 
 
 def row(code: str) -> Code:
-    """The row of ``code``; :data:`OTHER` when the table has none."""
+    """Return the row of ``code``; :data:`OTHER` if the table has none."""
     return CODES.get(code, OTHER)
 
 
 def known_code(code: str) -> str:
-    """``code`` itself where the table has it, and where it is empty; else ``other``: whoever thought of it may have put anything in."""
+    """Return ``code`` if it is empty or in the table; otherwise ``other``, because an unknown code may contain anything."""
     return code if not code or code in CODES else "other"
 
 

@@ -1,6 +1,6 @@
 """``atoma mcp``: answers a coding assistant's questions about a file, over the Model Context Protocol.
 
-A message is a line of JSON-RPC 2.0 on the standard streams. Nothing can be written: a statement only reads, as in ``atoma query``.
+Each message is a line of JSON-RPC 2.0 on the standard streams. Nothing can be written: statements only read, as in ``atoma query``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from atoma_stores.sqlite.encryption import Key
 from atoma_stores.sqlite.files import survey_file, table_definitions
 
 REVISION = "2025-06-18"
-"""The revision of the protocol that this is; what is used of it has been the same since the first."""
+"""The protocol revision that is spoken; the part of it that is used has not changed since the first revision."""
 LINE_MAX = 1 << 20
-"""Bytes of a message."""
+"""Maximum size of a message, in bytes."""
 PARSE_ERROR, INVALID_REQUEST, NO_METHOD, INVALID_PARAMS = -32700, -32600, -32601, -32602
 INSTRUCTIONS = (
     "One database file of an application built with Atoma, read-only. Call describe first: stores are tables, and their columns "
@@ -34,7 +34,7 @@ INSTRUCTIONS = (
 
 
 class _Request(msgspec.Struct):
-    """A request, or a notification, which has no id and gets no answer."""
+    """A request, or a notification, which has no id and is not answered."""
 
     method: str
     jsonrpc: Literal["2.0"]
@@ -66,10 +66,10 @@ class _Refused(Exception):
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     command.description = (
-        "Answer a coding assistant about a file, over MCP on the standard streams, until they end. It can only read: what the "
-        "file is, its stores, and rows by SQL. Whoever runs it decides which file the assistant sees."
+        "Let a coding assistant query a file, over MCP on the standard streams, until they end. It can only read: what the "
+        "file is, its stores, and rows by SQL. You decide which file the assistant sees."
     )
     add_file(command)
     command.set_defaults(run=_run)
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> Exit:
 
 
 def serve(path: str, reading: BinaryIO, writing: BinaryIO, key: Key | None = None) -> None:
-    """Answer every line of ``reading`` that wants an answer, until it ends."""
+    """Answer every request in ``reading``, one per line, until it ends."""
     tools: dict[str, Callable[[dict[str, object]], object]] = {
         "describe": lambda arguments: _describe(path, key),
         "query": lambda arguments: _query(path, key, msgspec.convert(arguments, _Question)),
@@ -153,7 +153,7 @@ def _describe(path: str, key: Key | None) -> object:
 
 def _query(path: str, key: Key | None, question: _Question) -> Answer:
     if not 1 <= question.limit <= ROWS_SHOWN:
-        raise ConfigurationError(f"limit is between 1 and {ROWS_SHOWN}, not {question.limit}")
+        raise ConfigurationError(f"limit must be from 1 to {ROWS_SHOWN}, not {question.limit}")
     return ask(path, question.sql, question.params, question.limit, key)
 
 
@@ -161,7 +161,7 @@ _SCALAR = ["string", "number", "boolean", "null"]
 TOOLS: list[dict[str, object]] = [
     {
         "name": "describe",
-        "description": "What the file is: whose, its size, its stores with how many rows each has, and the SQL that made its tables.",
+        "description": "What the file is: its kind and size, its stores with their numbers of rows, and the SQL that made its tables.",
         "inputSchema": {"type": "object", "properties": {}},
         "annotations": {"readOnlyHint": True},
     },

@@ -1,4 +1,4 @@
-"""``atoma completion SHELL``: prints what a shell needs to complete commands, options and the words that they take."""
+"""``atoma completion SHELL``: prints the code with which a shell completes commands, options and their values."""
 
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false
 # argparse has no public way to ask a parser what it takes
@@ -41,7 +41,7 @@ _LINES = {
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """A command: the words that may follow it, with what is said of each, and the values that its options take."""
+    """A command: the words that may follow it, each with its help text, and the values of its options."""
 
     path: str
     words: Mapping[str, str]
@@ -50,7 +50,7 @@ class _Command:
 
 def add_command(command: argparse.ArgumentParser, whole: Callable[[], argparse.ArgumentParser]) -> None:
     """Say what the command takes; ``whole`` gives everything that is to be completed."""
-    command.description = "Print what a shell needs to complete commands. " + "; ".join(_LINES.values()) + "."
+    command.description = "Print the code with which a shell completes commands.  " + "; ".join(_LINES.values()) + "."
     command.add_argument("shell", choices=tuple(_LINES), help="your shell")
 
     def run(options: argparse.Namespace) -> Exit:

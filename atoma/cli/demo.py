@@ -21,24 +21,24 @@ FEWEST_ROWS = 60  # the story has both devices edit this many of the same airpor
 
 
 def add_command(demo: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     demo.description = "Two devices, one hub, and a cable to pull."
-    demo.add_argument("--once", action="store_true", help="tell the story in the terminal, check it and exit")
-    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765, 0 for any)")
+    demo.add_argument("--once", action="store_true", help="tell the story in the terminal, check the result and exit")
+    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765; 0 takes any free port)")
     demo.add_argument(
-        "--dir", type=Path, default=None, help="keep the database files here (default: a temporary folder)"
+        "--dir", type=Path, default=None, help="keep the database files in this folder (default: a temporary folder)"
     )
     demo.add_argument(
         "--transport",
         choices=("websocket", "grpc", "http", "memory"),
         default="websocket",
-        help="what the devices speak with the hub (default websocket)",
+        help="how the devices connect to the hub (default websocket)",
     )
     demo.add_argument(
         "--rows",
         type=partial(whole_number, least=FEWEST_ROWS),
         default=None,
-        help=f"with --once: at most this many airports, {FEWEST_ROWS} or more",
+        help=f"with --once: at most this many airports, at least {FEWEST_ROWS}",
     )
     demo.set_defaults(run=_demo)
 
@@ -49,7 +49,7 @@ def _demo(options: argparse.Namespace) -> Exit:
             options.dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"{options.dir} cannot be used as a folder: {error.strerror}; name another"
+                f"{options.dir} cannot be used as a folder: {error.strerror}; name another folder"
             ) from error
         return _run_demo(options, options.dir)
     with tempfile.TemporaryDirectory(prefix="atoma-demo-") as folder:

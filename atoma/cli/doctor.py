@@ -1,4 +1,4 @@
-"""``atoma doctor``: one page about a file and what it runs on: what is wrong, and what helps."""
+"""``atoma doctor``: one page about a file and its environment: what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from atoma_stores.sqlite.encryption import Key
 from atoma_stores.sqlite.files import Survey, sqlite_version, survey_file, table_definitions
 
 WAL_MAX = 64 * 1024 * 1024
-"""A log that is longer than this, and than the file, is not checkpointed any more."""
+"""Size in bytes above which a write-ahead log that is also larger than the file counts as no longer checkpointed."""
 AHEAD_MS = 60_000
-"""What was written so far in the future was written by another clock."""
+"""Milliseconds by which a write may lie in the future before another clock must have dated it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be.
+    """A problem that was found.
 
     Attributes:
-        what: What it is.
+        what: The problem.
         helps: What to do about it.
     """
 
@@ -49,14 +49,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The findings about a file and what it runs on.
+    """A diagnosis of a file and of its environment.
 
     Attributes:
         versions: Of Atoma, Python, SQLite, and the libraries that are installed.
         file: What the file is; None when none was named.
-        scopes: How far each scope is, in words.
-        waiting: How much waits, by what it is.
-        findings: What is not as it should be.
+        scopes: The progress of each scope, in words.
+        waiting: How many entries wait, by kind.
+        findings: The problems that were found.
     """
 
     versions: Mapping[str, str]
@@ -67,10 +67,10 @@ class Diagnosis:
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     command.description = (
-        "Say what is wrong with a file, and what helps: versions, log, scopes, writes that wait, clocks. Without a file only what "
-        f"is installed. Ends with {Exit.FOUND.value} when something is wrong. `atoma check` reads the file through."
+        "Say what is wrong with a file and what to do: versions, log, scopes, waiting writes, clocks. Without a file, say only what "
+        f"is installed. The exit code is {Exit.FOUND.value} if something is wrong. `atoma check` reads the whole file."
     )
     command.add_argument("file", metavar="FILE", nargs="?", help="a device's or a hub's file; it may be open elsewhere")
     keys.add_option(command)
@@ -78,20 +78,20 @@ def add_command(command: argparse.ArgumentParser) -> None:
         "--bundle",
         type=Path,
         metavar="ZIP",
-        help="write what was found, without a value, an id, a name of a user or a scope, and the definitions of the tables",
+        help="write a report for others: the findings and the table definitions, without values, ids, or names of users or scopes",
     )
-    command.add_argument("--tokens", type=Path, metavar="FILE", help="look at the tokens of a hub, too")
+    command.add_argument("--tokens", type=Path, metavar="FILE", help="check this tokens file of a hub, too")
     answers(command, _doctor)
 
 
 def _doctor(options: argparse.Namespace) -> Report:
     path: str | None = options.file
     if path is None and options.bundle is not None:
-        raise ConfigurationError("--bundle is about a file: name it")
+        raise ConfigurationError("--bundle needs a file: name it")
     key = keys.key_of(options)
     found = _diagnose(path, key)
     if options.tokens is not None and (short := TokenFile(options.tokens).guessable):
-        finding = Finding(short_tokens(short), f"give them others in {options.tokens}, and send the hub SIGHUP")
+        finding = Finding(short_tokens(short), f"give them new tokens in {options.tokens} and send SIGHUP to the hub")
         found = replace(found, findings=[*found.findings, finding])
     if path is not None and options.bundle is not None:
         _write_bundle(options.bundle, found, path, key)
@@ -125,11 +125,11 @@ def _versions() -> dict[str, str]:
 def _about_file(file: Survey, now_ms: int) -> Iterator[Finding]:
     mode = Path(file.path).stat().st_mode
     if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH) and platform.system() != "Windows":
-        yield Finding("other users of this machine can read the file", f"chmod 600 {file.path}")
+        yield Finding("other users of this machine can access the file", f"chmod 600 {file.path}")
     if file.wal_bytes > max(WAL_MAX, file.bytes):
         yield Finding(
-            f"its log has {size(file.wal_bytes)}, more than the file: nothing moves it into the file",
-            "some program holds a read transaction open; find and restart it",
+            f"its write-ahead log has {size(file.wal_bytes)}, more than the file: it is not being checkpointed",
+            "a program keeps a read transaction open; find and restart it",
         )
     if file.latest and file.latest[0].at_ms > now_ms + AHEAD_MS:
         yield _clock(file.latest[0].at_ms)
@@ -138,18 +138,18 @@ def _about_file(file: Survey, now_ms: int) -> Iterator[Finding]:
 def _about_sync(path: str, status: FileStatus) -> Iterator[Finding]:
     if status.inbox:
         yield Finding(
-            f"{count(len(status.inbox), 'open entry', 'open entries')} in the inbox: the hub refused or cut what was written",
+            f"{count(len(status.inbox), 'open entry', 'open entries')} in the inbox: the hub refused or dropped these changes",
             f"atoma inbox list {path}",
         )
     if status.lost:
         yield Finding(
-            f"{count(len(status.lost), 'row')} that the hub has lost, to be decided about", f"atoma sync status {path}"
+            f"{count(len(status.lost), 'row')} lost by the hub, waiting for a decision", f"atoma sync status {path}"
         )
     if status.identity.renew:
         yield Finding("it takes a new identity at its next contact with the hub", "let its program sync once")
     for scope in status.scopes:
         if scope.state in ("snapshot", "tail"):
-            yield Finding(f"scope {scope.scope!r} is not fetched to its end yet", "let its program sync")
+            yield Finding(f"scope {scope.scope!r} is not completely fetched yet", "let its program sync")
 
 
 def _about_outbox(path: str, waiting: Sequence[WaitingWrite], now_ms: int) -> Iterator[Finding]:
@@ -160,7 +160,7 @@ def _about_outbox(path: str, waiting: Sequence[WaitingWrite], now_ms: int) -> It
     if failed is not None:
         tried = count(failed.attempts, "time")
         yield Finding(
-            f"the oldest write that waits was sent {tried} in vain: {failed.why}", f"atoma outbox list {path}"
+            f"the oldest waiting write was sent {tried} without success: {failed.why}", f"atoma outbox list {path}"
         )
     newest = max((each.written_ms for each in waiting), default=0)
     if newest > now_ms + AHEAD_MS:
@@ -169,8 +169,8 @@ def _about_outbox(path: str, waiting: Sequence[WaitingWrite], now_ms: int) -> It
 
 def _clock(at_ms: int) -> Finding:
     return Finding(
-        f"a write in it is of {moment(at_ms)}, which is yet to come by this machine's clock",
-        "set the clocks of your machines by a time server",
+        f"a write in it is dated {moment(at_ms)}, which lies in the future by this machine's clock",
+        "synchronise the clocks of your machines with a time server",
     )
 
 
@@ -197,18 +197,18 @@ def _print(found: Diagnosis, bundle: Path | None) -> None:
     pairs(found.versions.items(), indent=2)
     print()
     if file is not None and not found.findings:
-        print("Nothing is wrong. `atoma check` reads the file through.")
+        print("Nothing is wrong. `atoma check` reads the whole file.")
     for finding in found.findings:
         print(f"! {finding.what}\n  → {finding.helps}")
     if bundle is not None:
-        print(f"{bundle}: written; look into it before you send it")
+        print(f"{bundle}: written; review it before you send it")
 
 
 # the bundle
 
 
 def _write_bundle(bundle: Path, found: Diagnosis, path: str, key: Key | None) -> None:
-    """Write a zip file of what was found, whole or not at all, and over nothing.
+    """Write the findings to a new zip file, as a whole or not at all.
 
     Raises:
         ConfigurationError: It is there already, or cannot be written.
@@ -222,7 +222,7 @@ def _write_bundle(bundle: Path, found: Diagnosis, path: str, key: Key | None) ->
 
 
 def _redacted(found: Diagnosis) -> dict[str, object]:
-    """What was found without anything that somebody typed: no scope, no path, no message that may quote a value."""
+    """The findings without anything that somebody typed: no scope, no path, no message that may quote a value."""
     file = found.file
     assert file is not None
     return {

@@ -1,4 +1,4 @@
-"""``atoma query``, ``atoma check`` and ``atoma backup``: any file of ours, a device's or a hub's, while it is in use."""
+"""``atoma query``, ``atoma check`` and ``atoma backup``: commands for any Atoma file, a device's or a hub's, while it is in use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS_SHOWN = 1_000
 
 
 def add_file(command: argparse.ArgumentParser) -> None:
-    """Let a command take a file of ours."""
+    """Add the argument for an Atoma file to a command."""
     command.add_argument("file", metavar="FILE", help="a device's or a hub's file; it may be open elsewhere")
     keys.add_option(command)
 
@@ -32,12 +32,12 @@ def add_file(command: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a statement, as far as it was wanted.
+    """The first rows of the answer to a statement.
 
     Attributes:
         columns: The names of its columns.
         rows: Its first rows.
-        more: Whether there are others.
+        more: Whether there are more rows.
     """
 
     columns: Sequence[str]
@@ -46,7 +46,7 @@ class Answer:
 
 
 def ask(path: str, text: str, params: Mapping[str, Scalar], limit: int, key: Key | None) -> Answer:
-    """The first ``limit`` rows of a statement, all of them with 0; see :func:`atoma_stores.sqlite.files.query_file`."""
+    """Return the first ``limit`` rows of a statement, or all of them if it is 0; see :func:`atoma_stores.sqlite.files.query_file`."""
     at_most = limit + 1 if limit else None  # one more tells whether there are more
     found = query_file(path, text, params, at_most=at_most, key=key)
     more = bool(limit) and len(found.tuples) > limit
@@ -54,8 +54,8 @@ def ask(path: str, text: str, params: Mapping[str, Scalar], limit: int, key: Key
 
 
 def add_query(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma query`` takes."""
-    command.description = "Ask a file in SQLite's SQL. A statement only reads; stores are tables with their declared fields, as columns keep them."
+    """Add the description and the arguments of ``atoma query``."""
+    command.description = "Query a file in SQLite's SQL. Statements only read. Stores are tables; their columns hold the fields as stored."
     command.epilog = 'For example: atoma query app.db "SELECT lane, count(*) FROM cards WHERE team=:team GROUP BY lane" --param team=red'
     add_file(command)
     command.add_argument("sql", metavar="SQL", help="one statement; - reads it from the standard input")
@@ -71,7 +71,7 @@ def add_query(command: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=ROWS_SHOWN,
         metavar="ROWS",
-        help="at most so many; 0: all (default %(default)s)",
+        help="print at most this many rows; 0 prints all (default %(default)s)",
     )
     answers(command, _query)
 
@@ -86,13 +86,13 @@ def _from_stdin() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"the standard input is no text: {error}") from None
+        raise ConfigurationError(f"the standard input is not text: {error}") from None
 
 
 def _named(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise ConfigurationError(f"--param is a name and a value, as in team=red, not {text!r}")
+        raise ConfigurationError(f"--param takes a name and a value, as in team=red, not {text!r}")
     return name, value
 
 
@@ -106,10 +106,10 @@ def _print_answer(found: Answer) -> None:
 
 
 def add_check(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma check`` takes."""
+    """Add the description and the arguments of ``atoma check``."""
     command.description = (
-        "Read a file from beginning to end: its pages, its indexes, the types of its values, and what waits in it to be sent. "
-        f"Ends with {Exit.FOUND.value} when something is wrong."
+        "Check a whole file: its pages, its indexes, the types of its values, and the writes that wait to be sent. "
+        f"The exit code is {Exit.FOUND.value} if something is wrong."
     )
     add_file(command)
     answers(command, _check)
@@ -120,7 +120,7 @@ def _check(options: argparse.Namespace) -> Report:
         problems = check_file(options.file, told, keys.key_of(options))
     if not problems:
         return said({"file": options.file, "problems": []}, f"{options.file}: sound")
-    helps = "Stop the programs that have it open, keep a copy of it, and restore a backup."
+    helps = "Stop the programs that have the file open, keep a copy of it, and restore a backup."
     return unsound(options.file, {"file": options.file, "problems": problems}, problems, helps)
 
 
@@ -128,9 +128,9 @@ def _check(options: argparse.Namespace) -> Report:
 
 
 def add_backup(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma backup`` takes."""
+    """Add the description and the arguments of ``atoma backup``."""
     command.description = (
-        "Copy a file as one state of it, while programs go on writing. The copy is read through, and is at its name as a whole or "
+        "Copy a file in one consistent state, while programs go on writing. The copy is checked, and appears under its name as a whole or "
         "not at all."
     )
     command.epilog = (

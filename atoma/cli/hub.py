@@ -1,4 +1,4 @@
-"""``atoma hub …``: backup, restore and epochs of a hub's file, which need no program that runs it; the rest in modules beside."""
+"""``atoma hub …``: backup, restore and epochs of a hub's file, without the program that runs it; the other commands are in modules of their own."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from atoma_stores.sqlite.hub_files import EpochRecord, HubFile
 
 _PERMISSIONS = {
     "allow_deletes": "delete rows that the hub still has and that they had seen deleted",
-    "allow_offers": "bring back by themselves what waits on them, after --devices ask or forget",
-    "accept_unproven": "bring back what nothing proves that the hub ever had: files from before proofs",
+    "allow_offers": "offer by themselves what they hold back after --devices ask or forget",
+    "accept_unproven": "offer rows without a proof that the hub ever had them, as files from before proofs do",
 }
-"""Calls of the hub's, and what each of them allows devices."""
+"""The hub's methods by name, and what each of them allows devices to do."""
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Say what the commands take."""
+    """Add the commands with their descriptions and arguments."""
     commands = parser.add_subparsers(dest="action", required=True)
 
-    setup.add_command(commands.add_parser("init", help="make what a hub needs: its database, who gets in, a service"))
-    serving.add_command(commands.add_parser("serve", help="run a hub, on a file or on PostgreSQL"))
-    tokens.add_commands(commands.add_parser("tokens", help="who gets in: add, list, revoke"))
+    setup.add_command(
+        commands.add_parser("init", help="create what a hub needs: its database, a tokens file, a unit for systemd")
+    )
+    serving.add_command(commands.add_parser("serve", help="run a hub on a file or on PostgreSQL"))
+    tokens.add_commands(commands.add_parser("tokens", help="say who is admitted: add, list, revoke"))
 
     backup = commands.add_parser(
         "backup",
-        help="copy a hub's file, also while the hub runs",
-        description="Copy a hub's file, with its log, as one state of the hub; also while the hub runs.",
+        help="copy a hub's file; the hub may be running",
+        description="Copy a hub's file, with its log, in one consistent state. The hub may be running.",
     )
     backup.add_argument("file", metavar="FILE", help="the hub's file")
     backup.add_argument("to", metavar="TO", help="the backup; it must not exist")
@@ -47,8 +49,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     restore = commands.add_parser(
         "restore",
-        help="put a backup in the place of a hub's file",
-        description="Put a copy of a backup in the place of a hub's file, in a new epoch. The hub has to be stopped.",
+        help="replace a hub's file with a copy of a backup",
+        description="Replace a hub's file with a copy of a backup, in a new epoch. The hub must be stopped.",
         epilog="  ".join(f"{word}: {what}." for word, what in WORDS.items()),
     )
     restore.add_argument("backup", metavar="FROM", help="the backup; it is not changed")
@@ -57,24 +59,24 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "--devices",
         choices=get_args(DevicePolicy),
         required=True,
-        help="what devices do with what they have seen since the backup, deletions among it; nobody but you knows why",
+        help="what devices do with everything they have received since the backup, deletions included; it depends on why you restore",
     )
     answers(restore, _restore)
 
     epochs = commands.add_parser(
         "epochs",
-        help="what restores there were, who has not come back since, and what devices may do",
-        description="List the epochs of a hub that have ended, one for each restore; also while the hub runs.",
-        epilog="What is allowed is said in the place of the hub, which has to be stopped. EPOCH is its first digits, or 'last'.",
+        help="list past restores and the devices that have not connected since, and allow devices more",
+        description="List the epochs of a hub that have ended, one for each restore. The hub may be running.",
+        epilog="To allow devices something, stop the hub first. EPOCH is the first digits of an epoch, or 'last'.",
     )
     epochs.add_argument("file", metavar="FILE", help="the hub's file")
     for name, what in _PERMISSIONS.items():
         epochs.add_argument(f"--{name.replace('_', '-')}", metavar="EPOCH", help=f"let devices {what}")
     answers(epochs, _epochs)
 
-    upkeep.add_new_epoch(commands.add_parser("new-epoch", help="say that a hub's history may have been cut"))
-    upkeep.add_compact(commands.add_parser("compact", help="forget old history"))
-    upkeep.add_verify(commands.add_parser("verify", help="read a hub through and say whether everything in it agrees"))
+    upkeep.add_new_epoch(commands.add_parser("new-epoch", help="declare that part of a hub's history may be lost"))
+    upkeep.add_compact(commands.add_parser("compact", help="remove old history"))
+    upkeep.add_verify(commands.add_parser("verify", help="check a whole hub and say whether everything in it agrees"))
 
 
 def _backup(options: argparse.Namespace) -> Report:
@@ -119,7 +121,7 @@ def _print_epochs(path: str, file: HubFile, records: Sequence[EpochRecord]) -> N
 
 
 async def _permit(path: str, wanted: Mapping[str, bytes]) -> None:
-    """Say it as the hub itself would.
+    """Record the permissions as the hub itself would.
 
     Raises:
         StoreBusy: A hub is running on the file.
@@ -133,14 +135,14 @@ async def _permit(path: str, wanted: Mapping[str, bytes]) -> None:
         await at_hub(path, hub_files.read_schema(path), work)
     except StoreBusy as error:
         calls = ", ".join(f"hub.{name}(…)" for name in wanted)
-        raise StoreBusy(f"{error}; or have its program call {calls}") from error
+        raise StoreBusy(f"{error}; or call {calls} in its program") from error
 
 
 def _named(digits: str, records: Sequence[EpochRecord]) -> bytes:
-    """The epoch whose hexadecimal form begins with ``digits``, or the last that has ended.
+    """Return the epoch whose hexadecimal form begins with ``digits``, or the last one that has ended.
 
     Raises:
-        ConfigurationError: None does, or several do.
+        ConfigurationError: No epoch does, or several do.
     """
     if digits == "last" and records:
         return records[-1].ended.epoch
@@ -155,7 +157,7 @@ def _named(digits: str, records: Sequence[EpochRecord]) -> bytes:
 def _print_epoch(record: EpochRecord) -> None:
     ended, absent = record.ended, record.absent
     print(ended.epoch.hex())
-    held = "kept on the devices until --allow-deletes says otherwise"
+    held = "held back on the devices; --allow-deletes allows them"
     pairs(
         [
             ("ended", moment(ended.ended_ms)),
@@ -164,7 +166,7 @@ def _print_epoch(record: EpochRecord) -> None:
             ("unproven", "accepted" if ended.unproven else None),
             (
                 "not back yet",
-                count(len(absent), "device") if absent else "nobody: every device that has written has called",
+                count(len(absent), "device") if absent else "none: every device that has written has connected",
             ),
         ],
         indent=2,

@@ -1,4 +1,4 @@
-"""``atoma inspect``: the inspector's page over a device's file, whether or not its program is running."""
+"""``atoma inspect``: the inspector's page for a device's file, whether or not its program is running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atoma.ports import Peer, Principal, SyncService
 
 
 class _Nobody:
-    """A host of pages alone, without a hub."""
+    """A host that serves only pages, without a hub."""
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         raise AuthenticationError("there is no hub here, only the inspector")
@@ -25,14 +25,14 @@ class _Nobody:
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     command.description = (
-        "Serve the inspector over a device's file to browsers of this machine, until Ctrl-C. What programs write is seen as it "
-        "happens. Nothing is sent to a hub from here."
+        "Serve the inspector for a device's file to browsers on this machine, until Ctrl-C. Writes of other programs appear as "
+        "they happen. Nothing is sent to a hub from here."
     )
     add_device_file(command)
     command.add_argument("--port", type=int, default=0, help="port of the page (default: a free one)")
-    command.add_argument("--open", action="store_true", help="open it in your browser")
+    command.add_argument("--open", action="store_true", help="open the page in your browser")
     command.set_defaults(run=_inspect)
 
 

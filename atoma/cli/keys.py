@@ -1,4 +1,4 @@
-"""The key of an encrypted file, for every command that opens one: from a file or the environment, never from the command line."""
+"""The key of an encrypted file, for every command that opens one. It comes from a file or the environment, never from the command line."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _DIGITS = re.compile(rf"[0-9A-Fa-f]{{{2 * KEY_BYTES}}}")
 
 
 def add_option(command: argparse.ArgumentParser) -> None:
-    """Let a command take the key of the file that it opens."""
+    """Add the option for the key of an encrypted file to a command."""
     command.add_argument(
         OPTION,
         type=Path,
         metavar="PATH",
-        help=f"file with the key of an encrypted file; without, the variable {VARIABLE}",
+        help=f"file that holds the key of an encrypted file; without it, the variable {VARIABLE} is read",
     )
 
 
 def secret_of(options: argparse.Namespace) -> bytes | str | None:
-    """The key that a command was given, as an engine takes it: 64 hexadecimal digits, or 32 bytes, else a passphrase.
+    """Return the key that a command was given, as an engine takes it: 64 hexadecimal digits or 32 bytes; anything else is a passphrase.
 
-    It is read once and stays with the options: what a shell puts in the place of a file, ``<(…)``, tells it once.
+    It is read once and kept with the options, because a shell's process substitution, ``<(…)``, can be read only once.
 
     Raises:
-        ConfigurationError: The file cannot be read, or there is nothing in it.
+        ConfigurationError: The file cannot be read, or is empty.
     """
     kept = vars(options)
     if _KEPT not in kept:
@@ -57,7 +57,7 @@ def _read_secret(path: Path | None) -> bytes | str | None:
         return _read(text)
     if content.strip():
         return content  # bytes; whether they are a key is the engine's to say
-    raise ConfigurationError(f"{path}: there is no key in it")
+    raise ConfigurationError(f"{path}: the file holds no key")
 
 
 def _read(text: str) -> bytes | str:
@@ -65,14 +65,18 @@ def _read(text: str) -> bytes | str:
 
 
 def key_of(options: argparse.Namespace) -> Key | None:
-    """The key that a command was given; see :func:`secret_of`.
+    """Return the key that a command was given; see :func:`secret_of`.
 
     Raises:
-        ConfigurationError: It cannot be read, is no key, or the installed apsw cannot encrypt.
+        ConfigurationError: It cannot be read, is not a key, or the installed apsw cannot encrypt.
     """
     return optional_key(secret_of(options))
 
 
 def told(error: AtomaError) -> str:
-    """What a command says of ``error``: where it takes a key from, when that is what was wrong."""
-    return f"{error} ({OPTION} PATH or the variable {VARIABLE} gives it)" if isinstance(error, WrongKey) else str(error)
+    """Return the message of ``error``; if the key was wrong, with the places that a command takes it from."""
+    return (
+        f"{error} (give it with {OPTION} PATH or in the variable {VARIABLE})"
+        if isinstance(error, WrongKey)
+        else str(error)
+    )

@@ -1,30 +1,30 @@
-"""Parses the command line, runs one command and turns what goes wrong into a sentence and an exit code.
+"""The entry point: parses the command line, runs one command and turns errors into a message and an exit code.
 
 ==============  ====================================================================
 ``demo``        ``atoma demo``: two devices and a hub
 ``sync``        ``atoma sync …``: a device's file
-``waiting``     ``atoma outbox …``, ``atoma inbox …``: what waits in a device's file
+``waiting``     ``atoma outbox …``, ``atoma inbox …``: the outbox and the inbox of a device's file
 ``hub``         ``atoma hub …``: a hub's file: backup, restore, epochs
 ``serving``     ``atoma hub serve``: a hub on a port
-``setup``       ``atoma hub init``: what that needs
-``tokens``      ``atoma hub tokens …``: who gets in
+``setup``       ``atoma hub init``: creates what a hub needs
+``tokens``      ``atoma hub tokens …``: who is admitted
 ``upkeep``      ``atoma hub new-epoch``, ``compact``, ``verify``
 ``migrate``     ``atoma migrate``: a file, and the schema of an application
 ``quarantine``  ``atoma quarantine …``: what migrations could not convert
 ``files``       ``atoma query``, ``check``, ``backup``: any file
-``watching``    ``atoma top``: what happens in a file
-``inspecting``  ``atoma inspect``: the inspector's page over a device's file
-``doctor``      ``atoma doctor``: what is wrong, and what helps
-``completion``  ``atoma completion``: what a shell needs to complete commands
+``watching``    ``atoma top``: what is happening in a file
+``inspecting``  ``atoma inspect``: the inspector's page for a device's file
+``doctor``      ``atoma doctor``: what is wrong, and what to do
+``completion``  ``atoma completion``: code with which a shell completes commands
 ``assistants``  ``atoma mcp``: a file, for a coding assistant
-``transfer``    ``atoma export``, ``atoma import``: rows into files, and out of them
+``transfer``    ``atoma export``, ``atoma import``: rows to files, and back
 ``keys``        the key of an encrypted file
 ``offline``     a device's file, opened without a hub
 ``schemas``     the schema of an application, by its name
-``reports``     what a command answers, and its exit code
+``reports``     the answer of a command, and its exit code
 ``screen``      tables and progress
-``words``       how values are written
-``numbers``     how numbers are read
+``words``       how values are printed
+``numbers``     numbers in options
 ==============  ====================================================================
 """
 
@@ -63,9 +63,9 @@ _EXITS = "exit codes:\n" + "\n".join(
     f"  {code.value:<4} {told}"
     for code, told in (
         (Exit.DONE, "done"),
-        (Exit.FAILED, "it failed; one line says why"),
+        (Exit.FAILED, "failed; one line on standard error says why"),
         (Exit.USAGE, "wrong usage"),
-        (Exit.FOUND, "done, and there is something to look at: damage, rejected rows, a condition"),
+        (Exit.FOUND, "done, with something to look at: a damaged file, rejected rows, a finding"),
         (Exit.INTERRUPTED, "interrupted"),
     )
 )
@@ -107,7 +107,7 @@ def _finish(report: Report | Exit, options: argparse.Namespace) -> Exit:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that takes options by their whole names only: what begins like one is a slip, perhaps with a secret."""
+    """A parser that takes options by their full names only: an abbreviation is a slip, perhaps with a secret."""
 
     def __init__(self, **options: Any) -> None:
         options["allow_abbrev"] = False
@@ -115,7 +115,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Everything that the command line takes."""
+    """Return the parser of the whole command line."""
     found = _Parser(
         prog="atoma",
         description="An embedded, reactive, offline-first database runtime.",
@@ -124,27 +124,33 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action="version", version=f"atoma {version(DISTRIBUTION)}")
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    demo.add_command(commands.add_parser("demo", help="two devices and a hub"))
-    files.add_query(commands.add_parser("query", help="ask a file in SQL"))
-    watching.add_command(commands.add_parser("top", help="watch what happens in a file"))
-    inspecting.add_command(commands.add_parser("inspect", help="look into a device's file in a browser"))
-    doctor.add_command(commands.add_parser("doctor", help="say what is wrong with a file, and what helps"))
-    files.add_check(commands.add_parser("check", help="read a file through and say whether it is sound"))
-    files.add_backup(commands.add_parser("backup", help="copy a file, also while programs write to it"))
-    assistants.add_command(commands.add_parser("mcp", help="let a coding assistant ask about a file"))
+    demo.add_command(commands.add_parser("demo", help="show two devices and a hub in a browser"))
+    files.add_query(commands.add_parser("query", help="query a file in SQL"))
+    watching.add_command(commands.add_parser("top", help="show what is happening in a file"))
+    inspecting.add_command(commands.add_parser("inspect", help="inspect a device's file in a browser"))
+    doctor.add_command(commands.add_parser("doctor", help="say what is wrong with a file and what to do"))
+    files.add_check(commands.add_parser("check", help="check a whole file and say whether it is intact"))
+    files.add_backup(commands.add_parser("backup", help="copy a file, even while programs write to it"))
+    assistants.add_command(commands.add_parser("mcp", help="let a coding assistant query a file"))
     transfer.add_export(commands.add_parser("export", help="write the rows of a store to a file"))
     transfer.add_import(commands.add_parser("import", help="write the rows of a file into a store"))
-    told = "bring a file to the schema of your application, or say what that would do"
+    told = "migrate a file to your application's schema, or say what that would do"
     migrate.add_command(commands.add_parser("migrate", help=told))
-    told = "what migrations of a file could not convert: list, bring back, discard"
+    told = "handle values that migrations could not convert: list, bring back, discard"
     quarantine.add_command(commands.add_parser("quarantine", help=told))
-    sync.add_commands(commands.add_parser("sync", help="look at a device's file, and repair it"))
+    sync.add_commands(commands.add_parser("sync", help="show the replication of a device's file, and repair it"))
     waiting.add_outbox(
         commands.add_parser(
-            "outbox", help="what a device's file has to send: list, retry, hold, release, edit, discard"
+            "outbox", help="manage the writes that wait to be sent: list, retry, hold, release, edit, discard"
         )
     )
-    waiting.add_inbox(commands.add_parser("inbox", help="what came back to a device's file: keep mine, or take theirs"))
-    hub.add_commands(commands.add_parser("hub", help="set a hub up and run it; who gets in, backups, restores, upkeep"))
-    completion.add_command(commands.add_parser("completion", help="let your shell complete commands"), parser)
+    waiting.add_inbox(
+        commands.add_parser("inbox", help="manage the changes that the hub refused: keep mine, or take theirs")
+    )
+    hub.add_commands(
+        commands.add_parser("hub", help="set up, run and maintain a hub: tokens, backups, restores, upkeep")
+    )
+    completion.add_command(
+        commands.add_parser("completion", help="print the code with which your shell completes commands"), parser
+    )
     return found

@@ -1,4 +1,4 @@
-"""``atoma migrate``: brings the file of a device or a hub, or a hub's database on PostgreSQL, to the schema of an application."""
+"""``atoma migrate``: migrates the file of a device or a hub, or a hub's database on PostgreSQL, to an application's schema."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from atoma_stores.sqlite.migration_files import Migrated, migrate_file
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     command.description = (
-        "Bring the file of a device or a hub, or a hub's database on PostgreSQL, to the schema of your application, as opening it "
-        "would. The programs that have it open are to be stopped. A copy of before is left beside a file where steps convert "
-        "rows; of a database, take a dump first."
+        "Migrate the file of a device or a hub, or a hub's database on PostgreSQL, to your application's schema, as opening it "
+        "would. Stop the programs that have it open first. If migration steps convert rows, a copy of the file as it was stays "
+        "beside it; for a database, make a dump first."
     )
     command.add_argument("where", metavar="WHERE", help="the file, or postgresql://user@host/database")
     keys.add_option(command)
     schemas.add_option(command)
-    command.add_argument("--plan", action="store_true", help="only say what would be done; everything is left as it is")
+    command.add_argument("--plan", action="store_true", help="only say what would be done; nothing is changed")
     answers(command, _run)
 
 

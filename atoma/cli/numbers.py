@@ -1,44 +1,46 @@
-"""The numbers that options take: each within bounds, so that one that makes no sense is wrong usage."""
+"""The numbers that options take, each within bounds; a number outside them is wrong usage."""
 
 from __future__ import annotations
 
 import argparse
 
 WHOLE_MAX = 1_000_000_000_000
-"""No option counts further."""
+"""The largest whole number that an option takes."""
 
 
 def number_of(text: str, what: str, least: float, most: float) -> float:
-    """The number in ``text``, of ``what`` in the plural.
+    """Return the number in ``text``; ``what`` names the unit, in the plural.
 
     Raises:
-        ArgumentTypeError: It is none, or not from ``least`` to ``most``.
+        ArgumentTypeError: It is not a number, or not from ``least`` to ``most``.
     """
     try:
         found = float(text)
     except ValueError:
         found = float("nan")
     if not least <= found <= most:
-        raise argparse.ArgumentTypeError(f"{what} from {least:g} to {most:g} are needed, not {text!r}")
+        raise argparse.ArgumentTypeError(f"the value must be {least:g} to {most:g} {what}, not {text!r}")
     return found
 
 
 def days(text: str) -> float:
-    """Days, of a century at most."""
+    """Return a number of days, a century at most."""
     return number_of(text, "days", 0, 36_500)
 
 
 def seconds(text: str) -> float:
-    """Seconds, of a day at most."""
+    """Return a number of seconds, a day at most."""
     return number_of(text, "seconds", 0.1, 86_400)
 
 
 def whole_number(text: str, least: int = 0) -> int:
-    """A number of things.
+    """Return a whole number.
 
     Raises:
-        ArgumentTypeError: It is none, or below ``least``, or beyond :data:`WHOLE_MAX`.
+        ArgumentTypeError: It is not a whole number, is below ``least``, or is above :data:`WHOLE_MAX`.
     """
     if not text.isdecimal() or not least <= float(text) <= WHOLE_MAX:
-        raise argparse.ArgumentTypeError(f"a whole number from {least} to {WHOLE_MAX:,} is needed, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"the value must be a whole number from {least} to {WHOLE_MAX:,}, not {text!r}"
+        )
     return int(text)

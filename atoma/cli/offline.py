@@ -1,4 +1,4 @@
-"""A device's file, opened here as its program would open it, but for the hub: nothing is sent, and nothing is fetched."""
+"""Opening a device's file as its program would, but without a hub: nothing is sent, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atoma_transports.remote import Remote
 
 
 def add_device_file(command: argparse.ArgumentParser) -> None:
-    """Let a command take the file of a device."""
+    """Add the argument for a device's file to a command."""
     command.add_argument("file", metavar="FILE", help="the device's file; it may be open elsewhere")
     keys.add_option(command)
 
@@ -28,12 +28,12 @@ def add_device_file(command: argparse.ArgumentParser) -> None:
 async def open_offline(
     options: argparse.Namespace, schema: Schema | None = None, *, plugins: Sequence[Plugin] = ()
 ) -> AsyncGenerator[Client]:
-    """A client on the file of a command, which other programs may have open; what it writes leaves with the next sync of theirs.
+    """Open a client on the file of a command, which other programs may have open; its writes are sent with their next sync.
 
     Args:
-        options: The command's, with the file and its key.
-        schema: That of the application; None takes what the file's own tables say, which is enough to move rows as they are stored.
-        plugins: What else the client is made of.
+        options: The options of the command, with the file and its key.
+        schema: The application's schema; None takes the file's own declarations, which are enough to move rows as they are stored.
+        plugins: Further plugins of the client.
 
     Raises:
         ConfigurationError: There is no such file.

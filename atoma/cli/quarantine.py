@@ -1,4 +1,4 @@
-"""``atoma quarantine …``: what migrations of a file could not convert, and the ways out of there."""
+"""``atoma quarantine …``: what migrations of a file could not convert, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ from atoma_stores.sqlite.files import discard_quarantined, read_quarantine
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     commands = parser.add_subparsers(dest="action", required=True)
-    listed = commands.add_parser("list", help="what was put aside, oldest first, with the reasons")
+    listed = commands.add_parser("list", help="list what could not be converted, oldest first, with the reasons")
     add_file(listed)
     answers(listed, _list)
     back = commands.add_parser(
         "bring-back",
         help="correct a row of a device's file and write it again",
         description=(
-            "Write the row of an entry with corrected values, as the program would. Where it is not there any more, the rest is "
-            "taken from what was put aside. It leaves with the next sync of the program."
+            "Write the row of an entry again with corrected values, as the program would. If the row no longer exists, its other "
+            "values come from the entry. It is sent with the next sync of the program."
         ),
         epilog="For example: atoma quarantine bring-back shop.db 3 price=12.50 --schema app.models:SCHEMA",
     )
     add_file(back)
     back.add_argument("number", metavar="NUMBER", type=int, help="the entry")
-    back.add_argument("fields", metavar="FIELD=VALUE", nargs="*", help="a field of today, and its value as in CSV")
+    back.add_argument(
+        "fields", metavar="FIELD=VALUE", nargs="*", help="a field of the current schema, and its value as in a CSV file"
+    )
     schemas.add_option(back)
     answers(back, _bring_back)
-    gone = commands.add_parser("discard", help="let go of entries; a hub is to be stopped for that")
+    gone = commands.add_parser("discard", help="discard entries; stop a hub first")
     add_file(gone)
     gone.add_argument("numbers", metavar="NUMBER", type=int, nargs="+", help="the entries")
     answers(gone, _discard)
@@ -65,7 +67,7 @@ def _discard(options: argparse.Namespace) -> Report:
     if gone < len(set(options.numbers)):
         there = f"; {count(gone, 'entry', 'entries')} discarded" if gone else ""
         raise ConfigurationError(
-            f"{options.file}: not every one of these is in quarantine{there}; see `atoma quarantine list`"
+            f"{options.file}: some of these entries are not in quarantine{there}; see `atoma quarantine list`"
         )
     return said(
         {"file": options.file, "discarded": gone}, f"{options.file}: {count(gone, 'entry', 'entries')} discarded"
@@ -76,7 +78,7 @@ def _bring_back(options: argparse.Namespace) -> Report:
     layout, found = read_quarantine(options.file, keys.key_of(options))
     if layout == "hub":
         raise ConfigurationError(
-            f"{options.file}: a hub's rows are written by its clients: write the row at one of them, then discard the entry here"
+            f"{options.file}: a hub's rows are written by its clients: write the row on one of them, then discard the entry here"
         )
     entry = next((one for one in found if one.number == options.number), None)
     if entry is None:
@@ -86,7 +88,8 @@ def _bring_back(options: argparse.Namespace) -> Report:
     trio.run(_write, options, schema, entry, fields)
     data = {"file": options.file, "store": entry.store, "id": entry.id}
     return said(
-        data, f"{options.file}: {entry.store} {entry.id} is written again; it leaves with the next sync of the program"
+        data,
+        f"{options.file}: {entry.store} {entry.id} was written again; it is sent with the next sync of the program",
     )
 
 
@@ -96,7 +99,7 @@ async def _write(options: argparse.Namespace, schema: Schema, entry: Quarantined
 
 
 def field_value(spec: StoreSpec[Any], text: str) -> tuple[str, object]:
-    """A field and its value, from ``NAME=VALUE`` with the value as a cell of CSV has it."""
+    """Return a field and its value from ``NAME=VALUE``, where the value is written as in a CSV file."""
     name, equals, value = text.partition("=")
     if not equals or name not in spec.columns or name == "id":
         known = ", ".join([column for column in spec.columns if column != "id"])

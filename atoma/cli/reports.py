@@ -1,4 +1,4 @@
-"""What a command answers: one value, printed as JSON for programs or as people read it, and its exit code."""
+"""The answer of a command: one value, printed as JSON for programs or in a form for people, and its exit code."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ class Exit(enum.IntEnum):
     """The exit codes of commands, for the shell."""
 
     DONE = 0
-    """It did what it was asked to."""
+    """The command did what it was asked to do."""
     FAILED = 1
-    """It could not; the line on the standard error stream says why."""
+    """The command failed; the line on standard error says why."""
     USAGE = 2
-    """The command line makes no sense."""
+    """The command line is wrong."""
     FOUND = 3
-    """It did, and there is something for you: a damaged file, rejected rows, a condition that needs help."""
+    """The command was carried out, and there is something to look at: a damaged file, rejected rows, a finding."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The answer of a command: what it has done or found.
+    """The answer of a command: what it did or found.
 
     Attributes:
-        data: For programs: what ``--json`` prints.
-        show: Prints the same for people.
-        exit: How the command ends.
+        data: The value that ``--json`` prints, for programs.
+        show: A function that prints the same for people.
+        exit: The exit code of the command.
     """
 
     data: object
@@ -45,17 +45,17 @@ Run: TypeAlias = Callable[[argparse.Namespace], Report]
 
 
 def answers(command: argparse.ArgumentParser, run: Run) -> None:
-    """Let ``command`` answer with what ``run`` reports, as JSON where that is asked for."""
+    """Let ``command`` print what ``run`` reports, as JSON if ``--json`` is given."""
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)
 
 
 def unsound(where: str, data: object, problems: Sequence[str], helps: str) -> Report:
-    """A report of what is wrong in a file or a database, one problem a line, and what helps."""
+    """Return a report of the problems in a file or a database, one a line, and what to do."""
     lines = [f"{where}: {count(len(problems), 'problem')}", *(f"  {each}" for each in problems), helps]
     return Report(data, lambda: print(*lines, sep="\n"), Exit.FOUND)
 
 
 def said(data: object, *lines: str) -> Report:
-    """A report that people read as these lines."""
+    """Return a report that is printed for people as these lines."""
     return Report(data, lambda: print(*lines, sep="\n"))

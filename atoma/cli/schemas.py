@@ -12,20 +12,20 @@ from atoma.schema import Schema
 
 
 def add_option(command: argparse.ArgumentParser, *, otherwise: str = "") -> None:
-    """Let a command take it; it has to be given unless ``otherwise`` says what is taken in its place."""
+    """Add the option to a command; it is required unless ``otherwise`` says what is taken without it."""
     told = f"the Schema of your application; {otherwise}" if otherwise else "the Schema of your application"
     command.add_argument("--schema", required=not otherwise, metavar="MODULE:NAME", help=told)
 
 
 def load(name: str) -> Schema:
-    """The schema that a module has under a name, as in ``app.models:SCHEMA``; modules of this folder are found too.
+    """Return the schema that a module has under a name, as in ``app.models:SCHEMA``; modules in the current folder are found too.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is no such schema, or its module fails.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise ConfigurationError(f"--schema is a module and a name in it, as in app.models:SCHEMA, not {name!r}")
+        raise ConfigurationError(f"--schema takes a module and a name in it, as in app.models:SCHEMA, not {name!r}")
     sys.path.insert(0, "")
     try:
         found: object = getattr(importlib.import_module(module), attribute)
@@ -36,12 +36,12 @@ def load(name: str) -> Schema:
     finally:
         sys.path.remove("")
     if not isinstance(found, Schema):
-        raise ConfigurationError(f"--schema {name}: it is a {type(found).__name__}, not a Schema")
+        raise ConfigurationError(f"--schema {name} is a {type(found).__name__}, not a Schema")
     return found
 
 
 def _whence(error: Exception) -> str:
-    """The line that has raised it, where that is one of a module's."""
+    """Return the line of a module that raised the error, if one did."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
         ""

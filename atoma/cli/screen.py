@@ -1,6 +1,6 @@
-"""Tables and progress: drawn by rich on a terminal that has it, plain everywhere else.
+"""Tables and progress: drawn by rich on a terminal if it is installed, plain everywhere else.
 
-``NO_COLOR`` and ``COLUMNS`` are honoured. What comes out of a file may hold anything, so control characters are shown, not sent.
+``NO_COLOR`` and ``COLUMNS`` are honoured. A file may hold anything, so control characters are shown and not sent to the terminal.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Told: TypeAlias = Callable[[int, int], None]
-"""Called now and then with how much is done, and of how much; 0 where nobody can tell."""
+"""A function that is called now and then with how much is done and the total; the total is 0 if it is not known."""
 QUIET_MS = 5_000
-"""Away from a terminal progress is a line in so many milliseconds, for logs."""
+"""Milliseconds between two lines of progress where the output is not a terminal but a log."""
 CELL_MAX = 400
-"""So many characters of a value are shown; ``--json`` has all of them."""
+"""Maximum number of characters of a value that are shown; ``--json`` has all of them."""
 
 
 def console(stream: TextIO) -> Console | None:
-    """What draws on ``stream``; None where it is no terminal, or rich is not installed."""
+    """Return a console that draws on ``stream``; None if it is not a terminal, or rich is not installed."""
     if not stream.isatty():
         return None
     try:
@@ -38,7 +38,7 @@ def console(stream: TextIO) -> Console | None:
 
 
 def cell(value: object) -> str:
-    """A value as one line of visible characters."""
+    """Return a value as one line of visible characters."""
     if value is None:
         return "NULL"
     text = f"x'{value.hex()}'" if isinstance(value, bytes) else str(value)
@@ -51,7 +51,7 @@ def _visible(letter: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows below the names of their columns; on a terminal that is too narrow each row is a list of its values."""
+    """Print rows below the names of their columns; on a terminal that is too narrow, each row is a list of its values."""
     cells = [[cell(value) for value in row] for row in rows]
     screen = console(sys.stdout)
     if screen is None:
@@ -65,7 +65,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def table(
     columns: Sequence[str], cells: Iterable[Sequence[str]], numeric: Sequence[bool] = (), title: str = ""
 ) -> Table:
-    """A table for a terminal; nothing in ``cells`` is taken for markup."""
+    """Return a table for a terminal; nothing in ``cells`` is read as markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -108,10 +108,10 @@ def _print_records(screen: Console, columns: Sequence[str], cells: Sequence[Sequ
 
 @contextmanager
 def progress(what: str, *, sizes: bool = False) -> Generator[Told]:
-    """Show on the standard error stream how far ``what`` is, while the block runs.
+    """Show the progress of ``what`` on standard error while the block runs.
 
     Args:
-        what: What is done, as ``copying app.db``.
+        what: What is being done, as in ``copying app.db``.
         sizes: Whether numbers are bytes.
     """
     screen = console(sys.stderr)

@@ -1,4 +1,4 @@
-"""``atoma hub serve``: a hub on a file or on PostgreSQL, on a port, until it is told to stop."""
+"""``atoma hub serve``: runs a hub on a file or on PostgreSQL, at a port, until it is stopped."""
 
 from __future__ import annotations
 
@@ -40,29 +40,50 @@ _log = logging.getLogger("atoma.cli")
 
 
 def add_command(serve: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     serve.description = (
-        "Run a hub until SIGTERM or Ctrl-C; then calls in flight are finished, and devices connect again later or elsewhere. "
-        "On PostgreSQL any number of these processes may run beside each other."
+        "Run a hub until SIGTERM or Ctrl-C. It then finishes the calls in flight, and devices connect again later or elsewhere. "
+        "On PostgreSQL, any number of these processes may run side by side."
     )
     serve.add_argument(
         "where", metavar="WHERE", help="the hub's file, or postgresql://user@host/database (its password in PGPASSWORD)"
     )
     schemas.add_option(serve)
-    serve.add_argument("--listen", default=LISTEN, metavar="HOST:PORT", help="default %(default)s; port 0 is any")
-    who = serve.add_mutually_exclusive_group(required=True)
-    who.add_argument("--tokens", type=Path, metavar="FILE", help="TOML that says who gets in; SIGHUP has it read anew")
-    who.add_argument("--loopback", action="store_true", help="let this machine in and nobody else, without a token")
-    serve.add_argument("--certificate", type=Path, metavar="FILE", help="speak TLS with this chain (PEM)")
-    serve.add_argument("--key", type=Path, metavar="FILE", help="its private key, if it is not in the same file")
-    serve.add_argument("--insecure", action="store_true", help="plain text on an address that other machines can reach")
-    serve.add_argument("--name", action="append", default=[], help="a name browsers ask for it by; may be given again")
-    serve.add_argument("--proxy", action="append", default=[], help="address or network of a proxy that is believed")
     serve.add_argument(
-        "--metrics-token-file", type=Path, metavar="PATH", help="serve /metrics to whoever has the token in this file"
+        "--listen",
+        default=LISTEN,
+        metavar="HOST:PORT",
+        help="where to listen (default %(default)s; port 0 takes any free port)",
+    )
+    who = serve.add_mutually_exclusive_group(required=True)
+    who.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="TOML file that says who is admitted; on SIGHUP it is read again"
+    )
+    who.add_argument(
+        "--loopback", action="store_true", help="admit everybody on this machine without a token, and nobody else"
+    )
+    serve.add_argument("--certificate", type=Path, metavar="FILE", help="use TLS with this certificate chain (PEM)")
+    serve.add_argument(
+        "--key", type=Path, metavar="FILE", help="the certificate's private key, if it is not in the same file"
     )
     serve.add_argument(
-        "--compact-days", type=days, default=1.0, metavar="DAYS", help="forget old history so often; 0: never"
+        "--insecure", action="store_true", help="allow plain text at an address that other machines can reach"
+    )
+    serve.add_argument(
+        "--name", action="append", default=[], help="a host name by which browsers reach the hub; may be repeated"
+    )
+    serve.add_argument(
+        "--proxy", action="append", default=[], help="address or network of a trusted proxy; may be repeated"
+    )
+    serve.add_argument(
+        "--metrics-token-file", type=Path, metavar="PATH", help="serve /metrics to callers with the token in this file"
+    )
+    serve.add_argument(
+        "--compact-days",
+        type=days,
+        default=1.0,
+        metavar="DAYS",
+        help="remove old history every so many days; 0: never (default %(default)g)",
     )
     serve.set_defaults(run=_serve)
 
@@ -113,10 +134,10 @@ async def _run(
 
 
 def _pages(token_file: Path | None) -> tuple[HttpHandler | None, Operations | None]:
-    """The pages for whoever runs the hub, where HTTP is installed.
+    """Return the pages for the operator, if HTTP is installed.
 
     Raises:
-        ConfigurationError: Figures are wanted, and it is not; or their token cannot be used.
+        ConfigurationError: Metrics are requested but HTTP is not installed, or their token cannot be used.
     """
     try:
         from atoma.inspector import Operations
@@ -134,13 +155,15 @@ def _reload(tokens: TokenFile | None) -> None:
         try:
             tokens.read()
         except ConfigurationError as error:
-            _log.warning("the tokens of before hold on: %s", error)
+            _log.warning("the previous tokens stay in force: %s", error)
         else:
-            _log.info("the tokens were read anew; sessions of others end within %.0f s", 2 * VERIFY_AGAIN_S)
+            _log.info(
+                "the tokens were read again; sessions that are no longer admitted end within %.0f s", 2 * VERIFY_AGAIN_S
+            )
 
 
 async def _compact(hub: Hub, every_s: float) -> None:
-    """Forget old history now and then; of several processes on one database one does it."""
+    """Remove old history now and then; of several processes on one database, one does it."""
     while True:
         await trio.sleep(every_s)
         try:
@@ -166,10 +189,10 @@ def _certificate(chain: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 def load_served(name: str) -> Schema:
-    """The schema of ``--schema``, for a hub that this command runs.
+    """Return the schema of ``--schema`` for a hub that this command runs.
 
     Raises:
-        ConfigurationError: There is none; or a hub for it needs functions, which a command line cannot give.
+        ConfigurationError: There is no such schema; or its hub needs functions, which a command line cannot pass.
     """
     schema = schemas.load(name)
     needed = [
@@ -179,23 +202,23 @@ def load_served(name: str) -> Schema:
     ]
     if needed:
         raise ConfigurationError(
-            f"--schema {name}: a hub for it needs functions, for {', '.join(needed)}: open it in a program of yours, with "
+            f"--schema {name}: its hub needs functions for {', '.join(needed)}: open the hub in your own program, with "
             "open_hub(…, hub_fields=…, conflicts=…)"
         )
     return schema
 
 
 def store_at(where: str) -> HubStore:
-    """The store on a file or at an address.
+    """Return the hub store on a file or at an address.
 
     Raises:
-        ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
+        ConfigurationError: The address cannot be used or holds a password, or the extra is not installed.
     """
     return postgresql_at(where) if where.startswith(POSTGRESQL) else SQLiteHubStore(where)
 
 
 async def held_version(where: str) -> int:
-    """The version of the schema that the hub at ``where`` is in; 0 where a database holds none.
+    """Return the schema version of the hub at ``where``; 0 if a database holds no hub.
 
     Raises:
         ConfigurationError: There is no such file, or the address cannot be used.
@@ -207,14 +230,14 @@ async def held_version(where: str) -> int:
 
 
 def postgresql_at(where: str) -> PostgreSQLHubStore:
-    """The store at an address of PostgreSQL's.
+    """Return the hub store at an address of PostgreSQL.
 
     Raises:
-        ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
+        ConfigurationError: The address cannot be used or holds a password, or the extra is not installed.
     """
     if _tells_password(where):
         raise ConfigurationError(
-            "leave the password out: everybody on this machine can read the command line. PGPASSWORD or a file ~/.pgpass has it"
+            "leave out the password, since everybody on this machine can read the command line; put it into PGPASSWORD or ~/.pgpass"
         )
     try:
         from atoma_stores.postgres import PostgreSQLHubStore
@@ -224,7 +247,7 @@ def postgresql_at(where: str) -> PostgreSQLHubStore:
 
 
 def _tells_password(where: str) -> bool:
-    """Whether an address has a password in it, before the host or among its parameters."""
+    """Return whether an address holds a password, before the host or among its parameters."""
     before, _, parameters = where.partition("?")
     user = before.partition("://")[2].partition("/")[0].rpartition("@")[0]
     return ":" in user or any("password" in name for name, _ in parse_qsl(parameters, keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""``atoma hub init``: makes what ``atoma hub serve`` needs, over nothing that is there."""
+"""``atoma hub init``: creates what ``atoma hub serve`` needs and overwrites nothing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from atoma_stores.sqlite.connections import OWNER_ONLY
 from atoma_transports.serving.addresses import parse_address
 
 _TOKENS = """\
-# Who gets in. A table for each subject, which is what the hub knows its user by:
+# Who is admitted: a table for each subject, the name by which the hub knows a user:
 #
 #     [ada]
 #     token = "sha256:…"                          # atoma hub tokens add FILE ada
-#     scopes = {{ red = "write", blue = "read" }}   # write, read or none; without scopes: every one may be written
+#     scopes = {{ red = "write", blue = "read" }}   # write, read or none; without scopes: write in every scope
 #
-# A token may stand here itself in place of its digest. SIGHUP has a hub that runs read the file anew.
+# A token may stand here itself in place of its digest. On SIGHUP a running hub reads the file again.
 
 {table}"""
 _UNIT = """\
@@ -53,19 +53,19 @@ WantedBy=multi-user.target
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the description and the arguments of the command."""
     command.description = (
-        "Make what a hub needs: its database for your schema, a TOML file that says who gets in, with one token, and a unit for "
-        "systemd. Nothing that is there is written over."
+        "Create what a hub needs: its database for your schema, a TOML file that says who is admitted, with one token, and a unit for "
+        "systemd. Existing files are never overwritten."
     )
-    command.add_argument("folder", metavar="FOLDER", type=Path, help="where; it is made if need be")
+    command.add_argument("folder", metavar="FOLDER", type=Path, help="the folder; it is created if necessary")
     schemas.add_option(command)
     command.add_argument(
-        "--database", default="", metavar="URL", help="postgresql://user@host/database in place of the file hub.db"
+        "--database", default="", metavar="URL", help="postgresql://user@host/database instead of the file hub.db"
     )
-    command.add_argument("--subject", default="admin", help="who gets the first token (default %(default)s)")
+    command.add_argument("--subject", default="admin", help="who receives the first token (default %(default)s)")
     command.add_argument(
-        "--listen", default=LISTEN, metavar="HOST:PORT", help="where it will listen (default %(default)s)"
+        "--listen", default=LISTEN, metavar="HOST:PORT", help="where the hub will listen (default %(default)s)"
     )
     answers(command, _init)
 
@@ -73,7 +73,7 @@ def add_command(command: argparse.ArgumentParser) -> None:
 def _init(options: argparse.Namespace) -> Report:
     folder: Path = options.folder.absolute()
     if options.database and not options.database.startswith(POSTGRESQL):
-        raise ConfigurationError(f"--database begins with {POSTGRESQL[0]}, not {options.database!r}")
+        raise ConfigurationError(f"--database must begin with {POSTGRESQL[0]}, not {options.database!r}")
     parse_address(options.listen)
     schema = load_served(options.schema)
     where = options.database or str(folder / "hub.db")
@@ -95,26 +95,26 @@ def _init(options: argparse.Namespace) -> Report:
     return said(
         data,
         f"{where}: a hub for {count(len(schema.stores), 'store')}",
-        f"{tokens}: {options.subject} gets in with this token, which is shown only now:",
+        f"{tokens}: {options.subject} is admitted with this token, which is shown only now:",
         token,
-        f"{unit}: for systemd; or start it yourself:",
+        f"{unit}: the unit for systemd; or start the hub yourself:",
         f"atoma {shlex.join(serve)}",
     )
 
 
 def _make(folder: Path, made: dict[Path, str], where: str, schema: Schema, store: HubStore) -> None:
-    """Make the files and the database; what was made is removed where the rest cannot be.
+    """Create the files and the database; if one of them cannot be created, the others are removed.
 
     Raises:
-        ConfigurationError: Something is there already, or cannot be written.
+        ConfigurationError: One of them exists already or cannot be written.
     """
     taken = [path for path in (*made, Path(where)) if path.exists() or path.is_symlink()]
     if taken:
-        raise ConfigurationError(f"{taken[0]} exists; nothing was made, name another folder")
+        raise ConfigurationError(f"{taken[0]} exists already; nothing was created. Name another folder")
     if where.startswith(POSTGRESQL) and trio.run(held_version, where):
         raise ConfigurationError(
-            f"{where} holds a hub; nothing was made: `atoma hub serve` runs it, `atoma hub tokens add` says who gets in, and "
-            "`atoma migrate` brings it to another schema"
+            f"{where} already holds a hub; nothing was created: `atoma hub serve` runs it, `atoma hub tokens add` admits users, and "
+            "`atoma migrate` migrates it to another schema"
         )
     done: list[Path] = []
     try:
@@ -133,12 +133,12 @@ def _make(folder: Path, made: dict[Path, str], where: str, schema: Schema, store
 
 
 async def _open(schema: Schema, store: HubStore) -> None:
-    """Open the database once, which makes it and finds what is wrong with the schema."""
+    """Open the database once, which creates it and finds faults of the schema."""
     async with open_for_upkeep(schema, store):
         pass
 
 
 def _of_systemd(word: str) -> str:
-    """``word`` as a unit has it."""
+    """Return ``word`` as it is written in a unit of systemd."""
     safe = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{safe}"' if safe != word or not word or any(letter.isspace() for letter in word) else word

@@ -1,6 +1,6 @@
-"""``atoma sync …``: a device's file, looked at and repaired without the program that made it.
+"""``atoma sync …``: shows and repairs a device's file without the program that made it.
 
-Replication moves rows as they are stored, so the file's own tables say enough: a repair, and what it offers, need no models.
+Replication moves rows as they are stored, so the file's own declarations are enough: a repair and its offers need no models.
 """
 
 from __future__ import annotations
@@ -40,52 +40,56 @@ SHOWN = 20
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Say what the commands take."""
+    """Add the commands with their descriptions and arguments."""
     commands = parser.add_subparsers(dest="action", required=True)
 
     status = commands.add_parser(
         "status",
-        help="who a file is to the hub, how far it is, and what waits in it",
-        description="Tell what a device's file says of its replication. It is only read, and may be open elsewhere.",
+        help="show a file's identity at the hub, its progress, and what waits in it",
+        description="Show what a device's file says about its replication. It is only read, and may be open elsewhere.",
     )
     add_device_file(status)
     answers(status, _status)
 
     repair = commands.add_parser(
         "repair",
-        help="bring a file that does not continue the hub's history back to where it does",
+        help="repair a file whose history has diverged from the hub's",
         description=(
-            "Repair a device's file with the hub, as its program would do by itself. The program is not needed: rows move "
-            "as they are stored. Close it first, or use client.sync.repair() in it."
+            "Repair a device's file with the hub, as its program would by itself. The program is not needed: rows move "
+            "as they are stored. Close the program first, or call client.sync.repair() in it."
         ),
         epilog=f"The token comes from --token-file or from the variable {TOKEN_VARIABLE}, never from the command line.",
     )
     add_device_file(repair)
     repair.add_argument("--url", required=True, help="the hub: ws://, wss://, http://, https://, grpc:// or grpcs://")
     repair.add_argument("--token-file", type=Path, metavar="PATH", help="file whose first line is the token")
-    repair.add_argument("--ca-file", type=Path, metavar="PATH", help="certificates to trust in place of the system's")
+    repair.add_argument("--ca-file", type=Path, metavar="PATH", help="certificates to trust instead of the system's")
     repair.add_argument(
-        "--adopt-hub", action="store_true", help="hand the file over to this hub and user, when it belongs to another"
+        "--adopt-hub", action="store_true", help="hand the file over to this hub and user if it belongs to others"
     )
-    repair.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    repair.add_argument("--dry-run", action="store_true", help="only say what would be done")
     repair.add_argument(
         "--on-hub-loss",
         choices=get_args(HubLossPolicy),
         default="offer",
-        help="what to do with rows that the hub has lost; say what the program gives to Sync (default offer)",
+        help="what to do with rows that the hub has lost; give the same word as the program gives to Sync (default offer)",
     )
-    repair.add_argument("--sync", action="store_true", help="then send what waits and fetch what is new, once")
+    repair.add_argument("--sync", action="store_true", help="then sync once: send what waits and fetch what is new")
     repair.add_argument(
-        "--timeout", type=seconds, default=PATIENCE_S, metavar="SECONDS", help="give up after (default %(default)g)"
+        "--timeout",
+        type=seconds,
+        default=PATIENCE_S,
+        metavar="SECONDS",
+        help="give up after this time (default %(default)g)",
     )
     answers(repair, _repair)
 
     renewal = commands.add_parser(
         "new-identity",
-        help="say that a file is a deliberate copy",
+        help="declare that a file is a deliberate copy",
         description=(
-            "Have a copied file take a name of its own at its next contact with the hub. Nothing else is changed here: what "
-            "became of its pending writes only the hub can tell."
+            "Let a copied file take its own identity at its next contact with the hub. Nothing else changes here: only the hub "
+            "can say what became of its pending writes."
         ),
     )
     add_device_file(renewal)
@@ -97,14 +101,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """The replication of a device's file, as the file tells it.
+    """The state of replication that a device's file records.
 
     Attributes:
-        identity: Who it is to the hub.
-        scopes: How far each scope is.
-        pending: Writes the hub has not confirmed in a page yet.
-        queued: Those of them that were not sent, or not answered.
-        held: Writes that somebody keeps in the file.
+        identity: The file's identity at the hub.
+        scopes: The progress of each scope.
+        pending: Number of writes that the hub has not confirmed in a page yet.
+        queued: Number of those that were not sent, or not answered.
+        held: Number of writes that somebody holds in the file.
         inbox: Open entries of the inbox.
         lost: Open entries among the rows that the hub has lost.
         repairs: The last repairs, oldest first.
@@ -121,12 +125,12 @@ class FileStatus:
 
     @property
     def waiting(self) -> dict[str, int]:
-        """How much waits, by what it is."""
+        """How many entries wait, by kind."""
         return {"pending": self.pending, "held": self.held, "inbox": len(self.inbox), "lost": len(self.lost)}
 
 
 def read_status(path: str, key: Key | None = None) -> tuple[StoredSync, FileStatus]:
-    """What of a device's file replicates, and how far it is; it may be open elsewhere.
+    """Return the names of a device file's synced stores, and the state of its replication; the file may be open elsewhere.
 
     Raises:
         StoreError: It is not a device's file, or cannot be read.
@@ -164,13 +168,13 @@ def _print_status(path: str, synced: list[str], found: FileStatus) -> None:
         [
             ("client", f"{identity.client_id.hex()}, incarnation {identity.incarnation}"),
             ("", "takes a new identity at its next contact with the hub" if identity.renew else None),
-            ("hub", identity.hub_id.hex() or "none yet: it has never met one"),
+            ("hub", identity.hub_id.hex() or "none: it has never connected to one"),
             ("belongs to", identity.principal or None),
-            ("stores", ", ".join(synced) or "none that replicate"),
+            ("stores", ", ".join(synced) or "none are synced"),
             ("pending", on_the_way or (count(found.pending, "write") if found.pending else "nothing")),
             ("held", f"{count(found.held, 'write')}; see atoma outbox list" if found.held else None),
             ("inbox", count(len(found.inbox), "entry", "entries") if found.inbox else "empty"),
-            ("lost", f"{count(len(found.lost), 'row')} to be decided about" if found.lost else "nothing"),
+            ("lost", f"{count(len(found.lost), 'row')} waiting for a decision" if found.lost else "nothing"),
         ],
         indent=2,
     )
@@ -186,7 +190,7 @@ def _print_status(path: str, synced: list[str], found: FileStatus) -> None:
 
 
 def _deed(row: LostRow) -> str:
-    return "deleted here, the hub has it" if row.image is None else "here, and not at the hub as it was"
+    return "deleted here; the hub still has it" if row.image is None else "here; the hub does not have it as it was"
 
 
 def _print_some(title: str, lines: list[str]) -> None:
@@ -210,7 +214,7 @@ def _print_report(report: RepairReport) -> None:
             ("sent again", count(report.renumbered, "write") if report.renumbered else None),
             (
                 "under a guard",
-                f"{report.doubtful} of them, for they may have been decided" if report.doubtful else None,
+                f"{report.doubtful} of them, since they may have been decided" if report.doubtful else None,
             ),
             ("to the inbox", count(report.to_inbox, "write") if report.to_inbox else None),
             ("identity", f"{report.old_client_id.hex()} → {report.new_client_id.hex()}"),
@@ -229,23 +233,21 @@ def _repair(options: argparse.Namespace) -> Report:
 
 def _print_repair(options: argparse.Namespace, report: RepairReport | None, status: SyncStatus | None) -> None:
     if report is None:
-        print(f"{options.file}: nothing is wrong, it continues the hub's history")
+        print(f"{options.file}: nothing is wrong; it continues the hub's history")
     else:
         print(f"{options.file}: this would be done" if options.dry_run else f"{options.file}: repaired")
         _print_report(report)
     if status is not None:
         print(f"synced with the hub, {count(status.pending, 'write')} pending")
     elif report is not None and not options.dry_run and (report.offered or report.renumbered):
-        print(
-            "What is offered and sent again leaves with the next sync: of the program, or of this command with --sync."
-        )
+        print("Offers and repeated writes are sent with the next sync, by the program or by this command with --sync.")
 
 
 async def _repair_file(options: argparse.Namespace) -> tuple[RepairReport | None, SyncStatus | None]:
     stored = read_sync(options.file, keys.key_of(options))
     if not stored.stores or not stored.scopes:
         raise ConfigurationError(
-            f"{options.file}: nothing in it replicates, or has met a hub; open it with its program"
+            f"{options.file}: it has no synced stores, or has never connected to a hub; open it with its program"
         )
     transport = transport_to(options.url, read_token(options.token_file), options.ca_file)
     plugins: list[Plugin] = [
@@ -273,7 +275,7 @@ async def _repair_with(client: Client, options: argparse.Namespace) -> tuple[Rep
 
 
 def read_token(path: Path | None) -> str:
-    """The token of the file, or of the environment; ``""`` for none.
+    """Return the token in the file or in the environment; ``""`` if there is none.
 
     Raises:
         ConfigurationError: The file cannot be read, or is empty.
@@ -285,15 +287,15 @@ def read_token(path: Path | None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: the token cannot be read: {error}") from error
     if len(lines) != 1:
-        raise ConfigurationError(f"{path}: one token is needed in it, and nothing else")
+        raise ConfigurationError(f"{path}: the file must hold one token and nothing else")
     return lines[0]
 
 
 def transport_to(url: str, token: str, ca_file: Path | None) -> Transport:
-    """The transport that speaks to ``url``; each is imported when it is asked for.
+    """Return the transport for ``url``; its module is imported only when it is needed.
 
     Raises:
-        ConfigurationError: Nothing speaks that, or the certificates cannot be read.
+        ConfigurationError: No transport has that scheme, or the certificates cannot be read.
     """
     context = None if ca_file is None else _trusting(ca_file)
     makers: dict[str, Callable[[], Transport]] = {
@@ -303,7 +305,7 @@ def transport_to(url: str, token: str, ca_file: Path | None) -> Transport:
     }
     make = makers.get(url.partition("://")[0])
     if make is None:
-        raise ConfigurationError(f"--url begins with {'://, '.join(makers)}://, not {url!r}")
+        raise ConfigurationError(f"--url must begin with {'://, '.join(makers)}://, not {url!r}")
     return make()
 
 
@@ -337,5 +339,5 @@ def _http(url: str, token: str, context: ssl.SSLContext | None) -> Transport:
 
 def _new_identity(options: argparse.Namespace) -> Report:
     asked = ask_renewal(options.file, keys.key_of(options))
-    told = "takes a new identity" if asked else "was told already to take a new identity"
+    told = "takes a new identity" if asked else "is already marked to take a new identity"
     return said({"file": options.file, "asked": asked}, f"{options.file}: {told} at its next contact with the hub")

@@ -1,7 +1,7 @@
-"""The file that says who gets in: TOML, read anew when the hub is told to (SIGHUP). ``atoma hub tokens …`` changes it.
+"""The file that says who is admitted, in TOML; a hub reads it again on SIGHUP, and ``atoma hub tokens …`` changes it.
 
-What is in it besides, comments and order, stays as it is: a table is written behind everything or taken out, and the result is
-read before it takes the place of the file.
+Comments and order stay as they are: a table is appended or removed, and the result is
+checked before it replaces the file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _EXAMPLE = '[ada]\ntoken = "a long secret"  # or its digest: atoma hub tokens ad
 
 
 class TokenFile:
-    """A verifier and rules from a file: a table for each subject, with ``token`` and, if not every scope is theirs, ``scopes``.
+    """A verifier and rules from a file, which has a table for each subject: ``token`` and, unless every scope is allowed, ``scopes``.
 
     Args:
         path: The file.
 
     Raises:
-        ConfigurationError: It cannot be read, or says something else.
+        ConfigurationError: The file cannot be read, or has another form.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,46 +44,46 @@ class TokenFile:
         self.read()
 
     def read(self) -> None:
-        """Read the file anew; when it cannot be used, what held before holds on.
+        """Read the file again; if it cannot be used, what was read before stays in force.
 
         Raises:
-            ConfigurationError: It cannot be used.
+            ConfigurationError: The file cannot be used.
         """
         tokens: dict[str, str] = {}
         scopes: dict[str, Mapping[str, Access]] = {}
         for subject, table in self._tables().items():
             token, known = table.get("token"), table.keys() <= {"token", "scopes"}
             if not known or not isinstance(token, str) or not token:
-                raise self._wrong(f"[{subject}] needs a token, and may have scopes, and nothing else")
+                raise self._wrong(f"[{subject}] must have a token, may have scopes, and nothing else")
             if token in tokens:
-                raise self._wrong(f"[{subject}] has the token of [{tokens[token]}]")
+                raise self._wrong(f"[{subject}] has the same token as [{tokens[token]}]")
             tokens[token] = subject
             if "scopes" in table:
                 scopes[subject] = self._scopes_of(subject, table["scopes"])
         if not tokens:
-            raise self._wrong("it names nobody")
+            raise self._wrong("it admits nobody")
         self._verifier, self._scopes = StaticTokenVerifier(tokens), scopes
 
     @property
     def guessable(self) -> Sequence[str]:
-        """Subjects whose tokens are so short that they can be guessed."""
+        """The subjects whose tokens are so short that they can be guessed."""
         return self._verifier.guessable
 
     @property
     def subjects(self) -> Mapping[str, Mapping[str, object]]:
-        """What the file has about each subject, as it is now."""
+        """The file's entry for each subject, as of now."""
         return self._tables()
 
     async def verify(self, token: str, peer: Peer) -> Principal:
-        """The token's principal.
+        """Return the principal of the token.
 
         Raises:
-            AuthenticationError: No such token.
+            AuthenticationError: There is no such token.
         """
         return await self._verifier.verify(token, peer)
 
     def scope_access(self, principal: Principal, scope: str) -> Access:
-        """What the file says of the scope; of a subject without ``scopes`` it is ``write``."""
+        """Return what the file says about the scope; ``write`` for a subject without ``scopes``."""
         found = self._scopes.get(principal.subject)
         return "write" if found is None else found.get(scope, "none")
 
@@ -95,7 +95,7 @@ class TokenFile:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise self._wrong(str(error)) from None
         if not all(isinstance(table, dict) for table in found.values()):
-            raise self._wrong("it has a table for each subject, and nothing else")
+            raise self._wrong("it must have a table for each subject, and nothing else")
         return cast("Mapping[str, Mapping[str, object]]", found)
 
     def _scopes_of(self, subject: str, scopes: object) -> Mapping[str, Access]:
@@ -103,68 +103,70 @@ class TokenFile:
         if not isinstance(scopes, dict) or not all(
             word in words for word in cast("dict[str, object]", scopes).values()
         ):
-            raise self._wrong(f"[{subject}] scopes is a table of scopes, each {', '.join(words)}")
+            raise self._wrong(f"[{subject}] scopes must be a table of scopes, each {', '.join(words)}")
         return cast("Mapping[str, Access]", scopes)
 
     def _wrong(self, what: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._path}: {what}; write\n{_EXAMPLE}")
+        return ConfigurationError(f"{self._path}: {what}; for example\n{_EXAMPLE}")
 
 
 # atoma hub tokens
 
 TOKEN_BYTES = 32
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_RELOAD = "A hub that runs reads the file anew on SIGHUP: systemctl reload atoma-hub"
+_RELOAD = "A running hub reads the file again on SIGHUP: systemctl reload atoma-hub"
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Say what ``atoma hub tokens`` takes."""
+    """Add the description and the arguments of ``atoma hub tokens``."""
     commands = parser.add_subparsers(dest="tokens", required=True)
     add = commands.add_parser(
         "add",
-        help="draw a token for somebody",
-        description="Draw a token for somebody, print it this once, and write its digest to the file, which is made if need be.",
+        help="draw a token for a user",
+        description="Draw a token for a user, print it once, and write its digest to the file, which is created if necessary.",
     )
     _add_file(add)
-    add.add_argument("subject", metavar="SUBJECT", help="whose it is; what the hub knows its user by")
+    add.add_argument("subject", metavar="SUBJECT", help="the name by which the hub knows the user")
     add.add_argument(
         "--scope",
         action="append",
         default=[],
         metavar="NAME=ACCESS",
-        help=f"ACCESS is {', '.join(get_args(Access))}; may be repeated; without, every scope may be written",
+        help=f"ACCESS is {', '.join(get_args(Access))}; may be repeated; without it, every scope may be written",
     )
     answers(add, _add)
-    listed = commands.add_parser("list", help="who gets in, and where; no token is shown")
+    listed = commands.add_parser("list", help="list who is admitted, and to which scopes; no token is shown")
     _add_file(listed)
     answers(listed, _list)
-    revoke = commands.add_parser("revoke", help="take somebody's token back")
+    revoke = commands.add_parser("revoke", help="revoke the token of a user")
     _add_file(revoke)
-    revoke.add_argument("subject", metavar="SUBJECT", help="whose it is")
+    revoke.add_argument("subject", metavar="SUBJECT", help="the name by which the hub knows the user")
     answers(revoke, _revoke)
 
 
 def _add_file(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", metavar="FILE", type=Path, help="the TOML that `atoma hub serve --tokens` takes")
+    command.add_argument("file", metavar="FILE", type=Path, help="the TOML file that `atoma hub serve --tokens` takes")
 
 
 def _add(options: argparse.Namespace) -> Report:
     path: Path = options.file
     known: Mapping[str, object] = TokenFile(path).subjects if path.exists() else {}
     if options.subject in known:
-        raise ConfigurationError(f"{path}: {options.subject} has a token; revoke it first")
+        raise ConfigurationError(f"{path}: {options.subject} already has a token; revoke it first")
     token, table = draw(options.subject, dict(map(_scope, options.scope)))
     before = path.read_text(encoding="utf-8") if known else ""
     _replace(path, f"{before.rstrip()}\n\n{table}".lstrip(), {**known, **_read(path, table)})
     data = {"file": str(path), "subject": options.subject, "token": token}
-    return said(data, f"{path}: {options.subject} gets in with this token, which is shown only now:", token, _RELOAD)
+    return said(
+        data, f"{path}: {options.subject} is admitted with this token, which is shown only now:", token, _RELOAD
+    )
 
 
 def draw(subject: str, scopes: Mapping[str, str]) -> tuple[str, str]:
-    """A new token, and the table of the file that lets it in.
+    """Return a new token, and the table of the file that admits it.
 
     Raises:
-        ConfigurationError: No hub would let in somebody of that name.
+        ConfigurationError: No hub would admit a subject of that name.
     """
     Principal(subject)
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -184,7 +186,7 @@ def _scope(text: str) -> tuple[str, str]:
     name, equals, word = text.rpartition("=")
     if not equals or not name or word not in get_args(Access):
         raise ConfigurationError(
-            f"--scope is a scope and {' or '.join(get_args(Access))}, as in red=write, not {text!r}"
+            f"--scope takes a scope and {' or '.join(get_args(Access))}, as in red=write, not {text!r}"
         )
     return name, word
 
@@ -219,15 +221,15 @@ def _revoke(options: argparse.Namespace) -> Report:
         raise ConfigurationError(f"{path}: there is no {options.subject}; see `atoma hub tokens list`")
     if not kept:
         raise ConfigurationError(
-            f"{path}: {options.subject} is the last one, and a hub lets somebody in; add another first"
+            f"{path}: {options.subject} is the last subject, and a hub must admit somebody; add another one first"
         )
     _replace(path, _without(path.read_text(encoding="utf-8"), options.subject), kept)
     data = {"file": str(path), "subject": options.subject, "left": len(kept)}
-    return said(data, f"{path}: {options.subject} gets in no longer, {count(len(kept), 'subject')} left", _RELOAD)
+    return said(data, f"{path}: {options.subject} is no longer admitted, {count(len(kept), 'subject')} left", _RELOAD)
 
 
 def _without(text: str, subject: str) -> str:
-    """``text`` without the table of ``subject`` and those below it."""
+    """Return ``text`` without the table of ``subject`` and the tables below it."""
     kept: list[str] = []
     inside = False
     for line in text.splitlines(keepends=True):
@@ -246,13 +248,13 @@ def _header(line: str) -> Mapping[str, object]:
 
 
 def _replace(path: Path, text: str, meant: Mapping[str, object]) -> None:
-    """Put ``text``, which has to say what is ``meant``, in the place of the file, whole or not at all.
+    """Replace the file with ``text``, which must say what is ``meant``, as a whole or not at all.
 
     Raises:
-        ConfigurationError: It says something else, or cannot be written.
+        ConfigurationError: The text says something else, or cannot be written.
     """
     if _read(path, text) != meant:
-        raise ConfigurationError(f"{path}: it is written in a way that is not changed here; edit it yourself")
+        raise ConfigurationError(f"{path}: this command cannot edit a file written in that way; edit it yourself")
     try:
         with whole_file(str(path), "it cannot be written") as unfinished:
             Path(unfinished).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``atoma export`` and ``atoma import``: the rows of a store into a file, and out of one."""
+"""``atoma export`` and ``atoma import``: write the rows of a store to a file, and read them from one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SHOWN = 10
 
 
 def add_export(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma export`` takes."""
+    """Add the description and the arguments of ``atoma export``."""
     command.description = (
-        "Write every row of a store to a file, which is there as a whole or not at all. The program may be running."
+        "Write every row of a store to a file, which appears as a whole or not at all. The program may be running."
     )
     _add_common(command)
     command.add_argument("to", metavar="TO", help="the file to write; it must not exist")
@@ -32,10 +32,10 @@ def add_export(command: argparse.ArgumentParser) -> None:
 
 
 def add_import(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma import`` takes."""
+    """Add the description and the arguments of ``atoma import``."""
     command.description = (
-        "Write the rows of a file into a store, as the application would: checked, hooked, and sent to the hub by its next sync. Rows "
-        f"that are there alike are passed over, so an import may be repeated. Ends with {Exit.FOUND.value} when lines are refused."
+        "Write the rows of a file into a store as the application would: checked, with hooks, and sent to the hub with its next sync. Rows "
+        f"that exist with the same values are skipped, so an import may be repeated. The exit code is {Exit.FOUND.value} if lines are refused."
     )
     _add_common(command)
     command.add_argument("source", metavar="FROM", help="the file to read")
@@ -43,11 +43,9 @@ def add_import(command: argparse.ArgumentParser) -> None:
         "--conflict",
         choices=get_args(ImportConflict),
         default="insert",
-        help="insert refuses rows whose id is taken by another one, upsert changes them (default insert)",
+        help="whether insert refuses rows whose id exists with other values, or upsert changes them (default insert)",
     )
-    command.add_argument(
-        "--rejected", metavar="OUT", help="write every line that is refused to this file, with the reason"
-    )
+    command.add_argument("--rejected", metavar="OUT", help="write every refused line to this file, with the reason")
     answers(command, _import)
 
 
@@ -55,7 +53,9 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     add_device_file(command)
     command.add_argument("store", metavar="STORE", help="the store")
     schemas.add_option(command)
-    command.add_argument("--format", choices=get_args(FileFormat), help="default: what the name of the file ends in")
+    command.add_argument(
+        "--format", choices=get_args(FileFormat), help="the format of the file (default: by the ending of its name)"
+    )
 
 
 def _export(options: argparse.Namespace) -> Report:
@@ -91,7 +91,7 @@ def _with_store(options: argparse.Namespace, work: Callable[[Store[Any]], Awaita
 
 
 def _print(options: argparse.Namespace, found: ImportReport) -> None:
-    there = f", {found.present:,} there already" if found.present else ""
+    there = f", {found.present:,} already there" if found.present else ""
     refused = f", {count(found.rejected, 'line')} refused" if found.rejected else ""
     print(f"{options.source}: {count(found.written, 'row')} written to {options.store}{there}{refused}")
     for each in found.first[:SHOWN]:

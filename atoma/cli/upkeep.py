@@ -1,4 +1,4 @@
-"""``atoma hub new-epoch``, ``compact`` and ``verify``: what an operator does to a hub, on a file or on PostgreSQL."""
+"""``atoma hub new-epoch``, ``compact`` and ``verify``: upkeep of a hub, on a file or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from atoma_stores.sqlite import hub_files
 T = TypeVar("T")
 
 WORDS: dict[DevicePolicy, str] = {
-    "offer": "devices bring back what they have seen of the lost part",
-    "ask": "devices keep what they have seen of the lost part until their users offer it",
-    "forget": "devices bring nothing back; what they had stays listed on them",
+    "offer": "devices bring back what they have received of the lost part",
+    "ask": "devices keep what they have received of the lost part until their users offer it",
+    "forget": "devices bring nothing back; they keep a list of what they had",
 }
-"""What devices do after a restore, or in a new epoch."""
+"""The words of ``--devices``: what devices do after a restore, or in a new epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a hub is, and the stores that it has.
+    """The place of a hub, and the stores that it has.
 
     Attributes:
-        where: Its file, or the address of its database.
-        schema: As it was given; None takes what a file's own tables say.
+        where: The hub's file, or the address of its database.
+        schema: The schema that was given; None takes the file's own declarations.
     """
 
     where: str
@@ -49,25 +49,25 @@ class _Place:
 
     @property
     def shared(self) -> bool:
-        """Whether it is a database that several processes may have."""
+        """Whether it is a database that several processes may share."""
         return self.where.startswith(POSTGRESQL)
 
     def declared(self) -> Schema:
-        """Its stores.
+        """The hub's stores.
 
         Raises:
-            ConfigurationError: Nobody has said, and a database does not tell.
+            ConfigurationError: No schema was given, and a database does not describe its stores.
         """
         if self.schema is not None:
             return self.schema
         if self.shared:
-            raise ConfigurationError("a hub on PostgreSQL needs --schema MODULE:NAME, as `atoma hub serve` does")
+            raise ConfigurationError("a hub on PostgreSQL needs --schema MODULE:NAME, as for `atoma hub serve`")
         return hub_files.read_schema(self.where)
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:
     command.add_argument("where", metavar="WHERE", help="the hub's file, or postgresql://user@host/database")
-    schemas.add_option(command, otherwise="a file tells its stores by itself, PostgreSQL needs it")
+    schemas.add_option(command, otherwise="required for PostgreSQL; a file describes its own stores")
 
 
 def _place(options: argparse.Namespace) -> _Place:
@@ -75,19 +75,19 @@ def _place(options: argparse.Namespace) -> _Place:
 
 
 async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]) -> T:
-    """What ``work`` comes to with the hub at ``where``, which is open here for that moment and decides nothing.
+    """Return the result of ``work`` with the hub at ``where``, which is open only meanwhile and decides nothing.
 
     Raises:
         StoreBusy: Another hub is running on the file.
-        ConfigurationError: There is no hub, or it is in a version before the schema's: opening it would make or convert it.
+        ConfigurationError: There is no hub, or its version is earlier than the schema's: opening it would create or convert it.
     """
     held = await held_version(where)
     if not held:
-        raise ConfigurationError(f"{where}: there is no hub in this database; `atoma hub init` makes one")
+        raise ConfigurationError(f"{where}: there is no hub in this database; `atoma hub init` creates one")
     if held < schema.version:
         raise ConfigurationError(
-            f"{where} is in version {held} of the schema, and --schema is version {schema.version}: bring it there with "
-            "`atoma migrate`, or name the schema that its hub has"
+            f"{where} has version {held} of the schema, and --schema has version {schema.version}: migrate it with "
+            "`atoma migrate`, or name the schema that its hub uses"
         )
     async with open_for_upkeep(schema, store_at(where)) as hub:
         return await work(hub)
@@ -99,8 +99,8 @@ async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]
 def add_new_epoch(command: argparse.ArgumentParser) -> None:
     """Say what ``atoma hub new-epoch`` takes."""
     command.description = (
-        "Say that a hub's history may have been cut: it was restored where nothing tells, or edited by hand. A hub on a file has to "
-        "be stopped; on PostgreSQL say it before the first device is served. A needless epoch costs nothing."
+        "Declare that part of a hub's history may be lost: it was restored in a way that cannot be detected, or edited by hand. Stop a hub "
+        "on a file first; on PostgreSQL, do it before the first device is served. An unnecessary epoch costs nothing."
     )
     command.epilog = "  ".join(f"{word}: {what}." for word, what in WORDS.items())
     _add_place(command)
@@ -108,7 +108,7 @@ def add_new_epoch(command: argparse.ArgumentParser) -> None:
         "--devices",
         choices=get_args(DevicePolicy),
         required=True,
-        help="what devices do with what they have seen of the lost part, deletions among it",
+        help="what devices do with everything they have received of the lost part, deletions included",
     )
     answers(command, _new_epoch)
 
@@ -131,10 +131,10 @@ async def _renewed(hub: Hub, *, devices: DevicePolicy) -> bytes:
 
 
 def add_compact(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma hub compact`` takes."""
+    """Add the description and the arguments of ``atoma hub compact``."""
     command.description = (
-        "Forget old history. A hub that runs does it by itself (`serve --compact-days`); this is for one that is stopped, or for a "
-        "database beside those that serve it. With --schema, rows that were deleted softly long enough ago are purged as well."
+        "Remove old history. A running hub does it by itself (`serve --compact-days`); this command is for a stopped hub, or for a "
+        "database while other processes serve it. With --schema, rows that were softly deleted long enough ago are purged as well."
     )
     _add_place(command)
     command.add_argument(
@@ -142,15 +142,17 @@ def add_compact(command: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=KEEP_TRANSACTIONS,
         metavar="N",
-        help="keep so many transactions of each scope (default %(default)s)",
+        help="keep this many transactions of each scope (default %(default)s)",
     )
     for name, usual, what in (
-        ("--keep-days", KEEP_DAYS, "keep answers and verdicts so long"),
-        ("--client-days", CLIENT_DAYS, "keep devices that have not called for so long"),
+        ("--keep-days", KEEP_DAYS, "keep answers and verdicts for this many days"),
+        ("--client-days", CLIENT_DAYS, "keep devices that were last connected within this many days"),
     ):
         command.add_argument(name, type=days, default=usual, metavar="DAYS", help=f"{what} (default %(default)g)")
     command.add_argument(
-        "--force", action="store_true", help="also where all of them would go because nobody was here for days"
+        "--force",
+        action="store_true",
+        help="also if all of them would be removed because nobody has connected for days",
     )
     answers(command, _compact)
 
@@ -166,7 +168,7 @@ def _compact(options: argparse.Namespace) -> Report:
             for one in ("transaction", "tombstone", "outcome", "answer", "client")
             if (number := getattr(found, f"{one}s"))
         ]
-        forgotten = f"{options.where}: {', '.join(told) or 'nothing'} forgotten"
+        forgotten = f"{options.where}: {', '.join(told) or 'nothing'} removed"
         purged = f", {count(found.purged, 'row')} purged" if found.purged else ""
         return said({"where": options.where, **asdict(found)}, forgotten + purged)
 
@@ -178,10 +180,10 @@ def _compact(options: argparse.Namespace) -> Report:
 
 
 def add_verify(command: argparse.ArgumentParser) -> None:
-    """Say what ``atoma hub verify`` takes."""
+    """Add the description and the arguments of ``atoma hub verify``."""
     command.description = (
-        "Read a hub from beginning to end: its pages and indexes, and whether log, hashes, rows, tombstones and verdicts agree; also "
-        f"while it runs. Ends with {Exit.FOUND.value} when something does not."
+        "Check a whole hub: its pages and indexes, and whether log, hashes, rows, tombstones and verdicts agree. The hub may be "
+        f"running. The exit code is {Exit.FOUND.value} if something is wrong."
     )
     _add_place(command)
     answers(command, _verify)
@@ -196,12 +198,12 @@ def _verify(options: argparse.Namespace) -> Report:
             found = hub_files.verify(place.where, next_hash, told)
     data = {"where": options.where, **asdict(found)}
     if found.problems:
-        helps = "Stop the hub, keep a copy, and restore a backup; devices bring back what they have."
+        helps = "Stop the hub, keep a copy of it, and restore a backup; devices bring back what they have."
         return unsound(options.where, data, found.problems, helps)
     read = f"{count(found.transactions, 'transaction')} of {count(found.scopes, 'scope')}, {count(found.changes, 'change')}"
     lines = [f"{options.where}: sound; {read}"]
     if found.converted:
         lines.append(
-            f"{count(found.converted, 'transaction')} of them a migration has converted: their hashes are of what was."
+            f"{count(found.converted, 'transaction')} of them were converted by a migration: their hashes are those of their former contents."
         )
     return said(data, *lines)

@@ -1,7 +1,7 @@
-"""``atoma outbox …`` and ``atoma inbox …``: what waits in a device's file, and what came back to it.
+"""``atoma outbox …`` and ``atoma inbox …``: the outbox and the inbox of a device's file, and what came back to it.
 
-The program of the file is not needed, and may be running: what is changed here is changed by the same transactions. Only to edit
-values its schema is needed, which knows their types.
+The program of the file is not needed and may be running: changes are made by the same transactions. Only editing
+values needs its schema, which knows their types.
 """
 
 from __future__ import annotations
@@ -28,59 +28,65 @@ from atoma.sync.waiting import waiting_writes
 from atoma_stores.sqlite.device_files import inspect_file
 
 KEY_SHOWN = 8
-"""So many characters of a write's key are shown, its last ones, which differ; as many as make it the only one are enough."""
+"""Number of characters of a write's key that are shown: its last ones, which differ. To name a write, enough of them to be unique will do."""
 Work: TypeAlias = Callable[[Client, argparse.Namespace], Awaitable[Report]]
 
 
 def add_outbox(parser: argparse.ArgumentParser) -> None:
-    """Say what ``atoma outbox`` takes."""
+    """Add the description and the arguments of ``atoma outbox``."""
     commands = parser.add_subparsers(dest="action", required=True)
-    listed = commands.add_parser("list", help="what waits to be sent, in the order in which it was written")
+    listed = commands.add_parser(
+        "list", help="list the writes that wait to be sent, in the order in which they were made"
+    )
     add_device_file(listed)
     answers(listed, _list_outbox)
-    retry = commands.add_parser("retry", help="have what is queued sent now, by the program that has the file open")
+    retry = commands.add_parser("retry", help="make the program that has the file open send queued writes now")
     add_device_file(retry)
     answers(retry, _runner(_retry))
     edit = commands.add_parser(
         "edit",
-        help="let a write that was never sent have other values",
-        description="Let a write that was never sent have other values, in its place in the order. Values are written as in a CSV file.",
+        help="change the values of a write that was never sent",
+        description="Change the values of a write that was never sent; it keeps its place in the order. Values are written as in a CSV file.",
     )
     add_device_file(edit)
-    edit.add_argument("key", metavar="KEY", help="the write, by the end of its key")
+    edit.add_argument("key", metavar="KEY", help="the end of the write's key")
     schemas.add_option(edit)
-    edit.add_argument("--set", action="append", required=True, metavar="FIELD=VALUE", help="a value; may be repeated")
-    edit.add_argument("--row", nargs=2, metavar=("STORE", "ID"), help="which row, where the write is on several")
+    edit.add_argument(
+        "--set", action="append", required=True, metavar="FIELD=VALUE", help="a new value; may be repeated"
+    )
+    edit.add_argument("--row", nargs=2, metavar=("STORE", "ID"), help="the row, if the write is on several")
     answers(edit, _edit)
     for name, told, work in (
-        ("hold", "keep writes in the file until they are released, and those that build on them", _hold),
+        ("hold", "keep writes, and those that build on them, in the file until they are released", _hold),
         ("release", "send held writes after all", _release),
-        ("discard", "take writes back that were never sent", _discard),
+        ("discard", "take back writes that were never sent", _discard),
     ):
         command = commands.add_parser(name, help=told)
         add_device_file(command)
-        command.add_argument("keys", metavar="KEY", nargs="+", help="writes, by the ends of their keys")
+        command.add_argument("keys", metavar="KEY", nargs="+", help="the ends of the writes' keys")
         answers(command, _runner(work))
         if name == "hold":
-            command.add_argument("--why", default="", help="shown beside them")
+            command.add_argument("--why", default="", help="a reason, shown beside the writes")
         if name == "discard":
-            command.add_argument("--dependents", action="store_true", help="and the later writes that build on them")
+            command.add_argument(
+                "--dependents", action="store_true", help="also discard the later writes that build on them"
+            )
 
 
 def add_inbox(parser: argparse.ArgumentParser) -> None:
-    """Say what ``atoma inbox`` takes."""
+    """Add the description and the arguments of ``atoma inbox``."""
     commands = parser.add_subparsers(dest="action", required=True)
-    listed = commands.add_parser("list", help="what the hub refused or cut, oldest first")
+    listed = commands.add_parser("list", help="list the changes that the hub refused or dropped, oldest first")
     add_device_file(listed)
     answers(listed, _list_inbox)
     for name, told, work in (
-        ("keep-mine", "write what was refused again, on what is there now", _keep_mine),
+        ("keep-mine", "write a refused change again, over the row as it is now", _keep_mine),
         ("take-theirs", "leave the row as the hub has it", _take_theirs),
     ):
         command = commands.add_parser(name, help=told)
         add_device_file(command)
         command.add_argument("store", metavar="STORE", help="the row's store")
-        command.add_argument("id", metavar="ID", help="the row; its oldest open entry is meant")
+        command.add_argument("id", metavar="ID", help="the row's id; its oldest open entry is taken")
         answers(command, _runner(work))
         if name == "keep-mine":
             command.add_argument("--field", action="append", metavar="NAME", help="only this field; may be repeated")
@@ -94,10 +100,10 @@ def _runner(work: Work) -> Run:
 
 
 async def _done(work: Work, options: argparse.Namespace, schema: Schema | None = None) -> Report:
-    """What ``work`` says that it has done about the file, which is opened without a hub."""
+    """Return the report of ``work`` on the file, which is opened without a hub."""
     async with open_offline(options, schema) as client:
         if not client.topology().synced:
-            raise ConfigurationError(f"{options.file}: nothing in it replicates, or has met a hub")
+            raise ConfigurationError(f"{options.file}: it has no synced stores, or has never connected to a hub")
         return await work(client, options)
 
 
@@ -117,7 +123,7 @@ def _print_outbox(path: str, found: Sequence[WaitingWrite]) -> None:
 
 
 def rows_of(entry: WaitingWrite) -> str:
-    """What a write does to which rows, for people."""
+    """Return what a write does to which rows, for people."""
     return ", ".join(f"{kind} {store} {id}" for (store, id), kind in entry.rows.items())
 
 
@@ -138,7 +144,7 @@ async def _retry(client: Client, options: argparse.Namespace) -> Report:
     if waiting:
         await client.sync.outbox.retry()
     told = (
-        f"{count(len(waiting), 'write')} to send; a program that has the file open tries at once"
+        f"{count(len(waiting), 'write')} to send; a program that has the file open sends them at once"
         if waiting
         else "nothing to send"
     )
@@ -205,7 +211,7 @@ async def _entry(client: Client, options: argparse.Namespace) -> InboxEntry:
 
 async def _keep_mine(client: Client, options: argparse.Namespace) -> Report:
     await client.inbox.keep_mine(await _entry(client, options), fields=options.field)
-    return _resolved(options, "kept_mine", "written again; it leaves with the next sync of the program")
+    return _resolved(options, "kept_mine", "written again; it is sent with the next sync of the program")
 
 
 async def _take_theirs(client: Client, options: argparse.Namespace) -> Report:

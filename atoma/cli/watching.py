@@ -1,4 +1,4 @@
-"""``atoma top``: what happens in a file while programs use it, looked at again and again."""
+"""``atoma top``: shows what is happening in a file while programs use it, at regular intervals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was written: when, where it stands, and what it is."""
+    """A write: its time, its place, and what it is."""
 
     at_ms: int
     state: str
@@ -40,17 +40,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A file at one moment, and what has changed since the look before.
+    """A file at one moment, and what has changed since the previous look.
 
     Attributes:
-        at_ms: When.
-        seconds: How long ago the look before was; 0 for the first.
+        at_ms: The moment, in Unix milliseconds.
+        seconds: Seconds since the previous look; 0 for the first.
         file: What the file is.
         commits: Commits since then; at a hub, sequences of all scopes.
         changed: By how many rows each store has grown since then.
-        waiting: Of a device: how many writes are ``pending`` and ``held``, open entries of ``inbox`` and ``lost``.
-        scopes: How far each scope is: of a device its cursor and the hub's head, of a hub its head twice.
-        latest: The last writes: of a device those that wait, of a hub those of its log.
+        waiting: Of a device: the numbers of ``pending`` and ``held`` writes and of open entries of ``inbox`` and ``lost``.
+        scopes: The progress of each scope: for a device its cursor and the hub's head, for a hub its head twice.
+        latest: The last writes: for a device those that wait, for a hub those of its log.
     """
 
     at_ms: int
@@ -64,13 +64,25 @@ class Look:
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    command.description = "Watch what happens in a file until Ctrl-C: rows, commits, scopes, and what waits to be sent."
+    """Add the description and the arguments of the command."""
+    command.description = (
+        "Show what is happening in a file, until Ctrl-C: rows, commits, scopes, and what waits to be sent."
+    )
     add_file(command)
     command.add_argument(
-        "--interval", type=seconds, default=1.0, metavar="SECONDS", help="look so often (default %(default)g)"
+        "--interval",
+        type=seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="seconds between two looks (default %(default)g)",
     )
-    command.add_argument("--looks", type=whole_number, default=0, metavar="N", help="end after so many looks; 0: never")
+    command.add_argument(
+        "--looks",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="end after this many looks; 0: never (default %(default)s)",
+    )
     command.add_argument("--json", action="store_true", help="print a line of JSON for each look")
     command.set_defaults(run=_top)
 
@@ -100,7 +112,7 @@ async def _watch(options: argparse.Namespace, screen: Console | None) -> None:
 
 
 async def _follow(options: argparse.Namespace, looks: Iterator[Look]) -> None:
-    """Print every look below the one before."""
+    """Print every look below the previous one."""
     for done, look in enumerate(looks, 1):
         if options.json:
             print(msgspec.json.encode(as_json(look)).decode(), flush=True)

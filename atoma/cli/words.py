@@ -1,4 +1,4 @@
-"""How commands print: names and values in two columns, times as people read them, or everything as JSON."""
+"""The ways in which commands print: names and values in two columns, times for people, or everything as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 
 def pairs(values: Iterable[tuple[str, object]], indent: int = 0) -> None:
-    """Print names and values below one another; a value of None leaves the line out."""
+    """Print names and values, one pair a line; a pair whose value is None is left out."""
     shown = [(name, value) for name, value in values if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -19,7 +19,7 @@ def pairs(values: Iterable[tuple[str, object]], indent: int = 0) -> None:
 
 
 def moment(ms: int) -> str:
-    """A wall-clock time, to the second, in UTC."""
+    """Return a wall-clock time in UTC, to the second."""
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -29,7 +29,7 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def size(number: int) -> str:
-    """Bytes for people."""
+    """Return a number of bytes for people."""
     if number < 1024:
         return f"{number} B"
     return f"{number / 1024:.0f} KiB" if number < 1024**2 else f"{number / 1024**2:.1f} MiB"
@@ -41,12 +41,12 @@ def print_json(value: object) -> None:
 
 
 def as_json(value: object) -> object:
-    """``value`` as JSON can hold it: ids and bytes as hexadecimal digits, infinities as ``"inf"`` and ``"-inf"``."""
+    """Return ``value`` as JSON can hold it: ids and bytes as hexadecimal digits, infinities as ``"inf"`` and ``"-inf"``."""
     return _with_digits(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 def _with_digits(value: object) -> object:
-    """``value`` with bytes as hexadecimal digits; msgspec would write them as base64."""
+    """Return ``value`` with bytes as hexadecimal digits; msgspec would write them as base64."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float) and not math.isfinite(value):

@@ -73,7 +73,7 @@ async def test_a_file_that_has_met_no_hub_says_so(tmp_path: Path) -> None:
     async with device(tmp_path / "a.db", ""):
         pass
     told = await atoma_beside("sync", "status", tmp_path / "a.db")
-    assert "hub      none yet: it has never met one" in told.out
+    assert "hub      none: it has never connected to one" in told.out
 
 
 @pytest.mark.parametrize("named", ["missing", "hub", "text"])
@@ -134,7 +134,7 @@ async def test_a_file_is_repaired_without_its_program(tmp_path: Path) -> None:
         assert "HUB_LOST_DATA" in made.out and made.out.endswith("synced with the hub, 0 writes pending\n")
         assert titles(hub_file) == ["task 1", "task 2"]
         again = await atoma_beside("sync", "repair", file, "--url", url)
-        assert again.out == f"{file}: nothing is wrong, it continues the hub's history\n"
+        assert again.out == f"{file}: nothing is wrong; it continues the hub's history\n"
         assert "repaired 20" in (await atoma_beside("sync", "status", file)).out
         async with device(file, url) as client, device(tmp_path / "b.db", url) as other:
             for one in (client, other):
@@ -151,7 +151,8 @@ async def test_a_careful_repair_keeps_what_the_hub_has_lost(tmp_path: Path, kept
         assert made.code == 0 and "kept in lost  1 row" in made.out
     told = await atoma_beside("sync", "status", file)
     assert (
-        "1 row to be decided about" in told.out and f"tasks 2: here, and not at the hub as it was ({kept})" in told.out
+        "1 row waiting for a decision" in told.out
+        and f"tasks 2: here; the hub does not have it as it was ({kept})" in told.out
     )
     assert titles(hub_file) == ["task 1"]
 
@@ -159,7 +160,7 @@ async def test_a_careful_repair_keeps_what_the_hub_has_lost(tmp_path: Path, kept
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--url", "ftp://127.0.0.1"], "--url begins with ws://"),
+        (["--url", "ftp://127.0.0.1"], "--url must begin with ws://"),
         (["--url", "ws://127.0.0.1:9/sync", "--timeout", "5"], "127.0.0.1:9"),
         (["--url", "ws://127.0.0.1:9/sync", "--token-file", "missing"], "the token cannot be read"),
         (["--url", "wss://127.0.0.1:9/sync", "--ca-file", "missing"], "no certificates"),
@@ -185,7 +186,7 @@ async def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monk
         assert (await atoma_beside(*told)).code == 0
         (tmp_path / "token").write_text("two words")
         wrong = await atoma_beside(*told)
-        assert wrong.code == 1 and "one token is needed" in wrong.err and "two words" not in wrong.err
+        assert wrong.code == 1 and "must hold one token" in wrong.err and "two words" not in wrong.err
     assert (await atoma_beside("sync", "repair", tmp_path / "a.db", "--url", url, "--token", TOKEN)).code == 2
 
 
@@ -199,7 +200,10 @@ async def test_a_file_is_handed_over_to_another_hub(tmp_path: Path) -> None:
         assert refused.code == 1 and "another hub" in refused.err
         told = await atoma_beside("sync", "repair", file, "--url", url, "--adopt-hub", "--sync")
         assert told.code == 0 and "WRONG_HUB" in told.out and "kept in lost  1 row" in told.out
-    assert "tasks 1: here, and not at the hub as it was (adopted)" in (await atoma_beside("sync", "status", file)).out
+    assert (
+        "tasks 1: here; the hub does not have it as it was (adopted)"
+        in (await atoma_beside("sync", "status", file)).out
+    )
 
 
 async def test_a_deliberate_copy_takes_an_identity_of_its_own(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ async def test_a_deliberate_copy_takes_an_identity_of_its_own(tmp_path: Path) ->
         copied(file, copy)
         asked = await atoma_beside("sync", "new-identity", copy)
         assert asked.out == f"{copy}: takes a new identity at its next contact with the hub\n"
-        assert "was told already" in (await atoma_beside("sync", "new-identity", copy)).out
+        assert "is already marked" in (await atoma_beside("sync", "new-identity", copy)).out
         assert "takes a new identity at its next contact" in (await atoma_beside("sync", "status", copy)).out
         async with device(copy, url) as renewed, device(file, url) as original:
             await settle(renewed)

@@ -122,7 +122,12 @@ async def test_the_doctor_says_what_is_wrong_and_keeps_secrets(tmp_path: Path) -
         connection.execute("UPDATE _atoma_sub SET state = 'tail' WHERE scope = 'red'")
     answer = await atoma_beside("doctor", file, "--bundle", bundle)
     assert answer.code == Exit.FOUND
-    for told in ("1 write held", f"atoma outbox list {file}", f"chmod 600 {file}", "scope 'red' is not fetched"):
+    for told in (
+        "1 write held",
+        f"atoma outbox list {file}",
+        f"chmod 600 {file}",
+        "scope 'red' is not completely fetched",
+    ):
         assert told in answer.out
     with zipfile.ZipFile(bundle) as archive:
         written = b"".join(archive.read(name) for name in archive.namelist()).decode()
@@ -167,7 +172,7 @@ async def test_rows_leave_a_file_and_reach_the_hub_from_another(tmp_path: Path) 
         found = json.loads(answer.out)
         assert answer.code == Exit.FOUND and (found["written"], found["rejected"]) == (4, 1)
         again = await atoma_beside("import", other, "tasks", rows, *schema)
-        assert "0 rows written to tasks, 4 there already, 1 line refused\n  line 5: " in again.out
+        assert "0 rows written to tasks, 4 already there, 1 line refused\n  line 5: " in again.out
         await write(other, url, [])
     assert titles(tmp_path / "hub.db") == [f"task {number}" for number in range(1, 5)]
     missing = await atoma_beside("import", other, "nothing", rows, *schema)

@@ -100,7 +100,7 @@ async def test_a_restore_begins_an_epoch_with_the_operators_word(
         assert len(await client.sync.lost.entries()) == lost
         assert await hub.absent(bytes.fromhex(ended["ended"]["epoch"])) == []
     shown = (await atoma_beside("hub", "epochs", hub_file)).out
-    assert f"devices       {word}: devices " in shown and "nobody" in shown
+    assert f"devices       {word}: devices " in shown and "every device that has written" in shown
 
 
 async def test_a_restore_says_for_what_and_keeps_away_from_a_running_hub(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_deletions_are_allowed_in_the_place_of_the_hub(tmp_path: Path) -> 
             await settle(client)
             assert titles(hub_file) == numbers(1, 2, 3)
         shown = await atoma_beside("hub", "epochs", hub_file)
-        assert "kept on the devices until --allow-deletes says otherwise" in shown.out
+        assert "held back on the devices; --allow-deletes allows them" in shown.out
         (epoch,) = [line for line in shown.out.splitlines() if len(line) == 32]
         busy = await atoma_beside("hub", "epochs", hub_file, "--allow-deletes", epoch)
         assert busy.code == 1 and "stop it first" in busy.err and "hub.allow_deletes(…)" in busy.err

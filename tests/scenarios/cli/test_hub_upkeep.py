@@ -76,7 +76,7 @@ async def test_what_init_makes_is_served_and_nothing_is_written_over(tmp_path: P
         await write(tmp_path / "a.db", url, [1])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     again = await atoma_beside("hub", "init", folder, *NAMED)
-    assert again.code == 1 and "exists; nothing was made" in again.err
+    assert again.code == 1 and "exists already; nothing was created" in again.err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -87,7 +87,7 @@ async def test_an_init_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert "another hub is running" in (await atoma_beside("hub", "init", folder, *NAMED)).err
     assert [path.name for path in folder.iterdir()] == ["hub.db.hub-lock"]
     wrong = await atoma_beside("hub", "init", folder, *NAMED, "--database", "hub.db")
-    assert wrong.code == 1 and "--database begins with postgresql://" in wrong.err
+    assert wrong.code == 1 and "--database must begin with postgresql://" in wrong.err
     for option, told in (("--listen=nowhere", "an address to listen on"), ("--subject=a\nb", "printable characters")):
         wrong = await atoma_beside("hub", "init", tmp_path / "w", *NAMED, option)
         assert wrong.code == 1 and told in wrong.err and not (tmp_path / "w").exists(), wrong
@@ -122,10 +122,10 @@ async def test_tokens_are_shown_once_and_revoked_and_the_rest_of_the_file_stays(
     assert path.read_text().startswith("# mine\n") and list(tomllib.loads(path.read_text())) == ["ann o'x"]
     for arguments, told in (
         (("add", path, "ann o'x"), "revoke it first"),
-        (("add", path, "eve", "--scope", "red=all"), "--scope is a scope and"),
+        (("add", path, "eve", "--scope", "red=all"), "--scope takes a scope and"),
         (("add", path, ""), "1 to 255 printable characters"),
         (("revoke", path, "bob"), "there is no bob"),
-        (("revoke", path, "ann o'x"), "the last one"),
+        (("revoke", path, "ann o'x"), "the last subject"),
         (("list", tmp_path / "no.toml"), "no.toml"),
     ):
         before = path.read_bytes()
@@ -244,7 +244,7 @@ async def test_upkeep_needs_no_functions_of_an_application_and_serving_does(tmp_
             row = Op("create", "papers", str(number), {"title": "t"})
             await HubClient.of(hub, "a", "ann").service.write(direct(row, idem=str(number)))
     compacted = await atoma_beside("hub", "compact", hub_file, *named, "--keep", 1, "--keep-days", 0, "--force")
-    assert (compacted.code, compacted.out) == (0, f"{hub_file}: 1 transaction, 2 answers forgotten\n")
+    assert (compacted.code, compacted.out) == (0, f"{hub_file}: 1 transaction, 2 answers removed\n")
     serve = ("serve", tmp_path / "b.db", "--loopback")
     for command in (serve, ("init", tmp_path / "made")):
         refused = await atoma_beside("hub", *command, *named)
@@ -354,7 +354,7 @@ async def test_what_a_migration_has_converted_is_said(tmp_path: Path) -> None:
         await place_items(ann).delete("1")
         await settle_versions(ann)
     told = await atoma_beside("hub", "verify", hub_file)
-    assert told.code == 0 and "3 transactions of them a migration has converted" in told.out, told
+    assert told.code == 0 and "3 transactions of them were converted by a migration" in told.out, told
     with contextlib.closing(sqlite3.connect(hub_file)) as connection, connection:
         connection.execute("UPDATE _atoma_hub_tx SET hash=zeroblob(16) WHERE seq=4")
     assert "transaction 4: its hash is not" in (await atoma_beside("hub", "verify", hub_file)).out

@@ -114,7 +114,7 @@ async def test_the_operators_page(page: Page) -> None:
     assert "checked, on the disk" in await page.follow("atoma hub backup hub.db backup.db")
     await change(insert="3", delete="1")
     told = await page.follow("atoma hub restore")
-    assert "hub.db: restored" in told and "devices bring back what they have seen" in told
+    assert "hub.db: restored" in told and "devices bring back what they have received" in told
     assert page.titles() == ["1", "2"]
     await change()
     assert page.titles() == ["2", "3"], "deletions too"
@@ -146,7 +146,7 @@ async def test_the_operators_page(page: Page) -> None:
     assert page.titles() == ["2", "3", "4", "5"], "the hub has 2, and nobody was asked"
     listed = await page.follow("atoma hub epochs hub.db")
     assert listed.count("not back yet") == (3 if LITESTREAM else 2)
-    assert "kept on the devices until --allow-deletes" in listed
+    assert "held back on the devices; --allow-deletes" in listed
     await page.follow("--allow-deletes last")
     await change()
     assert page.titles() == ["3", "4", "5"]

@@ -397,10 +397,10 @@ async def test_every_command_takes_the_key_from_a_file_or_the_environment(
         ("check", file): (0, "sound"),
         ("backup", file, tmp_path / "copy.db"): (0, "copy.db"),
         ("export", file, "notes", tmp_path / "notes.ndjson", *schema): (0, "2 rows"),
-        ("import", file, "notes", tmp_path / "notes.ndjson", *schema): (0, "2 there already"),
+        ("import", file, "notes", tmp_path / "notes.ndjson", *schema): (0, "2 already there"),
         ("sync", "status", file): (0, "pending"),
         ("outbox", "list", file): (0, "2 writes"),
-        ("outbox", "retry", file): (1, "met a hub"),
+        ("outbox", "retry", file): (1, "connected to a hub"),
         ("inbox", "list", file): (0, "nothing in the inbox"),
         ("migrate", file, *schema, "--plan"): (0, "Nothing was changed"),
         ("sync", "new-identity", file): (0, "a new identity at its next contact"),
@@ -448,7 +448,7 @@ async def test_a_key_in_a_file_is_digits_bytes_or_a_passphrase(tmp_path: Path) -
             await client.store(NOTES).insert(Note(id="1", text="x"))
         given.write_bytes(content)
         assert (await atoma_beside("check", file, "--key-file", given)).code == 0
-    for content, told in ((b"\n", "no key in it"), (b"\xff" * 31, "32 random bytes")):
+    for content, told in ((b"\n", "holds no key"), (b"\xff" * 31, "32 random bytes")):
         given.write_bytes(content)
         answer = await atoma_beside("check", file, "--key-file", given)
         assert answer.code == 1 and told in answer.err

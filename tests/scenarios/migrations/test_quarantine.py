@@ -156,7 +156,7 @@ async def test_the_command_line_lists_brings_back_and_discards(tmp_path: Path) -
         assert refused.code == 1 and message in refused.err
     assert (await atoma_beside("quarantine", "bring-back", file, "999", "--schema", NAMED)).code == 1
     done = await atoma_beside("quarantine", "bring-back", file, number, "amount=7", "text=by hand", "--schema", NAMED)
-    assert done.code == 0 and "bills bad is written again" in done.out, done
+    assert done.code == 0 and "bills bad was written again" in done.out, done
     assert atoma("quarantine", "discard", file, "998", "999").code == 1
     left = [str(one["number"]) for one in json.loads(atoma("quarantine", "list", file, "--json").out)]
     assert number not in left
@@ -177,7 +177,7 @@ async def test_a_hubs_quarantine_is_listed_and_let_go_of_while_it_stands_still(t
         busy = atoma("quarantine", "discard", file, "1", "--json")
         assert json.loads(busy.out)["error"]["code"] == StoreBusy.code
     refused = await atoma_beside("quarantine", "bring-back", file, "1", "amount=1", "--schema", NAMED)
-    assert refused.code == 1 and "write the row at one of them" in refused.err
+    assert refused.code == 1 and "write the row on one of them" in refused.err
     numbers = [str(one["number"]) for one in json.loads(atoma("quarantine", "list", file, "--json").out)]
     assert atoma("quarantine", "discard", file, *numbers).code == 0
     assert atoma("quarantine", "list", file).code == 0
