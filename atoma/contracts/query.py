@@ -173,7 +173,7 @@ class Branch(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: The value of :attr:`Include.kind` for which this branch is read; None reads it for every parent.
-        query: The children, whole or by columns, with order, limit **per parent**, and includes of their own where they are whole.
+        query: The children, whole, by columns, or as groups of them, with order, limit **per parent**, and includes of their own.
     """
 
     kind: object
@@ -229,7 +229,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, for
         limit: At most so many rows.
         offset: Rows that are left out first.
         seek: Where to go on.
-        include: Relations read with the rows.
+        include: Relations read with the rows. Where there are columns, what children are found by is among them.
     """
 
     source: Source

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from atoma.query.binding import bind
-from atoma.query.builder import Condition, Expression, Included, Joined, Query, Rows, SortKey, Table, case, col, select
+from atoma.query.builder import (
+    Condition,
+    Expression,
+    Included,
+    IncludedProjection,
+    Joined,
+    Projection,
+    Query,
+    Rows,
+    SortKey,
+    Table,
+    case,
+    col,
+    select,
+)
 from atoma.query.plans import by_ids, counted, every_row, is_count, number_of
 from atoma.query.subqueries import count_of, exists, scalar
 from atoma.schema.aggregates import avg, count, max_, min_, sum_
@@ -12,7 +26,9 @@ __all__ = [
     "Condition",
     "Expression",
     "Included",
+    "IncludedProjection",
     "Joined",
+    "Projection",
     "Query",
     "Rows",
     "SortKey",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.query import BoundQuery, Branch, Col, Include, JoinKind, Plan
+from atoma.contracts.query import BoundQuery, Branch, Col, Include, Plan
 from atoma.errors import QueryError
 from atoma.query.arguments import check_arity, check_soft, checked_columns, whole_number
 from atoma.query.describe import describe_whole
 from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.tables import Table, joined_to
 from atoma.query.within import one_of
 from atoma.schema.expressions import (
     Condition,
@@ -30,6 +30,7 @@ from atoma.schema.terms import Term
 
 R_co = TypeVar("R_co", covariant=True)
 N = TypeVar("N")
+P = TypeVar("P")
 S = TypeVar("S")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -155,19 +156,19 @@ class Query(Subquery[R_co]):
         return describe_whole(BoundQuery(self.plan))
 
     @overload
-    def columns(self, a: Expression[V1], /) -> Query[V1]: ...
+    def columns(self, a: Expression[V1], /) -> Projection[V1]: ...
     @overload
-    def columns(self, a: Expression[V1], b: Expression[V2], /) -> Query[tuple[V1, V2]]: ...
+    def columns(self, a: Expression[V1], b: Expression[V2], /) -> Projection[tuple[V1, V2]]: ...
     @overload
-    def columns(self, a: Expression[V1], b: Expression[V2], c: Expression[V3], /) -> Query[tuple[V1, V2, V3]]: ...
+    def columns(self, a: Expression[V1], b: Expression[V2], c: Expression[V3], /) -> Projection[tuple[V1, V2, V3]]: ...
     @overload
     def columns(
         self, a: Expression[V1], b: Expression[V2], c: Expression[V3], d: Expression[V4], /
-    ) -> Query[tuple[V1, V2, V3, V4]]: ...
+    ) -> Projection[tuple[V1, V2, V3, V4]]: ...
     @overload
     def columns(
         self, a: Expression[V1], b: Expression[V2], c: Expression[V3], d: Expression[V4], e: Expression[V5], /
-    ) -> Query[tuple[V1, V2, V3, V4, V5]]: ...
+    ) -> Projection[tuple[V1, V2, V3, V4, V5]]: ...
     @overload
     def columns(
         self,
@@ -178,7 +179,7 @@ class Query(Subquery[R_co]):
         e: Expression[V5],
         f: Expression[V6],
         /,
-    ) -> Query[tuple[V1, V2, V3, V4, V5, V6]]: ...
+    ) -> Projection[tuple[V1, V2, V3, V4, V5, V6]]: ...
     @overload
     def columns(
         self,
@@ -190,7 +191,7 @@ class Query(Subquery[R_co]):
         f: Expression[V6],
         g: Expression[V7],
         /,
-    ) -> Query[tuple[V1, V2, V3, V4, V5, V6, V7]]: ...
+    ) -> Projection[tuple[V1, V2, V3, V4, V5, V6, V7]]: ...
     @overload
     def columns(
         self,
@@ -203,26 +204,26 @@ class Query(Subquery[R_co]):
         g: Expression[V7],
         h: Expression[V8],
         /,
-    ) -> Query[tuple[V1, V2, V3, V4, V5, V6, V7, V8]]: ...
-    def columns(self, *columns: Term) -> Query[object]:
+    ) -> Projection[tuple[V1, V2, V3, V4, V5, V6, V7, V8]]: ...
+    def columns(self, *columns: Term) -> Projection[object]:
         """Take these columns instead of whole rows: one column gives its values, several give tuples.
 
         Values have the types of the model: a ``Decimal``, a ``datetime``, a member of an enumeration. Type checkers
         know up to eight columns; :meth:`into` gives them names.
 
         Raises:
-            QueryError: Something is not a column.
+            QueryError: Something is not a column, or children are included already.
         """
-        return Query(replace(self.parts, columns=checked_columns("columns()", columns), make=None))
+        return _projection(self.parts, checked_columns("columns()", columns), None)
 
     @overload
-    def into(self, make: Callable[[V1], S], a: Expression[V1], /) -> Query[S]: ...
+    def into(self, make: Callable[[V1], S], a: Expression[V1], /) -> Projection[S]: ...
     @overload
-    def into(self, make: Callable[[V1, V2], S], a: Expression[V1], b: Expression[V2], /) -> Query[S]: ...
+    def into(self, make: Callable[[V1, V2], S], a: Expression[V1], b: Expression[V2], /) -> Projection[S]: ...
     @overload
     def into(
         self, make: Callable[[V1, V2, V3], S], a: Expression[V1], b: Expression[V2], c: Expression[V3], /
-    ) -> Query[S]: ...
+    ) -> Projection[S]: ...
     @overload
     def into(
         self,
@@ -232,7 +233,7 @@ class Query(Subquery[R_co]):
         c: Expression[V3],
         d: Expression[V4],
         /,
-    ) -> Query[S]: ...
+    ) -> Projection[S]: ...
     @overload
     def into(
         self,
@@ -243,7 +244,7 @@ class Query(Subquery[R_co]):
         d: Expression[V4],
         e: Expression[V5],
         /,
-    ) -> Query[S]: ...
+    ) -> Projection[S]: ...
     @overload
     def into(
         self,
@@ -255,7 +256,7 @@ class Query(Subquery[R_co]):
         e: Expression[V5],
         f: Expression[V6],
         /,
-    ) -> Query[S]: ...
+    ) -> Projection[S]: ...
     @overload
     def into(
         self,
@@ -268,7 +269,7 @@ class Query(Subquery[R_co]):
         f: Expression[V6],
         g: Expression[V7],
         /,
-    ) -> Query[S]: ...
+    ) -> Projection[S]: ...
     @overload
     def into(
         self,
@@ -282,16 +283,16 @@ class Query(Subquery[R_co]):
         g: Expression[V7],
         h: Expression[V8],
         /,
-    ) -> Query[S]: ...
-    def into(self, make: Callable[..., object], *columns: Term) -> Query[object]:
+    ) -> Projection[S]: ...
+    def into(self, make: Callable[..., object], *columns: Term) -> Projection[object]:
         """Take these columns, and pass them to ``make`` in this order: a named tuple, a dataclass, any function.
 
         Raises:
-            QueryError: Something is not a column, or ``make`` does not take that many.
+            QueryError: Something is not a column, ``make`` does not take that many, or children are included already.
         """
         found = checked_columns("into()", columns)
         check_arity(make, len(found))
-        return Query(replace(self.parts, columns=found, make=make))
+        return _projection(self.parts, found, make)
 
     def among(self, value: Term) -> Condition:
         """Return whether ``value`` is one of its values: ``lane.in_(select(LANES).columns(lane_id))``."""
@@ -315,61 +316,6 @@ class Query(Subquery[R_co]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table(Generic[R_co]):
-    """The rows of a query as a source of another one; see :meth:`Query.named`.
-
-    Attributes:
-        parts: The query.
-        name: Its name.
-    """
-
-    parts: Parts
-    name: str
-
-    def col(self, pick: Callable[[R_co], V]) -> Expression[V]:
-        """Return one of its columns, picked from a row: ``top.col(lambda row: row[0])``, ``top.col(lambda row: row.lane)``.
-
-        Raises:
-            QueryError: The picked value is not a column.
-        """
-        picked: object = pick(cast("R_co", _Row(self.parts, self.name)))
-        if isinstance(picked, _Row):
-            picked = picked[0]
-        if not isinstance(picked, Expression):
-            raise QueryError(f"pick a column of {self.name!r}, as in col(lambda row: row[0]), not {picked!r}")
-        return cast("Expression[V]", picked)
-
-
-class _Row:
-    """A stand-in for a row of a derived table while a column is picked."""
-
-    def __init__(self, parts: Parts, name: str) -> None:
-        self._columns = len(parts.columns or ())
-        self._named = _field_names(parts.make)
-        self._name = name
-
-    def __getitem__(self, at: int) -> Expression[object]:
-        if not 0 <= at < self._columns:
-            raise QueryError(f"{self._name!r} has {self._columns} columns, and none with the number {at}")
-        return Expression(Col(0, f"c{at}"), self._name)
-
-    def __getattr__(self, name: str) -> Expression[object]:
-        if name not in self._named:
-            raise QueryError(f"{self._name!r} has no column {name!r}; it has: {', '.join(self._named)}")
-        return self[self._named.index(name)]
-
-
-def _field_names(make: Make | None) -> list[str]:
-    """The names of what ``make`` is given, in order."""
-    if make is None:
-        return []
-    try:
-        return list(inspect.signature(make).parameters)
-    except ValueError:
-        return []
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Rows(Query[T]):
     """Whole rows of one store: which, in which order, how many."""
 
@@ -387,7 +333,7 @@ class Rows(Query[T]):
         include_deleted: bool = False,
     ) -> Joined[T, N]:
         """Combine each row with each row of ``source`` for which ``on`` is true; see :meth:`Joined.join`."""
-        return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
+        return Joined(joined_to(self.parts, source, on, "inner", cross_scope, include_deleted))
 
     @overload
     def left_join(
@@ -404,7 +350,7 @@ class Rows(Query[T]):
         include_deleted: bool = False,
     ) -> Joined[T, N | None]:
         """Join as :meth:`join` does, with None beside a row that has no partner."""
-        return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
+        return Joined(joined_to(self.parts, source, on, "left", cross_scope, include_deleted))
 
     @overload
     def include(self, relation: Variants[T, N]) -> Included[T, N | None]: ...
@@ -425,7 +371,8 @@ class Rows(Query[T]):
             relation: The relation to the children.
             child: Filters, sorts and limits the children, **for each parent**, and may include their children in turn:
                 ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``; or takes columns instead of
-                the rows: ``lambda remarks: remarks.into(Said, text, count_of(LIKES_OF))``.
+                the rows: ``lambda remarks: remarks.into(Said, text, count_of(LIKES_OF))``; or makes groups of them:
+                ``lambda remarks: remarks.columns(author, count()).group_by(author)``.
 
         Raises:
             QueryError: The relation belongs to another store, or ``child`` returns anything but rows of its store.
@@ -457,7 +404,7 @@ class Joined(Query[tuple[*Ts]]):
         Raises:
             QueryError: ``source`` is not a source, or ``on`` is not a condition.
         """
-        return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
+        return Joined(joined_to(self.parts, source, on, "inner", cross_scope, include_deleted))
 
     @overload
     def left_join(
@@ -474,7 +421,7 @@ class Joined(Query[tuple[*Ts]]):
         include_deleted: bool = False,
     ) -> Joined[*Ts, N | None]:
         """Join as :meth:`join` does, with None beside a row that has no partner."""
-        return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
+        return Joined(joined_to(self.parts, source, on, "left", cross_scope, include_deleted))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -501,6 +448,64 @@ class Included(Query[tuple[T, *Ts]], Generic[T, *Ts]):
         return made
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection(Query[R_co]):
+    """A query whose rows are made of columns: values, tuples, or whatever ``into`` makes of them."""
+
+    @overload
+    def include(self, relation: Variants[P, N]) -> IncludedProjection[R_co, N | None]: ...
+    @overload
+    def include(self, relation: One[P, N]) -> IncludedProjection[R_co, N | None]: ...
+    @overload
+    def include(self, relation: Many[P, N]) -> IncludedProjection[R_co, tuple[N, ...]]: ...
+    @overload
+    def include(
+        self, relation: One[P, N], child: Callable[[Rows[N]], Query[S]]
+    ) -> IncludedProjection[R_co, S | None]: ...
+    @overload
+    def include(
+        self, relation: Many[P, N], child: Callable[[Rows[N]], Query[S]]
+    ) -> IncludedProjection[R_co, tuple[S, ...]]: ...
+    def include(
+        self, relation: Relation[P, N], child: Callable[[Rows[N]], Query[object]] | None = None
+    ) -> Query[object]:
+        """Read the columns of each row beside its children: ``(title, (remark, …))``; see :meth:`Rows.include`."""
+        made: IncludedProjection[R_co, object] = IncludedProjection(_include(self.parts, relation, child))
+        return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IncludedProjection(Query[tuple[R_co, *Ts]], Generic[R_co, *Ts]):
+    """Columns of the rows of one store, beside the children of each row by every relation that is included."""
+
+    @overload
+    def include(self, relation: Variants[P, N]) -> IncludedProjection[R_co, *Ts, N | None]: ...
+    @overload
+    def include(self, relation: One[P, N]) -> IncludedProjection[R_co, *Ts, N | None]: ...
+    @overload
+    def include(self, relation: Many[P, N]) -> IncludedProjection[R_co, *Ts, tuple[N, ...]]: ...
+    @overload
+    def include(
+        self, relation: One[P, N], child: Callable[[Rows[N]], Query[S]]
+    ) -> IncludedProjection[R_co, *Ts, S | None]: ...
+    @overload
+    def include(
+        self, relation: Many[P, N], child: Callable[[Rows[N]], Query[S]]
+    ) -> IncludedProjection[R_co, *Ts, tuple[S, ...]]: ...
+    def include(
+        self, relation: Relation[P, N], child: Callable[[Rows[N]], Query[object]] | None = None
+    ) -> Query[object]:
+        """Read the children of one more relation; see :meth:`Projection.include`."""
+        made: IncludedProjection[R_co, object] = IncludedProjection(_include(self.parts, relation, child))
+        return made
+
+
+def _projection(parts: Parts, columns: tuple[Term, ...], make: Make | None) -> Projection[object]:
+    if parts.include:
+        raise QueryError("columns() and into() come before include()")
+    return Projection(replace(parts, columns=columns, make=make))
+
+
 def plain(query: Query[object], of: str) -> Parts:
     """What ``query``, which stands within another one, is made of.
 
@@ -512,27 +517,6 @@ def plain(query: Query[object], of: str) -> Parts:
     if query.cursor or not query.forward or query.total:
         raise QueryError(f"a query in {of} has no after(), no before() and no with_total()")
     return query.parts
-
-
-def _join(
-    parts: Parts,
-    source: StoreSpec[N] | Alias[N] | Table[N],
-    on: Condition,
-    kind: JoinKind,
-    cross_scope: bool,
-    include_deleted: bool,
-) -> Parts:
-    checked_condition(on)
-    if isinstance(source, Table):
-        joined = From(source.name, None, source.parts, kind, on, cross_scope)
-    elif is_a(source, StoreSpec) or is_a(source, Alias):
-        spec = source.spec if isinstance(source, Alias) else source
-        if include_deleted:
-            check_soft(spec)
-        joined = From(source.name, spec, None, kind, on, cross_scope, include_deleted=include_deleted)
-    else:
-        raise QueryError(f"a join takes a store, STORE.named(…) or query.named(…), not {source!r}")
-    return replace(parts, sources=(*parts.sources, joined))
 
 
 def _include(parts: Parts, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None) -> Parts:
@@ -589,7 +573,9 @@ __all__ = [
     "Condition",
     "Expression",
     "Included",
+    "IncludedProjection",
     "Joined",
+    "Projection",
     "Query",
     "Rows",
     "SortKey",

@@ -178,7 +178,7 @@ def _check_shape(plan: Plan, *, grouped: bool) -> None:
     if plan.columns is None and (plan.distinct or grouped):
         raise QueryError("say which columns: whole rows are distinct by themselves, and groups have none")
     if plan.include and (plan.distinct or grouped):
-        raise QueryError("include() goes with whole rows, not with groups or distinct rows")
+        raise QueryError("include() goes with rows, not with groups or distinct rows")
     if grouped:
         grouping.check_grouped(plan)
     if plan.distinct and not {each.expr for each in plan.order} <= {named.expr for named in plan.columns or ()}:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import msgspec
 
 from atoma.contracts.query import Include, Plan, Source, Store
-from atoma.contracts.values import StoredRow
 from atoma.query.check import Checker
 from atoma.query.literals import kind_named
 from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.relating import of_parent
 from atoma.query.scope import Columns, Stores, Typed
 from atoma.schema.kinds import Decode
 
@@ -42,10 +43,11 @@ def reader_of(parts: Parts, plan: Plan, columns: Columns, stores: Stores) -> Rea
         columns: The columns of ``plan``; those that nobody asked for come last and are left out.
         stores: Finds a store by its name.
     """
+    if parts.include:
+        own = reader_of(replace(parts, include=()), plan, columns, stores)
+        return _with_children(own, parts, plan, stores)
     if parts.columns is not None:
         return _of_columns(parts.make, list(columns.values())[: len(parts.columns)])
-    if parts.include:
-        return _with_children(parts, plan, stores)
     if len(parts.sources) == 1:
         return _source(parts.sources[0], plan.source, stores)
     cells = [_or_missing(_source(*each, stores)) for each in zip(parts.sources, plan.sources, strict=True)]
@@ -96,9 +98,11 @@ def _or_missing(read: Reader) -> Reader:
     return lambda row: None if row is None else read(row)
 
 
-def _with_children(parts: Parts, plan: Plan, stores: Stores) -> Reader:
-    own = _source(parts.sources[0], plan.source, stores)
-    below = [_children(each, include, stores) for each, include in zip(parts.include, plan.include, strict=True)]
+def _with_children(own: Reader, parts: Parts, plan: Plan, stores: Stores) -> Reader:
+    below = [
+        _children(each, include, of_parent(plan, include.kind) if include.kind else None, stores)
+        for each, include in zip(parts.include, plan.include, strict=True)
+    ]
 
     def read(row: tuple[Any, ...]) -> Any:
         parent = row[0]
@@ -107,14 +111,16 @@ def _with_children(parts: Parts, plan: Plan, stores: Stores) -> Reader:
     return read
 
 
-def _children(children: Children, include: Include, stores: Stores) -> Callable[[StoredRow, Any], Any]:
+def _children(
+    children: Children, include: Include, kind_of: Reader | None, stores: Stores
+) -> Callable[[Any, Any], Any]:
     readers = {
         branch.kind: _of_plan(parts, branch.query, stores)
         for parts, branch in zip(children.parts, include.branches, strict=True)
     }
 
-    def read(parent: StoredRow, found: Any) -> Any:
-        reader = readers.get(parent.column(include.kind) if include.kind else None)
+    def read(parent: Any, found: Any) -> Any:
+        reader = readers.get(None if kind_of is None else kind_of(parent))
         if include.one:
             return None if found is None or reader is None else reader(found)
         return () if reader is None else tuple([reader(each) for each in found])

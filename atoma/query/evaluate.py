@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from msgspec.structs import replace
-
 from atoma.contracts.query import (
     Agg,
     BoundQuery,
@@ -104,7 +102,7 @@ class Evaluation:
         if plan.backward:
             kept.reverse()
         if plan.include:
-            return [self._with_children(plan, group[0][0]) for group in kept]
+            return [self._with_children(plan, group[0][0], self._row(plan, group, outer)) for group in kept]
         return [self._row(plan, group, outer) for group in kept]
 
     def _groups(self, plan: Plan, outer: Binding, first: Sequence[Cell]) -> list[list[Binding]]:
@@ -217,11 +215,11 @@ class Evaluation:
         present = [value for value in values if value is not None]
         return AGGREGATED[agg.fn](list(dict.fromkeys(present)) if agg.distinct else present)
 
-    def _with_children(self, plan: Plan, row: Cell) -> tuple[Any, ...]:
-        assert isinstance(row, StoredRow)
+    def _with_children(self, plan: Plan, parent: Cell, shown: Any) -> tuple[Any, ...]:
+        assert isinstance(parent, StoredRow)
         assert isinstance(plan.source, Store)
         store = plan.source.name
-        return (row, *(self._children(each, row, store) for each in plan.include))
+        return (shown, *(self._children(each, parent, store) for each in plan.include))
 
     def _children(self, include: Include, parent: StoredRow, store: str) -> Any:
         for branch in include.branches:
@@ -236,9 +234,7 @@ class Evaluation:
                 for row in self._tables[child]
                 if self._belongs(include, (store, parent), (child, row)) and not (scoped and row.scope != parent.scope)
             ]
-            rows = self.answer(replace(plan, include=()), (), cells)
-            if plan.include:
-                rows = [self._with_children(plan, row) for row in rows]
+            rows = self.answer(plan, (), cells)
             return (rows[0] if rows else None) if include.one else tuple(rows)
         return None if include.one else ()
 

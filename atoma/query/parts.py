@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from atoma.contracts.query import Call, Col, Derived, Expr, Include, Join, JoinKind, Named, Order, Plan, Source, Store
 from atoma.errors import QueryError
+from atoma.query.relating import found_by
 from atoma.schema.expressions import Condition, SortKey, every
 from atoma.schema.spec import StoreSpec
 from atoma.schema.terms import Places, Term
@@ -189,6 +190,15 @@ class Parts:
             while name in named:
                 name += "_"
             named[name] = Named(name, expr)
+        spec, shown = self.sources[0].spec, {each.expr for each in named.values()}
+        for children in self.include:
+            for key in found_by(children.include, None if spec is None else spec.scope_field):
+                expr, name = Col(0, key), key
+                while name in named and expr not in shown:
+                    name += "_"
+                if expr not in shown:  # not asked for, but children are found by it
+                    named[name] = Named(name, expr)
+                    shown.add(expr)
         return tuple(named.values())
 
 

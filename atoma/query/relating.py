@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
 from msgspec.structs import replace
 
-from atoma.contracts.query import AS_WRITTEN, Branch, Include, Lit, Plan, Store
+from atoma.contracts.query import AS_WRITTEN, Branch, Col, Include, Lit, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.literals import for_field, known_field
 from atoma.query.scope import AnyStore, Stores
 from atoma.query.typed import CheckPlan
-from atoma.query.walk import is_grouped
+from atoma.query.walk import has_subquery, is_grouped, outputs
 from atoma.schema.fields import Field
+
+
+def found_by(include: Include, scope_field: str | None) -> tuple[str, ...]:
+    """The columns of a parent, which takes its scope from ``scope_field``, by which its children are found."""
+    scope = () if include.cross_scope or scope_field is None else (scope_field,)
+    kind = (include.kind,) if include.kind else ()
+    return tuple(dict.fromkeys([*[above for above, _ in include.keys], *kind, *scope]))
+
+
+def of_parent(plan: Plan, name: str) -> Callable[[Any], Any]:
+    """How the value of a column is taken from a row of ``plan``, which has includes; its columns hold what they are found by."""
+    if plan.columns is None:
+        return lambda row: row.column(name)
+    return itemgetter([named.expr for named in plan.columns].index(Col(0, name)))
 
 
 def check_includes(plan: Plan, parent: AnyStore | None, stores: Stores, check_plan: CheckPlan) -> tuple[Include, ...]:
@@ -19,8 +37,16 @@ def check_includes(plan: Plan, parent: AnyStore | None, stores: Stores, check_pl
     Raises:
         QueryError: One does not fit: keys of two types, a variant without its kind, children that are not rows of one store.
     """
-    if plan.joins or plan.columns is not None or parent is None:
-        raise QueryError("include() goes with the whole rows of one store")
+    if plan.joins or parent is None:
+        raise QueryError("include() goes with the rows of one store")
+    if plan.columns is not None:
+        shown = {named.expr for named in plan.columns}
+        for include in plan.include:
+            for name in found_by(include, parent.scope_field):
+                if Col(0, name) not in shown:
+                    raise QueryError(
+                        f"include {include.name!r}: the children are found by {name!r}, which is no column"
+                    )
     if len({include.name for include in plan.include}) < len(plan.include):
         raise QueryError("two includes have one name")
     return tuple([_check_include(include, parent, stores, check_plan) for include in plan.include])
@@ -50,11 +76,10 @@ def _check_branch(
         raise
     if query.joins or not isinstance(query.source, Store) or query.seek or query.offset:
         raise QueryError(f"include {include.name!r} reads rows of one store, from the first on")
-    if query.distinct or is_grouped(query):
-        hint = "count_of(…) and scalar(…) are columns"
-        raise QueryError(f"include {include.name!r} reads rows as they are, not groups or distinct rows", hint=hint)
     if include.kind and query.columns is not None:
         raise QueryError(f"include {include.name!r} reads whole rows: they are of several stores")
+    if is_grouped(query):
+        _check_groups(include, query)
     child = stores(query.source.name)
     for above, below in include.keys:
         _check_key(include, known_field(above, parent), known_field(below, child), stores)
@@ -63,6 +88,16 @@ def _check_branch(
         typed = value if isinstance(value, Lit) else Lit(AS_WRITTEN if not isinstance(value, str) else kind.type, value)
         value = for_field(typed, kind, parent).value
     return replace(branch, kind=value, query=query)
+
+
+def _check_groups(include: Include, query: Plan) -> None:
+    """See that the groups of children can be made of those of each parent, of a parent without children, too."""
+    if query.distinct:
+        raise QueryError(f"include {include.name!r} has groups or distinct rows, not groups that are made distinct")
+    shown = [*outputs(query), *([] if query.having is None else [query.having])]
+    if not query.group and any(map(has_subquery, shown)):
+        hint = "write group_by(…), or read it beside the parent"
+        raise QueryError(f"include {include.name!r} aggregates, and looks at another query beside it", hint=hint)
 
 
 def _check_key(include: Include, above: Field, below: Field, stores: Stores) -> None:

@@ -50,13 +50,14 @@ class Cursors:
 
         It is ``""`` where the row does not tell its place: where it has columns, and what it is sorted by is none of them.
         """
+        query = self._query
+        if query.plan.include and isinstance(row, tuple):
+            row = cast("tuple[object, ...]", row)[0]
         if isinstance(row, StoredRow):
             return self._encode(self._keys(row))
         if isinstance(row, Place):
             return self._encode(row.values)
-        cells, query = cast("tuple[Any, ...]", row), self._query
-        if query.plan.include:
-            return self._encode(self._keys(cells[0]))
+        cells = cast("tuple[Any, ...]", row)
         if query.plan.columns is None:
             evaluation = Evaluation({}, query.params)
             return self._encode([evaluation.value(each.expr, (cells,), ()) for each in query.plan.order])

@@ -142,10 +142,14 @@ def every_expression(plan: Plan) -> Iterator[Expr]:
 def changed(plan: Plan, leaf: Change) -> Plan:
     """``plan`` with ``leaf`` applied to every literal and parameter, plans within it included.
 
-    The order is the one of :func:`top_expressions`, sources first and includes last.
+    The order is the one of :func:`top_expressions`, sources first and includes last. What rows are grouped by, and the columns of
+    distinct rows, stay equal to themselves wherever else they stand: not every database sees two parameters of one value as one.
     """
+    alike: dict[Expr, Expr] = {}
 
     def expr(node: Expr) -> Expr:
+        if alike and node in alike:
+            return alike[node]
         if type(node) is Call:
             return Call(node.fn, tuple([arg if type(arg) is Col else expr(arg) for arg in node.args]))
         if type(node) is Lit or type(node) is Param:
@@ -168,11 +172,14 @@ def changed(plan: Plan, leaf: Change) -> Plan:
     if plan.where is not None:
         parts["where"] = expr(plan.where)
     if plan.group:
-        parts["group"] = tuple([expr(each) for each in plan.group])
+        parts["group"] = group = tuple([expr(each) for each in plan.group])
+        alike.update(zip(plan.group, group, strict=True))
     if plan.having is not None:
         parts["having"] = expr(plan.having)
     if plan.columns is not None:
-        parts["columns"] = tuple([replace(each, expr=expr(each.expr)) for each in plan.columns])
+        parts["columns"] = columns = tuple([replace(each, expr=expr(each.expr)) for each in plan.columns])
+        if plan.distinct:
+            alike.update(zip([each.expr for each in plan.columns], [each.expr for each in columns], strict=True))
     if plan.order:
         parts["order"] = tuple(
             [each if type(each.expr) is Col else replace(each, expr=expr(each.expr)) for each in plan.order]

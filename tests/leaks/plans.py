@@ -26,6 +26,7 @@ from atoma.contracts.query import (
     Source,
     Store,
 )
+from atoma.query.relating import found_by
 from atoma.schema import Index, Schema, StoreSpec
 
 BOARDS = ("blue", "green", "red")
@@ -201,15 +202,48 @@ class PlanMaker:
                 across = self._chance(0.7)
             include = Include(f"i{number}", one, ((above, below),), (self._branch(branch),), "", through, across)
             includes.append(include)
-        return Plan(plan.source, where=plan.where, order=plan.order, limit=plan.limit, include=tuple(includes))
+        return Plan(
+            plan.source,
+            where=plan.where,
+            columns=self._beside_children(store, includes),
+            order=plan.order,
+            limit=plan.limit,
+            include=tuple(includes),
+        )
+
+    def _beside_children(self, store: str, includes: Sequence[Include]) -> tuple[Named, ...] | None:
+        """Columns in the place of a parent, now and then; by a chance of its own."""
+        if not includes or self._beside.random() >= 0.3:
+            return None
+        keys = [key for include in includes for key in found_by(include, self._schema.store(store).scope_field)]
+        return self._named([Col(0, name) for name in dict.fromkeys([*keys, "id"])])
 
     def _branch(self, plan: Plan) -> Branch:
         limit = self._random.choice((None, 1, 2, 3))
-        columns = None if plan.include else self._shown(plan)
+        if not plan.include and self._beside.random() < 0.3:
+            return Branch(None, self._divided(plan, limit))
+        columns = plan.columns if plan.include else self._shown(plan)
         return Branch(
             None,
             Plan(plan.source, where=plan.where, columns=columns, order=plan.order, limit=limit, include=plan.include),
         )
+
+    def _divided(self, plan: Plan, limit: int | None) -> Plan:
+        """Groups, or distinct rows, of the children of each parent; by a chance of its own."""
+        assert isinstance(plan.source, Store)
+        random, left = self._random, self._left
+        self._random = self._beside
+        seen = [self._seen(0, plan.source.name)]
+        group = tuple({self._column(seen): None for _ in range(self._random.randint(0, 2))})
+        order = (Order(Agg("count"), True),) if self._chance(0.4) else ()
+        if group and self._chance(0.3):
+            made = Plan(plan.source, where=plan.where, columns=self._named(group), distinct=True, limit=limit)
+        else:
+            having = Call("gt", (Agg("count"), Lit("int", 1))) if self._chance(0.3) else None
+            columns = self._named([*group, self._aggregate(seen, ())])
+            made = Plan(plan.source, (), plan.where, group, having, columns, order=order, limit=limit)
+        self._random, self._left = random, left
+        return made
 
     def _shown(self, plan: Plan) -> tuple[Named, ...] | None:
         """Columns in the place of a child, now and then; by chance of its own, so that all else is what it would be."""

@@ -117,6 +117,30 @@ PLANS: dict[str, Plan] = {
     "with children": Plan(
         CARDS, include=(Include("remarks", False, (("id", "card"),), (Branch(None, NEWEST),)),), limit=4
     ),
+    "with groups of children": Plan(
+        CARDS,
+        columns=columns(id=ID, lane=LANE),
+        include=(
+            Include(
+                "remarks",
+                False,
+                (("id", "card"),),
+                (
+                    Branch(
+                        None,
+                        Plan(
+                            REMARKS,
+                            group=(Col(0, "by"),),
+                            columns=columns(by=Col(0, "by"), many=COUNT, last=Agg("max", Col(0, "made"))),
+                            order=(Order(COUNT, True),),
+                            limit=2,
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        limit=4,
+    ),
     "over another plan": Plan(
         Derived(Plan(CARDS, columns=columns(lane=LANE, size=SIZE), limit=3)), columns=columns(n=COUNT)
     ),
@@ -420,6 +444,17 @@ KINDS = Include(
 NAMESAKES = Scalar(Plan(PEOPLE, where=Call("and", (TEAM, eq(ID, Col(-1, "by")))), columns=named([COUNT])))
 SHOWN = (named([MADE]), named([ID, NAMESAKES]))
 """Columns of remarks in the place of the remarks."""
+LATEST = Agg("max", MADE)
+GROUPS = (
+    Plan(REMARKS, group=(BY,), columns=named([BY, COUNT, LATEST])),
+    Plan(REMARKS, group=(BY,), columns=named([LATEST, BY]), having=Call("ge", (COUNT, Lit("int", 2)))),
+    Plan(REMARKS, group=(BY,), columns=named([BY, COUNT]), order=(Order(COUNT, True),)),
+    Plan(REMARKS, columns=named([COUNT, LATEST])),
+    Plan(REMARKS, columns=named([BY]), distinct=True),
+)
+"""Groups of remarks in the place of the remarks."""
+BESIDE = (None, None, named([SIZE, ID, LANE, Col(0, "owner")]))
+"""What is shown of the cards beside their children."""
 
 
 @st.composite
@@ -433,6 +468,10 @@ def parents(draw: st.DrawFn) -> Plan:
         columns=shown,
         include=of_remark,
     )
+    if not of_remark and shown is None:
+        children = draw(
+            st.sampled_from([children, *[replace(each, where=children.where, limit=children.limit) for each in GROUPS]])
+        )
     found = [
         Include("remarks", draw(st.sampled_from([False, False, True])), (("id", "card"),), (Branch(None, children),)),
         OWNER,
@@ -446,6 +485,7 @@ def parents(draw: st.DrawFn) -> Plan:
         order=draw(st.sampled_from([(), (Order(SIZE, True),), (Order(LANE),)])),
         limit=draw(limits),
         offset=draw(st.sampled_from([0, 0, 1])),
+        columns=draw(st.sampled_from(BESIDE)),
         include=tuple(draw(st.lists(st.sampled_from(found), min_size=1, max_size=2, unique_by=lambda each: each.name))),
     )
 

@@ -14,8 +14,10 @@ from atoma import (
     Client,
     Expression,
     Included,
+    IncludedProjection,
     Joined,
     Page,
+    Projection,
     Query,
     Rows,
     StoreSpec,
@@ -130,19 +132,20 @@ def shapes() -> None:
     assert_type(select(FLIGHTS), Rows[Flight])
     assert_type(select(OTHERS), Rows[Flight])
     assert_type(select(FLIGHTS).where(delay > 5).order_by("-delay").limit(3), Rows[Flight])
-    assert_type(select(FLIGHTS).columns(carrier), Query[str])
-    assert_type(select(FLIGHTS).columns(plane).distinct(), Query[str | None])
-    assert_type(select(FLIGHTS).columns(carrier, delay), Query[tuple[str, int | None]])
+    assert_type(select(FLIGHTS).columns(carrier), Projection[str])
+    assert_type(select(FLIGHTS).columns(plane).distinct(), Projection[str | None])
+    assert_type(select(FLIGHTS).columns(carrier, delay), Projection[tuple[str, int | None]])
     assert_type(
-        select(FLIGHTS).columns(carrier, count(), sum_(delay)).group_by(carrier), Query[tuple[str, int, int | None]]
+        select(FLIGHTS).columns(carrier, count(), sum_(delay)).group_by(carrier),
+        Projection[tuple[str, int, int | None]],
     )
     assert_type(
         select(FLIGHTS).columns(carrier, delay, miles, when, fare),
-        Query[tuple[str, int | None, int, datetime, Decimal]],
+        Projection[tuple[str, int | None, int, datetime, Decimal]],
     )
-    assert_type(select(FLIGHTS).into(Stat, carrier, count(), avg(delay)), Query[Stat])
-    assert_type(select(FLIGHTS).into(Stat, carrier, count(), avg(delay)).having(count() > 5), Query[Stat])
-    assert_type(select(FLIGHTS).into(lambda a, b: f"{a}{b}", carrier, miles), Query[str])
+    assert_type(select(FLIGHTS).into(Stat, carrier, count(), avg(delay)), Projection[Stat])
+    assert_type(select(FLIGHTS).into(Stat, carrier, count(), avg(delay)).having(count() > 5), Projection[Stat])
+    assert_type(select(FLIGHTS).into(lambda a, b: f"{a}{b}", carrier, miles), Projection[str])
     assert_type(select(FLIGHTS).into(Stat, carrier, count(), avg(delay)).named("x"), Table[Stat])
     select(FLIGHTS).into(Stat, carrier, count(), carrier)  # type: ignore[arg-type]
     select(FLIGHTS).into(Stat, carrier, count())  # type: ignore[arg-type]
@@ -167,14 +170,14 @@ def parts_of_values() -> None:
     assert_type(miles.to_text(), Expression[str])
     assert_type(plane.highlight("jet"), Expression[str | None])
     assert_type(carrier.snippet("jet", words=3), Expression[str])
-    assert_type(select(FLIGHTS).columns(carrier.length(), plane.length()), Query[tuple[int, int | None]])
+    assert_type(select(FLIGHTS).columns(carrier.length(), plane.length()), Projection[tuple[int, int | None]])
     letters: Expression[int] = plane.length()  # type: ignore[assignment]
     year: Expression[int] = built.year()  # type: ignore[assignment]
     text: Expression[str] = delay.to_text()  # type: ignore[assignment]
     lengths: Query[int] = select(FLIGHTS).columns(plane.length())  # type: ignore[arg-type]
     plane.snippet("jet", words="3")  # type: ignore[call-overload]
     said = (select(FLIGHTS).columns(letters, year, text), lengths)
-    assert_type(said, tuple[Query[tuple[int, int, str]], Query[int]])
+    assert_type(said, tuple[Projection[tuple[int, int, str]], Query[int]])
 
 
 def joins() -> None:
@@ -182,7 +185,7 @@ def joins() -> None:
     both = select(FLIGHTS).join(AIRLINES, carrier == airline_id).left_join(PLANES, plane == plane_id)
     assert_type(both, Joined[Flight, Airline, Plane | None])
     assert_type(both.where(seats > 5).limit(3), Joined[Flight, Airline, Plane | None])
-    assert_type(both.columns(name, seats), Query[tuple[str, int]])
+    assert_type(both.columns(name, seats), Projection[tuple[str, int]])
     assert_type(
         select(FLIGHTS).left_join(OTHERS, carrier == OTHERS.col(lambda f: f.carrier)), Joined[Flight, Flight | None]
     )
@@ -237,7 +240,28 @@ def relations() -> None:
         Included[Plane, tuple[Flight, tuple[str, str] | None] | None],
     )
     select(AIRLINES).include(FLIGHTS_OF, lambda f: f.into(Seen, plane, miles))  # type: ignore[arg-type]
-    select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(miles).include(LINE))  # type: ignore[attr-defined]
+    assert_type(
+        select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(plane, count(), avg(delay)).group_by(plane)),
+        Included[Airline, tuple[tuple[str | None, int, float | None], ...]],
+    )
+    assert_type(
+        select(AIRLINES).include(FLIGHTS_OF, lambda f: f.into(Stat, name, count(), avg(delay)).group_by(name)),
+        Included[Airline, tuple[Stat, ...]],
+    )
+    assert_type(
+        select(AIRLINES).columns(name, airline_id).include(FLIGHTS_OF),
+        IncludedProjection[tuple[str, str], tuple[Flight, ...]],
+    )
+    beside = select(FLIGHTS).into(Seen, miles, count_of(PLANE)).include(LINE).include(PLANE, lambda p: p.columns(seats))
+    assert_type(beside, IncludedProjection[Seen, Airline | None, int | None])
+    assert_type(beside.where(miles > 3).limit(3), IncludedProjection[Seen, Airline | None, int | None])
+    assert_type(
+        select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(miles).include(LINE)),
+        Included[Airline, tuple[tuple[int, Airline | None], ...]],
+    )
+    assert_type(select(FLIGHTS).columns(miles).include(EITHER), IncludedProjection[int, Airline | Plane | None])
+    select(AIRLINES).columns(name).include(FLIGHTS_OF, lambda f: f.into(Seen, plane, miles))  # type: ignore[arg-type]
+    select(AIRLINES).columns(name).include(AIRLINES)  # type: ignore[call-overload]
     select(FLIGHTS).include(FLIGHTS_OF)  # type: ignore[arg-type]
     select(FLIGHTS).include(LINE).include(FLIGHTS_OF)  # type: ignore[arg-type]
     select(AIRLINES).include(FLIGHTS_OF, lambda f: f.limit("x"))  # type: ignore[arg-type]
@@ -248,6 +272,8 @@ async def answers(client: Client) -> None:
     assert_type(await client.query(select(FLIGHTS)), Page[Flight])
     assert_type(await client.query(select(FLIGHTS).columns(carrier, delay)), Page[tuple[str, int | None]])
     assert_type(await client.query(select(AIRLINES).include(FLIGHTS_OF)), Page[tuple[Airline, tuple[Flight, ...]]])
+    beside = select(AIRLINES).columns(name).include(FLIGHTS_OF, lambda f: f.columns(count()))
+    assert_type(await client.query(beside), Page[tuple[str, tuple[int, ...]]])
     both = select(FLIGHTS).left_join(PLANES, plane == plane_id)
     joined = await client.query(both)
     assert_type(joined[0], tuple[Flight, Plane | None])

@@ -6,6 +6,8 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
+from msgspec.structs import replace
+
 from atoma.contracts.query import BoundQuery, Col, Expr, Plan, Store
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import RowKey
@@ -82,7 +84,8 @@ def key_of_rows(plan: Plan) -> KeyOf[Any]:
     if plan.whole_rows:
         return by_id
     if plan.include:
-        return lambda row: row[0].id
+        key_of_parent = key_of_rows(replace(plan, include=()))
+        return lambda row: key_of_parent(row[0])
     if plan.columns is None:
         return lambda row: tuple([cell.id if isinstance(cell, StoredRow) else cell for cell in row])
     if plan.distinct:

@@ -9,7 +9,10 @@ from typing import TypeAlias, cast
 from atoma.contracts.query import Branch, Include, Plan, Store
 from atoma.contracts.values import StoredRow
 from atoma.ports.hub_queries import Fences
+from atoma.query.evaluate import Evaluation
+from atoma.query.relating import of_parent
 from atoma.query.scope import AnyStore, Stores
+from atoma.query.walk import is_grouped
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.include import Relation, compile_branch
@@ -106,13 +109,13 @@ class Children:
     make: MakeRows
     ask: Ask = Execute
 
-    def added(self, prepared: Prepared, rows: Sequence[StoredRow]) -> Script[list[tuple[object, ...]]]:
-        """Each of ``rows``, which ``prepared`` has found, with its children by the includes in order."""
+    def added(self, prepared: Prepared, rows: Sequence[object]) -> Script[list[tuple[object, ...]]]:
+        """Each of ``rows``, whole or of columns, which ``prepared`` has found, with its children by the includes in order."""
         wanted: list[tuple[int, PreparedBranch, list[list[int]]]] = []
         batch: list[Execute] = []
-        for number, (include, branches) in enumerate(zip(prepared.plan.include, prepared.branches, strict=True)):
+        for number, branches in enumerate(prepared.branches):
             for branch in branches:
-                parents = _parents(include, branch, rows)
+                parents = _parents(prepared.plan, branch, rows)
                 statement = branch.below.statement
                 keys = self.dialect.bind(tuple(branch.relation.keys.values()), list(parents))
                 # where keys are lists of their own there is a place for each column of them
@@ -120,26 +123,39 @@ class Children:
                 batch.append(self.ask(statement.sql, values))
                 wanted.append((number, branch, list(parents.values())))
         results = yield batch
-        children: list[list[object]] = [[None if include.one else ()] * len(rows) for include in prepared.plan.include]
+        children = [[self._childless(include)] * len(rows) for include in prepared.plan.include]
         for (number, branch, places), found in zip(wanted, results, strict=True):
-            below: Sequence[object] = [raw[1:] for raw in found]
+            raws = [raw[1:] for raw in found]
+            below: Sequence[object] = raws
             if branch.branch.query.columns is None:
-                below = made = yield from self.make(branch.relation.child, [raw[1:] for raw in found])
-                if branch.below.branches:
-                    below = yield from self.added(branch.below, made)
+                below = yield from self.make(branch.relation.child, raws)
+            if branch.below.branches:
+                below = yield from self.added(branch.below, below)
             owners = [cast("int", raw[0]) for raw in found]
             _attach(prepared.plan.include[number], places, owners, below, children[number])
         return [(row, *(each[at] for each in children)) for at, row in enumerate(rows)]
 
+    def _childless(self, include: Include) -> object:
+        """What a parent without children has: of groups that nothing divides there is one, of no rows."""
+        plan, found = include.branches[0].query, []
+        if is_grouped(plan) and not plan.group:
+            found = Evaluation({}, self.params).answer(plan, (), ())
+        return (found[0] if found else None) if include.one else tuple(found)
 
-def _parents(include: Include, branch: PreparedBranch, rows: Sequence[StoredRow]) -> dict[Row, list[int]]:
-    """The keys by which children are looked for, each with the places of the rows that have them."""
-    scoped = branch.relation.keyed_by_scope
+
+def _parents(plan: Plan, branch: PreparedBranch, rows: Sequence[object]) -> dict[Row, list[int]]:
+    """The keys by which children of rows of ``plan`` are looked for, each with the places of the rows that have them."""
+    relation = branch.relation
+    include, scope_field = relation.include, relation.parent.scope_field if relation.keyed_by_scope else None
+    parts = [of_parent(plan, above) for above, _ in include.keys]
+    if scope_field is not None:
+        parts.append(of_parent(plan, scope_field))
+    kind_of = of_parent(plan, include.kind) if include.kind else None
     keys: dict[Row, list[int]] = {}
     for at, row in enumerate(rows):
-        key = tuple([row.column(name) for name, _ in include.keys])
-        if None not in key and (not include.kind or row.column(include.kind) == branch.branch.kind):
-            keys.setdefault((*key, row.scope) if scoped else key, []).append(at)
+        key = tuple([part(row) for part in parts])
+        if None not in key and (kind_of is None or kind_of(row) == branch.branch.kind):
+            keys.setdefault(key, []).append(at)
     return keys
 
 

@@ -6,6 +6,7 @@ up is a list, of one or of many: SQLite runs a statement per row and takes keys 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import msgspec
 from atoma.contracts.values import Scalar
 from atoma.schema.kinds import SqlType
 from atoma_stores.sql import spelling
+from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Value
 from atoma_stores.sql.spelling import Spelling
@@ -202,8 +204,8 @@ class _SQLite(Dialect):
 
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
         packed: Sequence[Sequence[object]] = keys
-        if "BLOB" in types:
-            packed = [[value.hex() if isinstance(value, bytes) else value for value in key] for key in keys]
+        if "BLOB" in types or "REAL" in types:
+            packed = [list(map(_packed, key)) for key in keys]
         listed = [key[0] for key in packed] if len(types) == 1 else packed
         return (msgspec.json.encode(listed).decode(),)
 
@@ -320,6 +322,14 @@ class _PostgreSQL(Dialect):
 
     def _rows(self, columns: Columns) -> str:
         return f"{self._lists(columns)} AS k({', '.join(map(quote, columns))})"
+
+
+def _packed(value: Value) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and math.isinf(value):  # of which msgspec makes null
+        return msgspec.Raw(literal(value).encode())
+    return value
 
 
 def _unpacked(value: str, of: SqlType) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from atoma.contracts.query import Branch, Include, Store
+from atoma.contracts.query import Branch, Expr, Include, Plan, Store
 from atoma.contracts.values import HIDDEN
 from atoma.query.scope import AnyStore
+from atoma.query.walk import is_grouped
 from atoma.schema.kinds import SqlType
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.select import Alias, Compiler, Statement, whole_row
@@ -55,8 +56,8 @@ class Relation:
 def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> Statement:
     """The children of a branch; its parents, a list of :attr:`Relation.keys`, are the first value of ``more``.
 
-    A row begins with the number of its parent in that list, and goes on with the child, whole or its columns; children come in
-    their order.
+    A row begins with the number of its parent in that list, and goes on with the child, whole or its columns, or with a group of
+    children; they come in their order.
     """
     dialect, child = compiler.dialect, relation.child
     for _ in range(dialect.key_places(relation.keys)):
@@ -65,6 +66,9 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
     assert isinstance(plan.source, Store)
     first, table, conditions, order = compiler.parts(plan, lambda alias: _belongs(compiler, relation, alias))
     shown = first
+    if plan.distinct or is_grouped(plan):
+        found = f"FROM {dialect.keys(relation.keys)} {dialect.words['join']} {table} AS {first.name} ON {conditions}"
+        return compiler.statement(_groups(compiler, plan, first, found, order), (child,))
     if plan.limit is None:
         text = f"{dialect.words['join']} {table} AS {first.name} ON {conditions}"
     elif dialect.lateral:
@@ -86,6 +90,26 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
         columns = ", ".join([compiler.expr(named.expr, (shown,), ()) for named in plan.columns])
     keys = dialect.keys(relation.keys)
     return compiler.statement(f"SELECT k.n, {columns} FROM {keys} {text} ORDER BY k.n, {order}", (child,))
+
+
+def _groups(compiler: Compiler, plan: Plan, child: Alias, found: str, order: str) -> str:
+    """The groups, or the distinct rows, of the children ``found`` of each parent."""
+
+    def texts(exprs: Sequence[Expr]) -> list[str]:
+        return [compiler.expr(each, (child,), ()) for each in exprs]
+
+    columns = [named.expr for named in plan.columns or ()]
+    shown = texts(columns)
+    found += f" GROUP BY {', '.join(['k.n', *texts(columns if plan.distinct else plan.group)])}"
+    if plan.having is not None:
+        found += f" HAVING {compiler.condition(plan.having, (child,), ())}"
+    if plan.limit is None:
+        return f"SELECT {', '.join(['k.n', *shown])} {found} ORDER BY {', '.join(filter(None, ['k.n', order]))}"
+    names = [f"c{at}" for at in range(len(shown))]
+    listed = ", ".join([f"{text} AS {name}" for text, name in zip(shown, names, strict=True)])
+    place = f"row_number() OVER (PARTITION BY k.n{' ORDER BY ' if order else ''}{order})"
+    within = f"SELECT k.n AS n, {listed}, {place} AS place {found}"
+    return f"SELECT n, {', '.join(names)} FROM ({within}) AS g WHERE place <= {plan.limit} ORDER BY n, place"
 
 
 def _belongs(compiler: Compiler, relation: Relation, child: Alias) -> str:

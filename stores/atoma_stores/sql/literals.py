@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+INFINITY = "9e999"
+"""A number beyond all others, as SQLite and JSON read it."""
+
 
 def literal(value: object) -> str:
     """A value as SQL."""
@@ -14,5 +17,5 @@ def literal(value: object) -> str:
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
     if isinstance(value, float) and math.isinf(value):
-        return "9e999" if value > 0 else "-9e999"
+        return INFINITY if value > 0 else f"-{INFINITY}"
     return repr(int(value) if isinstance(value, bool) else value)

@@ -158,6 +158,8 @@ class QueryReader:
                 found, more = page_of(prepared.plan, list(map(rows_of, raw)))
             if prepared.plan.group:
                 check_groups(len(found))
+            if prepared.branches:
+                found = self._with_children(connection, prepared, found, query.params)
             meta = _at(connection)
             if more and found:
                 last = Place(places[-1]) if places else found[-1]
@@ -165,8 +167,6 @@ class QueryReader:
             edges = (places[0], places[-1]) if places else ()
             if prepared.plan.whole_rows:
                 return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta, edges)
-            if prepared.branches:
-                found = self._with_children(connection, prepared, cast("Sequence[StoredRow]", found), query.params)
             return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta, edges)
 
         return body
@@ -228,7 +228,7 @@ class QueryReader:
         return _same if isinstance(part, int) else self._table(part.name).row
 
     def _with_children(
-        self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[StoredRow], params: Sequence[object]
+        self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[object], params: Sequence[object]
     ) -> list[tuple[object, ...]]:
         def run(statement: Execute | ExecuteMany) -> Sequence[Row]:
             assert isinstance(statement, Execute)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atoma import Client, open_client, select
+from atoma import Client, avg, count, open_client, select
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from tests.flights import (
@@ -33,7 +33,7 @@ from tests.flights import (
     weather,
 )
 from tests.outsiders import Tables, compare, turn
-from tests.scenarios.flights.questions import QUESTIONS, arr_delay, dest, id_, month
+from tests.scenarios.flights.questions import QUESTIONS, airline_id, arr_delay, dest, id_, month
 from tests.unit.stores.test_statements import statements
 
 FILE = "flights.db"
@@ -74,6 +74,18 @@ async def look_into(client: Client) -> None:
         assert [sky for _, _, sky in worst] == [at.get((row.origin, row.hour_of)) for row in top]
         seen += sum(sky is not None for _, _, sky in worst)
     assert seen > 0
+    monthly = (
+        select(AIRLINES)
+        .columns(airline_id)
+        .include(FLIGHTS_BY, lambda f: f.columns(month, count(), avg(arr_delay)).group_by(month))
+    )
+    for code, months in await client.query(monthly):
+        own = [row for row in every if row.carrier == code]
+        assert [number for number, _, _ in months] == sorted({row.month for row in own})
+        for number, many, mean in months:
+            late_by = [row.arr_delay for row in own if row.month == number and row.arr_delay is not None]
+            assert many == sum(row.month == number for row in own)
+            assert mean == (pytest.approx(sum(late_by) / len(late_by)) if late_by else None)
     flown = select(PLANES).include(FLIGHTS_OF, lambda f: f.where(month == 7)).limit(200)
     for plane, july in await client.query(flown):
         assert july == tuple(row for row in every if row.tailnum == plane.id and row.month == 7)
@@ -93,6 +105,13 @@ async def test_an_include_is_one_statement_for_each_level(tmp_path: Path) -> Non
             for query, levels in (
                 (select(AIRLINES), 1),
                 (select(AIRLINES).include(FLIGHTS_BY), 2),
+                (
+                    select(AIRLINES)
+                    .columns(airline_id)
+                    .include(FLIGHTS_BY, lambda f: f.columns(month, count()).group_by(month).limit(3))
+                    .include(FLIGHTS_BY, lambda f: f.columns(avg(arr_delay))),
+                    3,
+                ),
                 (select(AIRLINES).include(FLIGHTS_BY, lambda f: f.limit(2).include(PLANE)), 3),
                 (
                     select(AIRPORTS).include(

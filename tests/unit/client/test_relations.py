@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -126,6 +127,9 @@ class Said(NamedTuple):
     made: int
     by: str | None
     labels: int
+
+
+kind_of = kind.coalesce("none")
 
 
 class Busy(NamedTuple):
@@ -276,6 +280,60 @@ ANSWERS: dict[str, tuple[Query[Any], list[Any]]] = {
         select(USERS).include(OWNED, lambda c: c.include(REMARKS_OF, lambda r: r.columns(about).order_by("-made"))),
         [(ada, (c1, ("zz", "a", "c2"))), (ben, (c2, ("c1",))), (cyd, None)],
     ),
+    "groups of children": (
+        select(CARDS).include(
+            REMARKS_OF, lambda r: r.into(Busy, kind_of, count(), max_(made)).group_by(kind_of).order_by(kind_of.desc())
+        ),
+        [(c1, (Busy("user", 2, 3), Busy("card", 1, 1))), (c2, (Busy("other", 1, 4),)), (c3, ()), (c4, ())],
+    ),
+    "the largest group of each": (
+        select(CARDS)
+        .include(REMARKS_OF, lambda r: r.columns(kind, count()).group_by(kind).order_by(count().desc()).limit(1))
+        .limit(2),
+        [(c1, (("user", 2),)), (c2, (("other", 1),))],
+    ),
+    "groups of children with enough of them": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(kind).group_by(kind).having(count() > 1)),
+        [(c1, ("user",)), (c2, ()), (c3, ()), (c4, ())],
+    ),
+    "numbers of children": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(count(), max_(made)).where(made > 1)),
+        [(c1, ((2, 3),)), (c2, ((1, 4),)), (c3, ((0, None),)), (c4, ((0, None),))],
+    ),
+    "one number of children": (
+        select(USERS).include(OWNED, lambda c: c.columns(sum_(hours))),
+        [(ada, 3), (ben, 5), (cyd, None)],
+    ),
+    "distinct columns of children": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(kind).distinct().order_by(kind.desc()).limit(1)),
+        [(c1, ("user",)), (c2, ("other",)), (c3, ()), (c4, ())],
+    ),
+    "groups of children through a store": (
+        select(CARDS).include(
+            LABELS_OF, lambda x: x.columns(label_name.length(), count()).group_by(label_name.length())
+        ),
+        [(c1, ((3, 2),)), (c2, ((3, 1),)), (c3, ()), (c4, ())],
+    ),
+    "columns beside children": (
+        select(CARDS).columns(title, hours).include(REMARKS_OF, lambda r: r.limit(1)).order_by("-hours"),
+        [(("milk", 5), (r4,)), (("tea", 3), (r1,)), (("bread", 1), ()), (("salt", None), ())],
+    ),
+    "a class of columns beside children and groups of them": (
+        select(CARDS)
+        .into(Busy, title, count_of(REMARKS_OF), hours)
+        .include(OWNER, lambda u: u.columns(user_name))
+        .include(REMARKS_OF, lambda r: r.columns(author).distinct())
+        .where(hours > 1),
+        [(Busy("tea", 3, 3), "Ada", (None, "b", "c")), (Busy("milk", 1, 5), "Ben", ("a",))],
+    ),
+    "columns beside children of two kinds": (
+        select(REMARKS).columns(made).include(ABOUT),
+        [(1, c2), (2, ada), (3, None), (4, None)],
+    ),
+    "columns of children beside their own": (
+        select(USERS).columns(user_name).include(OWNED, lambda c: c.columns(title).include(REMARKS_OF)),
+        [("Ada", ("tea", (r1, r2, r3))), ("Ben", ("milk", (r4,))), ("Cyd", None)],
+    ),
     "children through a store": (
         select(CARDS).include(LABELS_OF, lambda x: x.order_by("name")).limit(2),
         [(c1, (l2, l1)), (c2, (l2,))],
@@ -316,6 +374,34 @@ async def test_an_answer_is_what_was_asked_for(tmp_path: Path) -> None:
             assert (await client.explain(query)).sources, name
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    id: str
+    at: float
+    name: str = ""
+
+
+@pytest.mark.paths
+async def test_children_of_a_number_beyond_all_others_are_found(tmp_path: Path) -> None:
+    levels, marks = StoreSpec("levels", Level, indexes=[Index("at")]), StoreSpec("marks", Level, indexes=[Index("at")])
+    above = has_many(levels, marks, on=levels.col(lambda x: x.at) == marks.col(lambda x: x.at))
+    named = has_many(
+        levels,
+        marks,
+        on=(levels.col(lambda x: x.at) == marks.col(lambda x: x.at))
+        & (levels.col(lambda x: x.name) == marks.col(lambda x: x.name)),
+    )
+    numbers = [math.inf, -math.inf, 0.1, 1e308]
+    async with open_client(
+        Schema(levels, marks), plugins=[LocalExecution(SQLiteEngine(tmp_path / "levels.db"))]
+    ) as client:
+        for store in (levels, marks):
+            await client.store(store).insert_many([Level(f"{n}", at) for n, at in enumerate(numbers)])
+        for relation in (above, named):
+            query = select(levels).include(relation, lambda mark: mark.columns(marks.col(lambda x: x.at)))
+            assert [found for _, found in await client.query(query)] == [(at,) for at in numbers]
+
+
 async def test_pages_lead_through_every_answer_and_back(tmp_path: Path) -> None:
     async with filled(tmp_path) as client:
         for query, expected in ANSWERS.values():
@@ -347,9 +433,13 @@ REFUSED: dict[str, tuple[Query[Any], str]] = {
         .having(title == "x"),
         "title has many values|many values in a group",
     ),
-    "children that are groups": (
-        select(CARDS).include(REMARKS_OF, lambda r: r.columns(author, count()).group_by(author)),
-        "reads rows as they are, not groups or distinct rows; count_of",
+    "groups of children that are made distinct": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(author, count()).group_by(author).distinct()),
+        "not groups that are made distinct",
+    ),
+    "columns of joined rows and children": (
+        select(CARDS).join(USERS, owner == user_id).columns(title).include(REMARKS_OF),
+        "goes with the rows of one store",
     ),
     "two types": (select(CARDS).join(REMARKS, made == title), "is a"),
 }
@@ -369,6 +459,8 @@ BUILT: list[tuple[Any, str]] = [
     (lambda: BUSY.col(lambda b: b.nope), "has no column 'nope'; it has: card, remarks, last"),  # type: ignore[attr-defined]
     (lambda: BUSY.col(lambda b: b[3]), "has 3 columns"),  # type: ignore[misc]
     (lambda: select(CARDS).include(AUTHOR), "is one of 'remarks', and this query reads 'cards'"),  # type: ignore[arg-type]
+    (lambda: select(CARDS).columns(title).include(AUTHOR), "is one of 'remarks', and this query reads 'cards'"),
+    (lambda: select(CARDS).include(REMARKS_OF).columns(title), "come before include"),
     (lambda: select(CARDS).include(USERS), "takes a relation"),  # type: ignore[call-overload]
     (lambda: select(CARDS).join("users", owner == user_id), "a join takes a store"),  # type: ignore[arg-type]
     (lambda: exists(select(CARDS).limit(1)), "no limit, no offset"),

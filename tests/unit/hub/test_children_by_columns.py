@@ -1,4 +1,4 @@
-"""Columns of children, on both databases of a hub: limited for each parent, within the fence, and counted as what they are."""
+"""Columns and groups of children, on both databases of a hub: limited for each parent, within the fence, and counted as what they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atoma import AllowLoopback, Schema, StoreSpec, count_of, has_many, open_hub, select
+from atoma import AllowLoopback, Query, Schema, StoreSpec, count, count_of, has_many, max_, open_hub, select, sum_
 from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import Branch, Col, Include, Named, Plan, Store
@@ -44,6 +44,7 @@ class Vote:
 CARDS, REMARKS, VOTES = StoreSpec("cards", Card), StoreSpec("remarks", Remark), StoreSpec("votes", Vote)
 SCHEMA = Schema(CARDS, REMARKS, VOTES)
 made, is_open = REMARKS.col(lambda r: r.made), REMARKS.col(lambda r: r.open)
+title = CARDS.col(lambda c: c.title)
 vote_id = VOTES.col(lambda v: v.id)
 REMARKS_OF = has_many(CARDS, REMARKS, on=REMARKS.col(lambda r: r.card))
 VOTES_OF = has_many(REMARKS, VOTES, on=VOTES.col(lambda v: v.remark))
@@ -89,6 +90,43 @@ async def test_they_are_of_the_rows_that_may_be_seen(home: Home) -> None:
         assert told(answer) == [("c1", ((2, 1, 1), (1, 0, 1))), ("c2", ())]
         answer = await bob.query(QueryRequest(bind(ONE.plan, SCHEMA.store), CONTEXT))
         assert told(answer) == [("c1", ((2, 1),)), ("c2", ())]
+
+
+async def test_groups_are_of_the_rows_that_may_be_seen(home: Home) -> None:
+    of_title = select(CARDS).columns(title.length())
+    groups = of_title.include(
+        REMARKS_OF, lambda r: r.columns(is_open, count(), sum_(made)).group_by(is_open).order_by(count().desc())
+    )
+    some = of_title.include(
+        REMARKS_OF, lambda r: r.columns(is_open, max_(made)).group_by(is_open).order_by(max_(made).desc()).limit(1)
+    )
+    numbers = of_title.include(REMARKS_OF, lambda r: r.columns(count(), max_(made)))
+    different = of_title.include(REMARKS_OF, lambda r: r.columns(made > 0).distinct())
+    expected: list[tuple[Query[Any], list[Any]]] = [
+        (groups, [((0, 1, 1), (1, 1, 2)), ()]),
+        (some, [((1, 2),), ()]),
+        (numbers, [((2, 2),), ((0, None),)]),
+        (different, [((1,),), ()]),
+    ]
+    async with asked(home) as bob:
+        for query, seen in expected:
+            answer = await bob.query(QueryRequest(bind(query.plan, SCHEMA.store), CONTEXT))
+            assert [row for row, _ in answer.tuples] == [(6_000, "c1"), (6_000, "c2")]
+            assert [children for _, children in answer.tuples] == seen
+
+
+async def test_what_is_computed_of_a_value_makes_groups(home: Home) -> None:
+    """To PostgreSQL two parameters are not one for having the same value."""
+    asked_for: list[tuple[Query[Any], list[Any]]] = [
+        (select(REMARKS).columns(made + 1, count()).group_by(made + 1), [(2, 1), (3, 1)]),
+        (select(REMARKS).columns((made > 1).is_null(), made > 1).group_by(made > 1), [(0, 0), (0, 1)]),
+        (select(REMARKS).columns(made > 0).distinct(), [(1,)]),
+        (select(REMARKS).columns(made + 1).distinct().order_by((made + 1).desc()), [(3,), (2,)]),
+    ]
+    async with asked(home) as bob:
+        for query, expected in asked_for:
+            answer = await bob.query(QueryRequest(bind(query.plan, SCHEMA.store), CONTEXT))
+            assert list(answer.tuples) == expected, query.text()
 
 
 TITLES = Plan(Store("cards"), columns=(Named("title", Col(0, "title")),))

@@ -268,9 +268,17 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     ),
     "a fault in an include": (include(Branch(None, where(eq(SIZE, written("3"))))), "^include.remarks › where › eq: "),
     # includes
-    "an include beside columns": (
-        Plan(CARDS, columns=(Named("a", ID),), include=include(OF_REMARKS).include),
-        "whole rows of one store",
+    "an include beside columns without its key": (
+        Plan(CARDS, columns=(Named("a", TITLE),), include=include(OF_REMARKS).include),
+        "include 'remarks': the children are found by 'id', which is no column",
+    ),
+    "an include beside columns without its kind": (
+        Plan(CARDS, columns=(Named("a", ID),), include=include(Branch("a", Plan(REMARKS)), kind="title").include),
+        "include 'remarks': the children are found by 'title', which is no column",
+    ),
+    "an include beside groups": (
+        columns(SIZE, group=(SIZE,), include=include(OF_REMARKS, keys=(("size", "size"),)).include),
+        "include.. goes with rows, not with groups or distinct rows",
     ),
     "an include without a key": (include(OF_REMARKS, keys=()), "include 'remarks' has no key, or nothing to read"),
     "an include of nothing": (include(), "include 'remarks' has no key, or nothing to read"),
@@ -281,17 +289,38 @@ REFUSED: dict[str, tuple[Plan, str]] = {
         Plan(CARDS, include=include(OF_REMARKS).include * 2),
         "two includes have one name",
     ),
-    "an include of numbers": (
-        include(Branch(None, Plan(REMARKS, columns=(Named("a", Agg("count")),)))),
-        "include 'remarks' reads rows as they are, not groups or distinct rows",
+    "an include of distinct groups": (
+        include(Branch(None, Plan(REMARKS, group=(ID,), columns=(Named("a", ID),), distinct=True))),
+        "include 'remarks' has groups or distinct rows, not groups that are made distinct",
     ),
-    "an include of distinct rows": (
-        include(Branch(None, Plan(REMARKS, columns=(Named("a", ID),), distinct=True))),
-        "include 'remarks' reads rows as they are, not groups or distinct rows",
+    "an include of a number and another query": (
+        include(
+            Branch(
+                None,
+                Plan(
+                    REMARKS,
+                    columns=(
+                        Named("a", Agg("count")),
+                        Named("b", Scalar(Plan(CARDS, columns=(Named("n", Agg("count")),)))),
+                    ),
+                ),
+            )
+        ),
+        "include 'remarks' aggregates, and looks at another query beside it",
     ),
-    "an include below columns": (
-        include(Branch(None, Plan(REMARKS, columns=(Named("a", ID),), include=include(OF_REMARKS).include))),
-        "include.. goes with the whole rows of one store",
+    "an include below groups": (
+        include(
+            Branch(
+                None,
+                Plan(
+                    REMARKS,
+                    group=(Col(0, "card"),),
+                    columns=(Named("a", Col(0, "card")),),
+                    include=include(OF_REMARKS).include,
+                ),
+            )
+        ),
+        "include.. goes with rows, not with groups or distinct rows",
     ),
     "an include of columns of variants": (
         include(Branch("a", Plan(REMARKS, columns=(Named("a", ID),))), kind="title"),

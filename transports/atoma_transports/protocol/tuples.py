@@ -3,7 +3,7 @@
 A row of a store is a list: the number of its columns in the header, id, version, sequence, scope, and its values. A result
 of columns is their values, and so is a row of a derived table; rows of several sources are a list of them, null for one that
 is missing; a row with children is a list of the row and, for each include, its child or null, or the list of its children,
-which may have children, too. A child of which columns were asked for is their values.
+which may have children, too. A row or a child of which columns were asked for is their values, and so is a group of children.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias, cast
 
-from atoma.contracts.query import Derived, Include, Plan, Source
+from atoma.contracts.query import Derived, Include, Named, Plan, Source
 from atoma.contracts.values import StoredRow
 from atoma.errors import ProtocolError
 from atoma_transports.protocol.operations import scalar, unpack_row
@@ -45,14 +45,15 @@ def unpack_tuples(plan: Plan, tuples: Tuples, header: Header) -> Tuples:
     if any(len(set(columns)) != len(columns) for columns in header):
         raise ProtocolError("a column is named twice")
     reading = _Reading(header)
+    if plan.include:
+        return tuple([reading.with_children(each, plan) for each in tuples])
     if plan.columns is not None:
-        width = len(plan.columns)
-        return tuple([tuple(map(scalar, _of_length(each, width))) for each in tuples])
+        return tuple([_scalars(each, plan.columns) for each in tuples])
     if plan.joins:
         return tuple([reading.joined(each, plan.sources) for each in tuples])
     if isinstance(plan.source, Derived):
         return tuple([_values(each, plan.source) for each in tuples])
-    return tuple([reading.with_children(each, plan.include) for each in tuples])
+    return tuple([reading.with_children(each, plan) for each in tuples])
 
 
 class _Reading:
@@ -74,10 +75,10 @@ class _Reading:
             return None
         return _values(value, source) if isinstance(source, Derived) else self.row(value)
 
-    def with_children(self, value: object, includes: Sequence[Include]) -> tuple[object, ...]:
-        row, *children = _of_length(value, 1 + len(includes))
-        found = [self._children(each, include) for each, include in zip(children, includes, strict=True)]
-        return (self.row(row), *found)
+    def with_children(self, value: object, plan: Plan) -> tuple[object, ...]:
+        row, *children = _of_length(value, 1 + len(plan.include))
+        found = [self._children(each, include) for each, include in zip(children, plan.include, strict=True)]
+        return (self.row(row) if plan.columns is None else _scalars(row, plan.columns), *found)
 
     def _children(self, value: object, include: Include) -> object:
         if include.one:
@@ -85,9 +86,9 @@ class _Reading:
         return tuple([self._child(each, include) for each in _list(value)])
 
     def _child(self, value: object, include: Include) -> object:
-        columns = include.branches[0].query.columns  # of variants there are none
-        if columns is not None:
-            return tuple(map(scalar, _of_length(value, len(columns))))
+        first = include.branches[0].query
+        if first.columns is not None:  # of variants there are none
+            return self.with_children(value, first) if first.include else _scalars(value, first.columns)
         given = _list(value)
         bare = bool(given) and type(given[0]) is int  # a row begins with a number, a row with children with a row
         for branch in include.branches:
@@ -95,12 +96,16 @@ class _Reading:
             if bare and not below:
                 return self.row(given)
             if not bare and below and len(given) == 1 + len(below):
-                return self.with_children(given, below)
+                return self.with_children(given, branch.query)
         raise ProtocolError(f"a child of include {include.name!r} has another shape than was asked for")
 
 
 def _values(value: object, source: Derived) -> tuple[object, ...]:
-    return tuple(map(scalar, _of_length(value, len(source.query.columns or ()))))
+    return _scalars(value, source.query.columns or ())
+
+
+def _scalars(value: object, columns: Sequence[Named]) -> tuple[object, ...]:
+    return tuple(map(scalar, _of_length(value, len(columns))))
 
 
 def _list(value: object) -> Sequence[object]:

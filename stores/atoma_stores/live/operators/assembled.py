@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import BoundQuery, Call, Col, Plan, Store
+from atoma.contracts.query import BoundQuery, Call, Col, Expr, Plan, Store
 from atoma.ports.live import Change, ResultRow, RowKey
 from atoma.query.compiled import Getter, compiled, condition, of_stored_row
 from atoma.query.normal import with_values
@@ -181,8 +181,14 @@ def id_of_rows(plan: Plan) -> Callable[[Any], str]:
         return by_id
     if plan.columns is None:
         return lambda row: row[0].id
-    places = {named.expr: at for at, named in enumerate(plan.columns)}
-    return itemgetter(places[Col(0, "id")])
+    id_of: Callable[[Any], str] = of_column(plan, Col(0, "id"))
+    return id_of
+
+
+def of_column(plan: Plan, expr: Expr) -> Getter:
+    """How the value of a column is taken from a row of the result of ``plan``, which has some."""
+    at = [named.expr for named in plan.columns or ()].index(expr)
+    return (lambda row: row[0][at]) if plan.include else itemgetter(at)
 
 
 def source_condition(plan: Plan) -> Getter:
@@ -197,8 +203,7 @@ def _sort_getters(plan: Plan) -> list[Getter]:
         Unlinked: A row does not hold one of them.
     """
     if plan.columns is not None:
-        places = {named.expr: at for at, named in enumerate(plan.columns)}
-        return [itemgetter(places[each.expr]) for each in plan.order]
+        return [of_column(plan, each.expr) for each in plan.order]
     if any(has_subquery(each.expr) for each in plan.order):
         raise Unlinked("its rows do not hold what they are sorted by")
     columns = of_stored_row if plan.whole_rows else _of_cells

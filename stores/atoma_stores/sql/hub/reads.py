@@ -295,15 +295,17 @@ def read_query(
     raws, more = page_of(plan, found)
     rows = _Rows(queries, *told)
     whole = statement.whole
-    if whole is None:
+    made: Sequence[StoredRow | Row] = raws
+    if whole is not None:
+        if plan.joins:
+            return QueryPage((), (yield from rows.joined(whole, raws)), more)
+        if isinstance(whole[0], int):
+            return QueryPage((), tuple([raw[1:] for raw in raws]), more)
+        made = stored = yield from rows.of(whole[0], raws)
+        if not plan.include:
+            return QueryPage(tuple(stored), (), more)
+    elif not plan.include:
         return QueryPage((), tuple(raws), more)
-    if plan.joins:
-        return QueryPage((), (yield from rows.joined(whole, raws)), more)
-    if isinstance(whole[0], int):
-        return QueryPage((), tuple([raw[1:] for raw in raws]), more)
-    made: list[StoredRow] = yield from rows.of(whole[0], raws)
-    if not plan.include:
-        return QueryPage(tuple(made), (), more)
     below = _Bounds(max_rows, max(1, max_bytes - bounds.size))
 
     def ask(sql: str, values: Sequence[Value]) -> Execute:
