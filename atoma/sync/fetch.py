@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from atoma.contracts.execution import QueryRequest, QueryResult
 from atoma.ports.completeness import CompletenessBoard
+from atoma.query.plans import is_count
 from atoma.sync.control import SyncControl
 
 PULL_NODE = "pull"
 
 
 class PullNode:
-    """Brings the scopes that a query looks at to the hub's head. Its answer has no rows: these are here then.
+    """Brings the scopes that a query looks at to the hub's head. Its answer has no rows, or counts none: they are here then.
 
     Args:
         control: Has the lanes pull.
@@ -31,4 +32,4 @@ class PullNode:
         """
         scopes = self._completeness.sight(request.query).scopes
         await self._control.pull(None if scopes is None else sorted(scopes))
-        return QueryResult()
+        return QueryResult((), ((0,),)) if is_count(request.query.plan) else QueryResult()

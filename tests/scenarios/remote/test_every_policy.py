@@ -16,10 +16,12 @@ from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, Sync, col
 from atoma.contracts.events import Event, WriteDispatched, WriteSettled
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Op
-from atoma.errors import ConflictError, NotFoundError, ValidationError
+from atoma.errors import ConflictError, NotFoundError, TopologyError, UnknownPolicy, ValidationError
 from atoma.kernel import local_first
+from atoma.kernel.policy import KNOWN_REMOTES, REMOTE_PREFIX, ready_policies
 from atoma.plugins import Plugin
 from atoma.ports import Principal, seeded_environment
+from atoma.ports.tasks import single_error
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -38,20 +40,28 @@ class Note:
 NOTES = StoreSpec("notes", Note)
 SCHEMA = Schema(NOTES)
 
+REMOTE = f"{REMOTE_PREFIX}memory"
+VOLATILE = local_first(REMOTE, name="volatile", volatile=True)
+READY = [policy for policy in ready_policies([REMOTE]) if policy.name not in {f"direct-{far}" for far in KNOWN_REMOTES}]
+POLICIES = {(policy.query, policy.write): policy for policy in (VOLATILE, *reversed(READY))}.values()
+"""What a client with one remote and a policy of its own has, each once: there are two names for the one to that remote."""
+REFUSED = {
+    ("direct-local", True): "SYNCED_WITHOUT_OUTBOX",
+    ("direct-remote", True): "SYNCED_WITHOUT_OUTBOX",
+    ("sync-queue", False): "POLICY_UNAVAILABLE",
+    ("local-first", False): "WRITES_REFUSED",
+}
+"""What cannot be a store's policy, by whether the store replicates, and the code that says so at the start."""
 # policy, whether the store replicates, how writes are confirmed
 WAYS = [
-    ("direct-local", False, "optimistic"),
-    *(
-        (policy, False, confirm)
-        for policy in ("direct-remote", "remote-first", "volatile", "hybrid")
-        for confirm in ("optimistic", "strict")
-    ),
-    *(
-        (policy, True, confirm)
-        for policy in ("sync-queue", "local-first", "remote-first", "hybrid")
-        for confirm in ("optimistic", "strict")
-    ),
+    (policy.name, synced, confirm)
+    for policy in POLICIES
+    for synced in (False, True)
+    for confirm in ("optimistic", "strict")
+    if policy.write is not None and (policy.name, synced) not in REFUSED
 ]
+WRITTEN_BY = {"cache-only": "direct-local", "network-only": "direct-remote", "cache-and-network": "volatile"}
+"""Policies for reading alone, and by which one it is written what they read where the store does not replicate."""
 every_way = pytest.mark.parametrize(
     ("policy", "synced", "confirm"), WAYS, ids=[f"{p}{' synced' if s else ''} {c}" for p, s, c in WAYS]
 )
@@ -66,7 +76,7 @@ class Volatile:
 
     @asynccontextmanager
     async def open(self, context: Any) -> AsyncGenerator[None]:
-        context.register_policy(local_first("remote-memory", name="volatile", volatile=True))
+        context.register_policy(VOLATILE)
         yield
 
 
@@ -123,6 +133,50 @@ async def open_suite(tmp_path: Path, policy: str, synced: bool, confirm: str) ->
             suite = Suite(client, hub, confirm, undecided=far and confirm == "optimistic")
             client.listen(suite.heard.append)
             yield suite
+
+
+async def test_no_policy_of_a_client_is_left_out(tmp_path: Path) -> None:
+    async with open_suite(tmp_path, "remote-first", True, "optimistic") as suite:
+        there = {each.name for each in suite.client.topology().policies if not each.unavailable}
+    tried = {policy for policy, _, _ in WAYS}
+    assert there - {"direct-memory"} == tried | WRITTEN_BY.keys()
+    assert {(policy, synced) for policy in tried for synced in (False, True)} == {
+        way[:2] for way in WAYS
+    } | REFUSED.keys()
+
+
+@pytest.mark.parametrize(("policy", "synced"), REFUSED)
+async def test_what_cannot_be_a_policy_of_a_store_is_refused_at_the_start(
+    tmp_path: Path, policy: str, synced: bool
+) -> None:
+    with pytest.raises((TopologyError, ExceptionGroup)) as refused:
+        async with open_suite(tmp_path, policy, synced, "optimistic"):
+            raise AssertionError("it has started")
+    error = refused.value
+    told = single_error(error) if isinstance(error, BaseExceptionGroup) else error
+    assert isinstance(told, TopologyError)
+    assert REFUSED[policy, synced] in str(told)
+
+
+@pytest.mark.parametrize("synced", [False, True], ids=["", "synced"])
+@pytest.mark.parametrize("policy", WRITTEN_BY)
+async def test_a_policy_for_reading_alone_reads_what_is_written(tmp_path: Path, policy: str, synced: bool) -> None:
+    async with open_suite(tmp_path, "sync-queue" if synced else WRITTEN_BY[policy], synced, "optimistic") as suite:
+        notes = suite.notes
+        with pytest.raises(UnknownPolicy, match="no write graph"):
+            await notes.insert(Note(id="1"), policy=policy)
+        await suite.rest(await notes.insert(Note(id="1", text="a", rank=1)), await notes.insert(Note(id="2", rank=2)))
+        await suite.rest(
+            await notes.update("1", {"text": "b"}), await notes.delete("2"), await notes.insert(Note(id="3"))
+        )
+        assert await notes.get("1", policy=policy) == Note(id="1", text="b", rank=1)
+        assert await notes.get_many(["2", "1"], policy=policy) == [None, Note(id="1", text="b", rank=1)]
+        assert [note.id for note in await notes.query(select(notes.spec).where(col("rank") > 0), policy=policy)] == [
+            "1"
+        ]
+        assert {note.id for note in await notes.query(policy=policy)} == {"1", "3"}
+        assert await notes.count(policy=policy) == 2
+        assert not await notes.exists("2")
 
 
 @every_way
