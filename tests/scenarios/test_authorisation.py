@@ -1,4 +1,4 @@
-"""Who may do what, over every call, transport and principal, while what is forbidden is really there.
+"""Who may do what, over every call, transport, store of a hub and principal, while what is forbidden is really there.
 
 Every foreign row, id, scope, principal and answer holds a canary. A caller without the right gets a typed refusal, none of
 the canaries stands in any byte that reaches it, and nothing at the hub has moved; the rightful caller gets them.
@@ -10,18 +10,21 @@ import base64
 import hashlib
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 import trio
+import uvicorn
 from msgspec.structs import replace
 
+from atoma.bindings.asgi import HubApp
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
-from atoma.contracts.mutations import MutationBody, Op, OpKind, Origin
+from atoma.contracts.mutations import MutationBody, Op, OpKind, Origin, Recovers
 from atoma.contracts.presence import AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.query import Agg, Call, Col, Join, Named, Plan, Store
 from atoma.contracts.sync import (
@@ -40,6 +43,7 @@ from atoma.contracts.values import ErrorInfo, RowImage, remote_error
 from atoma.errors import AtomaError, AuthenticationError, RemoteError, TokenExpired
 from atoma.hub import Access, Caller, Hub, open_hub
 from atoma.ports import Channel, Peer, Principal, SyncService
+from atoma.ports.hub import HubStore
 from atoma.query.normal import bind
 from atoma.query.plans import by_ids, every_row
 from atoma.query.shapes import Shapes
@@ -57,7 +61,9 @@ from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
 from atoma_transports.protocol.operations import ResolveCall
 from atoma_transports.serving import open_server
+from atoma_transports.serving.handlers import LANGUAGES
 from atoma_transports.websocket import WebSocketTransport
+from tests.unit.hub.homes import home_of
 from tests.unit.hub.kit import Card
 
 CANARY = "canary4711"
@@ -83,20 +89,35 @@ SECRET_KEY = "key-of-the-owner"
 OWNERS_SESSION = b"owners-presence!"
 GONE = "gone"
 CLASH = Op("create", "cards", "secret", {"title": CANARY, "lane": "todo", "rank": 0.0, "done": 0, "board": VAULT})
+CLASH_AGAIN = replace(CLASH, kind="replace")
 TOKENS = {OWNER: "token-owner", MALLORY: "token-mallory", READER: "token-reader", FORMER: "token-former"}
+BESIDE_THE_OWNER = "token-beside-the-owner"
 CONTEXT = OperationContext("trace")
 SHOWN = [CANARY, *(base64.b64encode(b"." * lead + CANARY.encode())[4:-4].decode() for lead in range(3))]
 """The canary, and what its bytes look like as base64 at each of the three places they may begin at."""
 
 
+@dataclass
 class Verifier:
+    """Knows the tokens, and the one of a second device of the owner's, which is good for ever.
+
+    Attributes:
+        seconds: How long the other tokens are good for.
+        over: Whether they are good no longer.
+    """
+
+    seconds: float | None = None
+    over: bool = False
+
     async def verify(self, token: str, peer: Peer) -> Principal:
         await trio.lowlevel.checkpoint()
-        if token == "token-expired":
+        if token == BESIDE_THE_OWNER:
+            return Principal(OWNER)
+        if token == "token-expired" or self.over:
             raise TokenExpired("the token has expired")
         for subject, known in TOKENS.items():
             if token == known:
-                return Principal(subject)
+                return Principal(subject, expires_in_s=self.seconds)
         raise AuthenticationError("the token is not known here")
 
 
@@ -228,6 +249,12 @@ async def open_tap(target: str, received: bytearray) -> AsyncGenerator[str]:
 
 
 TRANSPORTS = ["memory", "websocket", "grpc", "http", "json"]
+PLACES = [*TRANSPORTS, "asgi", "postgresql"]
+"""Hubs on SQLite over each transport and in a web application, and one on PostgreSQL, in memory."""
+NOT_ADMITTED = {"AUTH_EXPIRED", "UNAUTHENTICATED", "CHANNEL_BROKEN"}
+"""What a call gets whose token is good no longer; or whose connection is not."""
+every_place = pytest.mark.parametrize("place", PLACES)
+every_way_in = pytest.mark.parametrize("place", PLACES[:-1])
 
 
 @asynccontextmanager
@@ -253,9 +280,66 @@ async def open_wire(hub: Hub, transport: str) -> AsyncGenerator[Wire]:
         yield Wire(made[transport], received)
 
 
+@dataclass
+class World:
+    """A hub with what is forbidden, and a way to it.
+
+    Attributes:
+        wire: The way that is looked at.
+        owner: The owner's, past the wire.
+        hub: The hub, where it runs here.
+    """
+
+    wire: Wire
+    owner: SyncService
+    hub: Hub | None
+
+
+@asynccontextmanager
+async def open_world(place: str, rules: TenantRules, verifier: Verifier | None = None) -> AsyncGenerator[World]:
+    verifier = verifier or Verifier()
+    if place == "asgi":
+        async with open_application(rules, verifier) as address:
+            async with WebSocketTransport(f"ws://{address}/sync", token=BESIDE_THE_OWNER).connect() as beside:
+                received = bytearray()
+                async with open_tap(address, received) as tapped:
+                    wire = Wire(
+                        lambda token: WebSocketTransport(f"ws://{tapped}/sync", token=token).connect(), received
+                    )
+                    yield World(wire, ServiceProxy(beside), None)
+        return
+    with home_of(place, Path()) if place == "postgresql" else nullcontext() as home:
+        store = home.store() if home else None
+        async with open_settled(rules, verifier, store) as hub:
+            async with open_wire(hub, "memory" if home else place) as wire:
+                yield World(wire, hub.service(Principal(OWNER)), hub)
+
+
+@asynccontextmanager
+async def open_application(rules: TenantRules, verifier: Verifier) -> AsyncGenerator[str]:
+    """The address of a web application with the hub in it, which a server runs in a thread."""
+    app = HubApp(lambda: open_settled(rules, verifier))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, ws="wsproto", lifespan="on", log_level="critical"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, lambda: server.run())
+        try:
+            with trio.fail_after(60):
+                while not server.started:
+                    await trio.sleep(0.01)
+            yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+
+
 def pushed(client_id: bytes, *ops: Op, scope: str) -> PushRequest:
     body = encode(MutationBody(1, "idem", scope, 0, 1, 0, ops))
     return PushRequest(client_id, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
+
+
+def offering(proof: Recovers, *ops: Op, scope: str) -> PushRequest:
+    """A row as it was in a lost history, of whoever was there when ``proof`` was given."""
+    body = encode(MutationBody(1, "idem", scope, 1, 1, 0, ops, base_epoch=proof.epoch, recovers=proof))
+    return PushRequest(OWN_FILE, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
 
 
 def opening(client_id: bytes, *scopes: str, **also: Any) -> OpenRequest:
@@ -443,26 +527,30 @@ class Carried:
 
     Attributes:
         cursors: Where the owner is, by scope.
+        proofs: That the owner was there, by scope: with one, an offer of what a hub has lost counts.
         tokens: A snapshot token that goes on, by scope.
         digest: Digest of the mutation of the owner's file.
     """
 
     cursors: Mapping[str, Cursor]
+    proofs: Mapping[str, Recovers]
     tokens: Mapping[str, bytes]
     digest: bytes
 
 
-async def carried(hub: Hub) -> Carried:
+async def carried(owner: SyncService) -> Carried:
     """What a thief may have found of the owner's."""
-    owner = hub.service(Principal(OWNER))
     shared = (Op("create", "cards", f"own {n}", image("everybody's", OWN), scope=OWN) for n in range(2))
     await owner.write(written(*shared, key="own"))
     cursors: dict[str, Cursor] = {}
+    proofs: dict[str, Recovers] = {}
     tokens: dict[str, bytes] = {}
     for scope in (VAULT, HIDDEN, OWN, NOTED):
-        cursors[scope] = (await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE))).end
+        page = await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE))
+        cursors[scope] = page.end
+        proofs[scope] = Recovers(page.end.epoch, page.end.seq, page.end.hash, page.proof)
         tokens[scope] = (await owner.snapshot(SnapshotRequest(scope, OWNER_FILE, max_rows=1))).token
-    return Carried(cursors, tokens, pushed(OWNER_FILE, CLASH, scope=VAULT).mutations[0].digest)
+    return Carried(cursors, proofs, tokens, pushed(OWNER_FILE, CLASH, scope=VAULT).mutations[0].digest)
 
 
 STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
@@ -505,6 +593,30 @@ STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
     "open: verdicts of a foreign file": (
         lambda c: lambda s: s.open(opening(OWNER_FILE, OWN, asked=(1,))),
         {"WRONG_HUB"},
+    ),
+    "push: an offer of a foreign row": (
+        lambda c: lambda s: s.push(offering(c.proofs[VAULT], CLASH_AGAIN, scope=VAULT)),
+        {"outcome DENIED"},
+    ),
+    "push: an offer over a row of others": (
+        lambda c: (
+            lambda s: s.push(offering(c.proofs[NOTED], noted("replace", "note", title="x", owner=MALLORY), scope=NOTED))
+        ),
+        {"outcome DENIED"},
+    ),
+    "push: an offer in the name of others": (
+        lambda c: (
+            lambda s: s.push(offering(c.proofs[NOTED], noted("replace", "lost", title="x", owner=OWNER), scope=NOTED))
+        ),
+        {"outcome DENIED"},
+    ),
+    "push: an offer that a foreign row is gone": (
+        lambda c: lambda s: s.push(offering(c.proofs[VAULT], Op("delete", "cards", "secret"), scope=VAULT)),
+        {"outcome DENIED"},
+    ),
+    "push: an offer of nothing, for a foreign scope": (
+        lambda c: lambda s: s.push(offering(replace(c.proofs[VAULT], last=True), scope=VAULT)),
+        {"outcome DENIED"},
     ),
     "push: a mutation that was a foreign one": (
         lambda c: lambda s: s.push(renumbered(Origin(OWNER_FILE, 1, c.digest))),
@@ -549,10 +661,11 @@ async def outcome(ask: Ask, service: SyncService, told_of: list[str]) -> str:
 
 
 @asynccontextmanager
-async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
+async def open_settled(rules: TenantRules, verifier: Verifier, store: HubStore | None = None) -> AsyncGenerator[Hub]:
     """A hub whose owner has rows, a pending scope, a device with an outcome, and the answer of a direct write."""
     apart = {"notes": own_notes}
-    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Verifier(), rules=rules, row_rules=apart) as hub:
+    store = store or SQLiteHubStore(":memory:")
+    async with open_hub(SCHEMA, store, verifier=verifier, rules=rules, row_rules=apart) as hub:
         owner = hub.service(Principal(OWNER))
         for number, (id, scope) in enumerate((("note", NOTED), (f"{CANARY}-note", NOTED), ("secret", VAULT))):
             note: RowImage = {"title": f"{CANARY}-{number}", "owner": OWNER, "board": scope}
@@ -576,9 +689,8 @@ async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
             yield hub
 
 
-async def everything(hub: Hub) -> object:
+async def everything(owner: SyncService) -> object:
     """All that the owner sees, as the hub has it."""
-    owner = hub.service(Principal(OWNER))
     rows = (await owner.query(QueryRequest(rows_of("cards"), CONTEXT))).rows
     heads = [(await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE, 0))) for scope in (VAULT, HIDDEN)]
     return sorted(rows, key=lambda row: row.id), heads
@@ -589,11 +701,11 @@ def leaked(told_of: list[str], received: bytes | bytearray) -> list[str]:
     return [shown for shown in SHOWN for text in texts if shown in text]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_what_is_not_held_is_refused_and_nothing_of_it_is_seen(transport: str) -> None:
+@every_place
+async def test_what_is_not_held_is_refused_and_nothing_of_it_is_seen(place: str) -> None:
     rules = TenantRules()
-    async with open_world(rules) as hub, open_wire(hub, transport) as wire:
-        before = await everything(hub)
+    async with open_world(place, rules) as world:
+        wire, before = world.wire, await everything(world.owner)
         async with wire.as_(TOKENS[OWNER]) as owner, owner.notify(NotifyRequest((VAULT,))) as hints:
             await anext(hints)
             for subject in (MALLORY, FORMER):
@@ -611,7 +723,7 @@ async def test_what_is_not_held_is_refused_and_nothing_of_it_is_seen(transport: 
                         told_of: list[str] = []
                         assert await outcome(ask, service, told_of) in wanted, (subject, name)
                         assert leaked(told_of, wire.received) == [], (subject, name)
-            assert await everything(hub) == before
+            assert await everything(world.owner) == before
             rows = (await owner.query(QueryRequest(rows_of("cards"), CONTEXT))).rows  # the owner's session goes on
             assert len(rows) == 3
 
@@ -621,21 +733,22 @@ def renamed(ask: Ask, client_id: bytes) -> Ask:
 
     class Renaming(PassingService):
         async def push(self, request: PushRequest) -> PushReply:
-            return await super().push(msgspec.structs.replace(request, client_id=client_id))
+            return await super().push(replace(request, client_id=client_id))
 
         async def open(self, request: OpenRequest) -> OpenReply:
-            return await super().open(msgspec.structs.replace(request, client_id=client_id))
+            return await super().open(replace(request, client_id=client_id))
 
     return lambda service: ask(Renaming(service))
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_what_was_found_of_somebody_elses_is_of_no_use(transport: str) -> None:
+@every_place
+async def test_what_was_found_of_somebody_elses_is_of_no_use(place: str) -> None:
     """Tokens of snapshots, cursors, numbers of mutations: whoever has them gets no more than without."""
-    async with open_world(TenantRules(revoked=True)) as hub:
-        found = await carried(hub)
+    async with open_world(place, TenantRules(revoked=True)) as world:
+        wire, owner = world.wire, world.owner
+        found = await carried(owner)
         for subject in (MALLORY, FORMER):
-            async with open_wire(hub, transport) as wire, wire.as_(TOKENS[subject]) as service:
+            async with wire.as_(TOKENS[subject]) as service:
                 for number, (name, (made, wanted)) in enumerate(STOLEN.items()):
                     ask = made(found)
                     if name.startswith("push"):
@@ -644,17 +757,23 @@ async def test_what_was_found_of_somebody_elses_is_of_no_use(transport: str) -> 
                     wire.received.clear()
                     assert await outcome(ask, service, told_of) in wanted, (subject, name, told_of)
                     assert leaked(told_of, wire.received) == [], (subject, name)
-        owner = hub.service(Principal(OWNER))
         verdicts = (await owner.open(opening(OWNER_FILE, VAULT, asked=(1,)))).verdicts
         assert leaked([repr(verdicts)], b""), "and the owner is told"
         again = await owner.snapshot(SnapshotRequest(OWN, OWNER_FILE, found.tokens[OWN]))
         assert again.stores
+        async with wire.as_(TOKENS[OWNER]) as service:
+            for number, (name, (made, _)) in enumerate(STOLEN.items()):
+                if "an offer" in name and "over a row" not in name:
+                    ask = renamed(made(found), f"owner-offer-{number}".encode())
+                    assert await outcome(ask, service, []) in ("applied", "outcome HUB_LOST_DATA"), name
 
 
 @pytest.mark.parametrize("transport", ["memory", "websocket", "grpc", "json"])
 async def test_what_an_operator_does_no_client_can_ask_for(transport: str) -> None:
     """Whatever name it is called by, over the wire there is the protocol and nothing else."""
-    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+    async with open_world(transport, TenantRules()) as world:
+        wire, hub = world.wire, world.hub
+        assert hub is not None
         async with wire.open_channel(TOKENS[OWNER]) as channel:
             for method in (
                 "sessions",
@@ -683,44 +802,48 @@ async def asked_for(channel: Any, method: str) -> object:
         return await channel.call(method, ResolveCall(OWNER))
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_stream_ends_with_its_token_and_shows_nothing_after_that(transport: str) -> None:
-    """Hints are all that a stream shows; after the end of the token no call is answered either."""
-
-    class Brief(Verifier):
-        async def verify(self, token: str, peer: Peer) -> Principal:
-            principal = await super().verify(token, peer)
-            return Principal(principal.subject, expires_in_s=None if principal.subject == OWNER else 0.5)
-
-    async with (
-        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Brief(), rules=TenantRules()) as hub,
-        open_wire(hub, transport) as wire,
-        wire.as_(TOKENS[MALLORY]) as service,
-    ):
-        owner = hub.service(Principal(OWNER))
-        seen: list[object] = []
+@every_way_in
+async def test_a_stream_ends_with_its_token_and_no_call_is_answered_after_that(place: str) -> None:
+    """Hints are all that a stream shows; after the end of the token there is no call that its owner is answered."""
+    verifier = Verifier(seconds=0.5)
+    async with open_world(place, TenantRules(), verifier) as world, world.wire.as_(TOKENS[OWNER]) as service:
+        before, seen = await everything(world.owner), list[object]()
         with trio.fail_after(60), pytest.raises(AtomaError) as ended:
             async with service.notify(NotifyRequest((OWN,))) as hints:
                 async for hint in hints:
                     seen.append(hint)
         assert seen, "it showed something before"
         assert ended.value.code == "AUTH_EXPIRED"
-        wire.received.clear()
-        await owner.write(written(Op("create", "cards", "late", image(CANARY, OWN), scope=OWN), key="late"))
+        verifier.over = True  # where every call brings its token, it is looked at again
+        world.wire.received.clear()
         told_of: list[str] = []
-        if (
-            transport == "memory"
-        ):  # where a connection has one token; elsewhere each call brings it, and it is looked at
-            with pytest.raises(AtomaError):
-                await service.query(QueryRequest(every_row("cards"), CONTEXT))
-        await trio.sleep(0.05)
-        assert leaked(told_of, wire.received) == []
+        for name, (ask, _) in REFUSED.items():
+            assert await outcome(ask, service, told_of) in NOT_ADMITTED, name
+        assert leaked(told_of, world.wire.received) == []
+        assert await everything(world.owner) == before
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_reader_changes_nothing(transport: str) -> None:
-    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
-        before = await everything(hub)
+async def test_a_session_that_the_hub_has_ended_is_answered_no_call(transport: str) -> None:
+    verifier = Verifier()
+    async with open_world(transport, TenantRules(), verifier) as world, world.wire.as_(TOKENS[OWNER]) as service:
+        assert world.hub is not None
+        before = await everything(world.owner)
+        assert await outcome(REFUSED["query: by id"][0], service, []) == "something"
+        verifier.over = True
+        await world.hub.end(OWNER, reason="the token was stolen")
+        world.wire.received.clear()
+        told_of: list[str] = []
+        for name, (ask, _) in REFUSED.items():
+            assert await outcome(ask, service, told_of) in {"SESSION_ENDED", *NOT_ADMITTED}, name
+        assert leaked(told_of, world.wire.received) == []
+        assert await everything(world.owner) == before
+
+
+@every_place
+async def test_a_reader_changes_nothing(place: str) -> None:
+    async with open_world(place, TenantRules()) as world:
+        wire, before = world.wire, await everything(world.owner)
         async with wire.as_(TOKENS[READER]) as service:
             for number, (name, (ask, wanted)) in enumerate(REFUSED.items()):
                 if name.startswith("push") and "foreign file" not in name:
@@ -734,16 +857,16 @@ async def test_a_reader_changes_nothing(transport: str) -> None:
                     assert await outcome(ask, service, told_of) in ("open", "something"), name
             assert leaked(told_of, b""), "a reader reads"
             assert f"{CANARY}-scope" not in "".join(told_of)
-        assert await everything(hub) == before
+        assert await everything(world.owner) == before
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@every_way_in
 @pytest.mark.parametrize("token", ["", "token-wrong", "token-expired"], ids=["none", "wrong", "expired"])
-async def test_nobody_in_particular_gets_nothing(transport: str, token: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nobody_in_particular_gets_nothing(place: str, token: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     wanted = {"AUTH_EXPIRED", "UNAUTHENTICATED"} if token == "token-expired" else {"UNAUTHENTICATED"}
-    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
-        before = await everything(hub)
+    async with open_world(place, TenantRules()) as world:
+        wire, before = world.wire, await everything(world.owner)
         for name, (ask, _) in REFUSED.items():
             told_of: list[str] = []
             try:
@@ -756,11 +879,11 @@ async def test_nobody_in_particular_gets_nothing(transport: str, token: str, cap
             assert leaked(told_of, wire.received) == [], name
             told_of += [wire.received.decode("latin-1"), caplog.text]
             assert "token-" not in "".join(told_of), "a token is in no error, answer or log"
-        assert await everything(hub) == before
+        assert await everything(world.owner) == before
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -> None:
+@every_place
+async def test_the_owner_is_answered_and_the_canaries_are_seen(place: str) -> None:
     """Without this, a matrix in which nothing is ever found would pass."""
     expected = {"open": "open", "push": "applied", "pull": "something", "snapshot": "something", "notify": "something"}
     expected |= {
@@ -770,7 +893,8 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
         "write": "written",
         "resolve": "answered",
     }
-    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+    async with open_world(place, TenantRules()) as world:
+        wire = world.wire
         async with wire.as_(TOKENS[OWNER]) as owner:
             for name in (
                 "query: everything",
@@ -790,7 +914,7 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
                 wire.received.clear()
                 assert await outcome(REFUSED[name][0], owner, told_of) == expected[name.partition(":")[0]]
                 assert leaked(told_of, b""), name
-                assert transport == "memory" or leaked([], wire.received), name
+                assert place in ("memory", "postgresql") or leaked([], wire.received), name
             for name in ("snapshot: a foreign scope", "notify: a foreign scope", "open: a foreign scope"):
                 assert await outcome(REFUSED[name][0], owner, []) == expected[name.partition(":")[0]], name
             assert await outcome(REFUSED["appear: in a foreign scope"][0], owner, []) == expected["appear"]
@@ -800,8 +924,9 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
             assert await outcome(REFUSED["push: change a foreign row"][0], owner, []) == "applied"
 
 
-def test_every_method_of_the_service_is_in_the_matrix() -> None:
+def test_every_method_of_the_service_and_every_language_of_a_port_is_in_the_matrix() -> None:
     assert {name.partition(":")[0] for name in REFUSED} == METHODS.keys()
+    assert LANGUAGES.keys() <= set(TRANSPORTS)
 
 
 AT_VAULT, AT_NOTED, AT_OWN = (f"?scope={scope}" for scope in (VAULT, NOTED, OWN))
@@ -875,38 +1000,38 @@ def in_a_word(told: Any) -> str:
 
 @pytest.mark.parametrize("subject", [MALLORY, FORMER])
 async def test_documents_are_no_way_around(subject: str) -> None:
-    async with open_world(TenantRules(revoked=True)) as hub, open_documents(hub) as (asked, received):
-        before = await everything(hub)
+    async with open_settled(TenantRules(revoked=True), Verifier()) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub.service(Principal(OWNER)))
         for name, (path, body, wanted) in DOCUMENTS.items():
             assert await asked(TOKENS[subject], path, body) in wanted, name
             assert leaked([], received) == [], name
-        assert await everything(hub) == before
+        assert await everything(hub.service(Principal(OWNER))) == before
 
 
 async def test_documents_are_pulled_by_a_reader_who_changes_nothing() -> None:
-    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
-        before = await everything(hub)
+    async with open_settled(TenantRules(), Verifier()) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub.service(Principal(OWNER)))
         for name, (path, body, wanted) in DOCUMENTS.items():
             told = await asked(TOKENS[READER], path, body)
             if AT_VAULT in path:
                 wanted = {"something"} if name.startswith(("pull", "stream")) else {"DENIED"}
             assert told in wanted, name
         assert leaked([], received), "a reader reads"
-        assert await everything(hub) == before
+        assert await everything(hub.service(Principal(OWNER))) == before
 
 
 @pytest.mark.parametrize("token", ["", "token-wrong", "token-expired"], ids=["none", "wrong", "expired"])
 async def test_nobody_in_particular_gets_no_documents(token: str) -> None:
-    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
-        before = await everything(hub)
+    async with open_settled(TenantRules(), Verifier()) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub.service(Principal(OWNER)))
         for name, (path, body, _) in DOCUMENTS.items():
             assert await asked(token, path, body) in {"UNAUTHENTICATED", "AUTH_EXPIRED"}, name
         assert leaked([], received) == []
-        assert await everything(hub) == before
+        assert await everything(hub.service(Principal(OWNER))) == before
 
 
 async def test_the_owner_gets_documents_and_the_canaries_are_seen() -> None:
-    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
+    async with open_settled(TenantRules(), Verifier()) as hub, open_documents(hub) as (asked, received):
         for name in ("pull: a foreign scope", "pull: rows of others", "stream: a foreign scope"):
             received.clear()
             path, body, _ = DOCUMENTS[name]
