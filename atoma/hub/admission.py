@@ -1,4 +1,4 @@
-"""What comes in: mutations and values are checked against the schema before anything looks at the data."""
+"""Admission: mutations and values are checked against the schema before anything looks at the data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from atoma.schema.spec import SCOPE_BYTES, StoreSpec, is_scope
 
 
 class Refusal(Exception):
-    """A final "no" inside a decision; it becomes an outcome and never leaves the hub as an exception."""
+    """A final refusal inside a decision; it becomes an outcome and never leaves the hub as an exception."""
 
     def __init__(
         self, code: str, message: str, *, conflict: Conflict | None = None, info: Mapping[str, str] | None = None
@@ -32,7 +32,7 @@ class Refusal(Exception):
 
     @classmethod
     def of(cls, error: ErrorInfo) -> Refusal:
-        """The refusal that ``error`` says."""
+        """Return the refusal that ``error`` describes."""
         refused = cls(error.code, error.message)
         refused.error = error
         return refused
@@ -64,7 +64,7 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
     except (ProtocolError, ValidationError) as error:
         raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
     if mutation.mid != mid:
-        raise Refusal("INVALID", f"mutation {mid} calls itself {mutation.mid}")
+        raise Refusal("INVALID", f"mutation {mid} carries the number {mutation.mid}")
     if not 0 <= mutation.base_seq <= INT64_MAX:
         raise Refusal("INVALID", f"mutation {mid} has the base sequence {mutation.base_seq}")
     if len(mutation.ops) > limits.mutation_ops:
@@ -78,7 +78,7 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
         _check_order(op, mutation)
         if op.awaits_id:
             raise Refusal(
-                "INVALID", f"{op.store[:80]}: a row without an id is made by a direct write, not by a pushed one"
+                "INVALID", f"{op.store[:80]}: only a direct write can make a row without an id, not a pushed one"
             )
     return CheckedMutation(mutation, tuple(check_op(op, mutation.scope, schema) for op in mutation.ops))
 
@@ -86,7 +86,7 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
 def check_scope(scope: str) -> None:
     """Refuse a name that no scope can have."""
     if not is_scope(scope):
-        raise Refusal("INVALID", f"a scope has a name of 1 to {SCOPE_BYTES} bytes without NUL")
+        raise Refusal("INVALID", f"a scope's name must have 1 to {SCOPE_BYTES} bytes and no NUL")
 
 
 def check_store(name: str, schema: Schema) -> StoreSpec[Any]:
@@ -165,7 +165,8 @@ def place(store: StoreSpec[Any], values: RowImage, scope: str) -> RowImage:
         return values
     if values.get(store.scope_field, scope) != scope:
         raise Refusal(
-            "INVALID", f"{store.name}.{store.scope_field} names another scope than the mutation; a row never moves"
+            "INVALID",
+            f"{store.name}.{store.scope_field} names a different scope than the mutation; a row never moves to another scope",
         )
     return {name: value for name, value in values.items() if name != store.scope_field}
 

@@ -1,4 +1,4 @@
-"""Who may connect: ready-made verifiers. Anything with ``async verify(token, peer)`` will do as well."""
+"""Ready-made verifiers, which decide who may connect. Any object with ``async verify(token, peer)`` is a verifier, too."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from atoma.ports.service import Peer, Principal
 
 LOCAL = "local"
 DIGEST = "sha256:"
-"""What a digest begins with."""
+"""The prefix of a token's digest."""
 TOKEN_LETTERS_MIN = 16
-"""A token with fewer letters can be guessed."""
+"""Minimum number of letters of a token; a shorter one can be guessed."""
 
 _log = logging.getLogger("atoma.hub")
 
 
 class StaticTokenVerifier:
-    """A fixed table of tokens, for development and small set-ups.
+    """A verifier with a fixed table of tokens, for development and small deployments.
 
-    Every known token is compared in constant time, so that the time of an answer reveals nothing about a token. Of tokens that can
-    be guessed the log tells at once.
+    Every known token is compared in constant time, so that the time of an answer reveals nothing about a token. The log warns of
+    tokens that can be guessed.
 
     Args:
-        tokens: Token → subject. In the place of a token its :func:`token_digest` may stand, so that whoever reads the table
+        tokens: Token → subject. The :func:`token_digest` of a token may stand in its place, so that somebody who reads the table
             cannot use it.
 
     Raises:
-        ConfigurationError: It is not a mapping, there is no token, or an empty token or subject.
+        ConfigurationError: The table is not a mapping, is empty, or has an empty token or subject.
 
     Attributes:
         guessable: Subjects whose tokens have fewer than 16 letters.
@@ -57,10 +57,10 @@ class StaticTokenVerifier:
         return f"StaticTokenVerifier({len(self._principals)} tokens)"
 
     async def verify(self, token: str, peer: Peer) -> Principal:
-        """The token's principal.
+        """Return the principal of the token.
 
         Raises:
-            AuthenticationError: No such token.
+            AuthenticationError: There is no such token.
         """
         given = token_digest(token)
         found: Principal | None = None
@@ -73,21 +73,21 @@ class StaticTokenVerifier:
 
 
 def token_digest(token: str) -> str:
-    """What stands for ``token`` in a table that others may read: ``sha256:`` and 64 hexadecimal digits.
+    """Return what may replace ``token`` in a table that others can read: ``sha256:`` and 64 hexadecimal digits.
 
-    It is for tokens that were drawn at random, as ``atoma hub tokens add`` draws them: of one that can be guessed, a digest can
+    Use it for random tokens, such as those that ``atoma hub tokens add`` draws: the digest of a token that can be guessed can
     be guessed as well.
     """
     return DIGEST + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_guessable(token: str) -> bool:
-    """Whether ``token`` has so few letters that it can be guessed."""
+    """Return whether ``token`` has so few letters that it can be guessed."""
     return len(token) < TOKEN_LETTERS_MIN
 
 
 def is_digest(text: str) -> bool:
-    """Whether ``text`` is a :func:`token_digest`, and no token."""
+    """Return whether ``text`` is a :func:`token_digest` and not a token."""
     return re.fullmatch(r"sha256:[0-9a-f]{64}", text) is not None
 
 
@@ -96,24 +96,24 @@ def _digested(token: str) -> str:
 
 
 def short_tokens(subjects: Sequence[str]) -> str:
-    """What is said about subjects whose tokens can be guessed."""
+    """Return the warning about subjects whose tokens can be guessed."""
     return (
-        f"the tokens of {', '.join(subjects)} have fewer than {TOKEN_LETTERS_MIN} letters and can be guessed; draw others with: "
+        f"the tokens of {', '.join(subjects)} have fewer than {TOKEN_LETTERS_MIN} letters and can be guessed; draw new ones with: "
         "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
     )
 
 
 class ThreadVerifier:
-    """A verifier that asks a blocking function, in a thread: one that reads a database by Django's ORM, say.
+    """A verifier that calls a blocking function in a thread, for example one that reads a database with Django's ORM.
 
-    A call that is given up goes on in its thread, and counts among those that run until it has ended.
+    A cancelled call continues in its thread and counts among the running ones until it has ended.
 
     Args:
-        verify: Called with the token and the peer. It returns the principal, or only its subject; None for a token that nobody has.
-        at_once: How many calls may run at a time; others wait for their turn.
+        verify: Called with the token and the peer. It returns the principal or only its subject, and None for an unknown token.
+        at_once: Maximum number of calls at a time; others wait for their turn.
 
     Raises:
-        ConfigurationError: ``verify`` is no function that blocks, or ``at_once`` is no positive number.
+        ConfigurationError: ``verify`` is not a blocking function, or ``at_once`` is not a positive number.
     """
 
     __slots__ = ("_turns", "_verify")
@@ -122,11 +122,11 @@ class ThreadVerifier:
         given: object = verify
         if not callable(given) or inspect.iscoroutinefunction(given):
             raise ConfigurationError(
-                "ThreadVerifier takes a blocking function of token and peer; a coroutine function is a verifier as the "
-                "method verify of an object of yours"
+                "ThreadVerifier takes a blocking function of token and peer; make a coroutine function the method verify of "
+                "an object of your own"
             )
         if not (is_a(at_once, int) and at_once > 0):
-            raise ConfigurationError(f"ThreadVerifier: at_once is a positive number, not {at_once!r}")
+            raise ConfigurationError(f"ThreadVerifier: at_once must be a positive number, not {at_once!r}")
         self._verify = verify
         self._turns = trio.CapacityLimiter(at_once)
 
@@ -134,10 +134,10 @@ class ThreadVerifier:
         return f"ThreadVerifier({self._verify!r})"
 
     async def verify(self, token: str, peer: Peer) -> Principal:
-        """The token's principal.
+        """Return the principal of the token.
 
         Raises:
-            AuthenticationError: Nobody has that token. Whatever the function raises is raised as it is.
+            AuthenticationError: Nobody has that token. What the function raises is passed on unchanged.
         """
         found = await trio.to_thread.run_sync(self._verify, token, peer, limiter=self._turns, abandon_on_cancel=True)
         if found is None:
@@ -146,9 +146,9 @@ class ThreadVerifier:
 
 
 class AllowLoopback:
-    """A verifier to which everybody on this machine is the principal ``local``; nobody else gets in.
+    """A verifier that admits everybody on this machine as the principal ``local``, and nobody else.
 
-    A request that came through a proxy is somebody else's. A port with ``names=`` or ``trusted_proxies=`` refuses to
+    A request through a proxy may come from another machine, so a port with ``names=`` or ``trusted_proxies=`` refuses to
     serve a hub with this verifier.
     """
 
@@ -161,11 +161,13 @@ class AllowLoopback:
         return "AllowLoopback()"
 
     async def verify(self, token: str, peer: Peer) -> Principal:
-        """The principal ``local``, whatever the token.
+        """Return the principal ``local``, whatever the token.
 
         Raises:
             AuthenticationError: The peer is on another machine.
         """
         if not peer.loopback:
-            raise AuthenticationError("this hub lets in connections from its own machine only; give it a verifier")
+            raise AuthenticationError(
+                "this hub admits connections from its own machine only; to admit others, open it with another verifier"
+            )
         return Principal(LOCAL)

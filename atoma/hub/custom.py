@@ -17,16 +17,18 @@ _log = logging.getLogger("atoma.hub")
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What a function sees that settles a field which two devices have written; nothing else, since it may be asked again.
+    """The input of a custom conflict rule, which settles a field that two devices have written.
+
+    The rule sees nothing else, since it may be called again.
 
     Attributes:
         store: The store.
         id: The row.
         field: The field.
-        base: Its value before the others wrote it; None, too, where the log no longer tells.
-        mine: What arrives.
-        theirs: What is there.
-        row: The row that is there.
+        base: Its value before the others wrote it; also None if the log no longer holds it.
+        mine: The value that arrives.
+        theirs: The value at the hub.
+        row: The row as the hub has it.
     """
 
     store: str
@@ -39,23 +41,23 @@ class Met:
 
 
 CustomRule: TypeAlias = Callable[[Met], object]
-"""Returns the value that the field is to have, or raises :class:`atoma.errors.ConflictError` to refuse the write, which then
-waits in the device's inbox: ``lambda met: merged(met.base, met.mine, met.theirs)``. It is pure and quick."""
+"""A function that returns the new value of the field, or raises :class:`atoma.errors.ConflictError` to refuse the write, which then
+waits in the device's inbox: ``lambda met: merged(met.base, met.mine, met.theirs)``. It must be pure and quick."""
 
 
 class RuleRefused(Exception):
-    """A function has refused a write; it becomes an outcome and never leaves the hub as an exception."""
+    """A refusal by a custom rule; it becomes an outcome and never leaves the hub as an exception."""
 
 
 class CustomRules:
-    """The functions of a hub, checked against its stores.
+    """The functions of a hub, by store and field, checked against its stores.
 
     Args:
         stores: The hub's stores by name.
         functions: By store and field.
 
     Raises:
-        ConfigurationError: A field that a store declares as ``custom`` has no function, or a function no such field.
+        ConfigurationError: A field that a store declares as ``custom`` has no function, or a function has no such field.
     """
 
     __slots__ = ("_functions",)
@@ -70,18 +72,18 @@ class CustomRules:
     def decide(
         self, store: StoreSpec[Any], id: str, name: str, before: RowImage | None, mine: Scalar, row: RowImage
     ) -> Scalar:
-        """The value that column ``name`` gets.
+        """Return the value that column ``name`` gets.
 
         Args:
             store: The store.
             id: The row.
             name: The column.
-            before: The row before the others wrote it, None when nobody can tell.
+            before: The row before the others wrote it; None if the log no longer holds it.
             mine: The value that arrives.
-            row: The row that is there.
+            row: The row as the hub has it.
 
         Raises:
-            RuleRefused: The function refuses the write, fails, or gives what the column cannot hold.
+            RuleRefused: The function refuses the write, fails, or returns a value that the column cannot hold.
         """
         field = store.fields[name]
 
@@ -97,7 +99,7 @@ class CustomRules:
         except ConflictError as error:
             raise RuleRefused(str(error)) from None
         except ValidationError as error:
-            raise RuleRefused(f"its rule gave no value that it can hold ({error})") from None
+            raise RuleRefused(f"its rule returned a value that the column cannot hold ({error})") from None
         except Exception as error:  # whatever an application's function raises refuses the write
             _log.exception("the rule of %s.%s failed on row %s", store.name, name, id)
             raise RuleRefused(f"its rule failed ({type(error).__name__})") from None

@@ -91,7 +91,9 @@ def join_answers(answers: Sequence[bytes]) -> bytes:
 
 def refuse_abandoned(entries: Sequence[Op]) -> bytes:
     """The answer to a late copy of a write whose key was resolved before the write came; it is not kept."""
-    error = refusal("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
+    error = refusal(
+        "ABANDONED", "not written: before this write arrived, its key was resolved, and so it is never applied"
+    )
     return encode([_KeptItem(entry.id, False, False, 0, None, error) for entry in entries])
 
 
@@ -283,7 +285,7 @@ def write_decisions(
 
     Args:
         context: What it is decided by.
-        principal: Who writes.
+        principal: The principal who writes.
         request: The request.
         located: Scopes that hold the rows of :func:`rows_without_scope`.
 

@@ -43,7 +43,7 @@ def _remote(call: str, error: AtomaError) -> RemoteError:
             )
         case QueryError():
             _log.warning("%s: %s", call, error)
-            return _transient("TIMEOUT", "the query was given up; ask for less")
+            return _transient("TIMEOUT", "the query took too long and was stopped; ask for less")
         case Overloaded():
             return _transient("OVERLOADED", str(error))
         case StoreBusy():

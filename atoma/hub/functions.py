@@ -16,20 +16,20 @@ def check_functions(
     example: str,
     declaring: str,
 ) -> None:
-    """See that every field that wants a function has one, and no other.
+    """Check that every field that needs a function has one, and no other field has.
 
     Args:
-        option: What ``open_hub`` calls them.
+        option: The name of the parameter of ``open_hub``.
         functions: By store and field.
-        declared: Stores and fields that want one.
-        example: How they are given.
-        declaring: How a field is declared to want one.
+        declared: The stores and fields that need a function.
+        example: An example of the parameter, for messages.
+        declaring: How a field is declared to need a function, for messages.
 
     Raises:
-        ConfigurationError: A field has no function, or wants none; or what it has is none.
+        ConfigurationError: A field lacks its function, has one that it does not need, or has something that is not a function.
     """
     if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
-        raise ConfigurationError(f"{option} is a mapping, {example}, not {functions!r}")
+        raise ConfigurationError(f"{option} must be a mapping, {example}, not {functions!r}")
     given = {(store, name) for store, fields in functions.items() for name in fields}
     wanted = set(declared)
     for store, name in sorted(wanted ^ given):
@@ -37,4 +37,4 @@ def check_functions(
         raise ConfigurationError(f"{option}: {store}.{name} {what}")
     for store, name in sorted(given):
         if not callable(functions[store][name]):
-            raise ConfigurationError(f"{option}: {store}.{name} takes a function, not {functions[store][name]!r}")
+            raise ConfigurationError(f"{option}: {store}.{name} must be a function, not {functions[store][name]!r}")

@@ -46,7 +46,7 @@ KEEP_TRANSACTIONS = 100_000
 KEEP_DAYS = 30
 CLIENT_DAYS = 400
 PURGE_S = 60.0
-"""How long it may take to look for rows that are to be purged."""
+"""Maximum number of seconds to look for rows that are to be purged."""
 FORMS_BYTES = 32 * 1024
 """Most bytes of column types in a greeting, about 1,600 columns: clients take 64 KiB before they know who greets."""
 
@@ -82,7 +82,7 @@ class Hub:
 
     @property
     def limits(self) -> Limits:
-        """Bounds that clients are held to."""
+        """The limits that clients must keep to."""
         return self._core.context.limits
 
     @property
@@ -106,27 +106,27 @@ class Hub:
         return self._registry
 
     def sessions(self) -> tuple[SessionInfo, ...]:
-        """Who is connected, over every transport, oldest first.
+        """The sessions of all connected clients, over every transport, oldest first.
 
-        A session is a token that is in use on a connection. A client in memory or over WebSocket has one; over gRPC and HTTP,
-        where every call brings its token, it has one on each of its connections.
+        A session is a token in use on a connection. A client in memory or over WebSocket has one; over gRPC and HTTP,
+        where every call carries its token, it has one on each of its connections.
         """
         self._guard.check()
         return self._registry.show()
 
     async def end(self, subject: str, *, reason: str = "the hub has ended this session: connect again") -> int:
-        """End every session of ``subject`` now, on every transport: calls, streams and whatever waits.
+        """End every session of ``subject`` now, on every transport, with its calls, streams and waiting requests.
 
-        Their clients get ``SESSION_ENDED`` and connect again, and the verifier decides anew: so revoke the token first.
-        What a call had done is done, and what was not answered is asked for again under the same key; nothing is lost.
+        The clients get ``SESSION_ENDED`` and connect again, and the verifier decides again: so revoke the token first.
+        What a call has done remains done, and unanswered requests are repeated under the same key; nothing is lost.
 
         Args:
-            subject: As the verifier names it in ``Principal``.
-            reason: What clients are shown.
+            subject: The subject, as in the verifier's ``Principal``.
+            reason: The message that clients get.
 
         Returns:
-            How many sessions there were. None of them does anything any more when this returns; it waits at most two seconds
-            for clients that do not take their goodbye. Cancelled, the sessions are ended all the same.
+            The number of sessions. None of them does anything more once this returns; it waits at most two seconds
+            for clients that do not read the last message. If it is cancelled, the sessions end all the same.
 
         Raises:
             ConfigurationError: ``subject`` or ``reason`` is not text, or is empty.
@@ -134,11 +134,11 @@ class Hub:
         self._guard.check()
         for name, text in (("subject", subject), ("reason", reason)):
             if not is_a(text, str) or not text:
-                raise ConfigurationError(f"end(): {name} is a text, and not empty, not {text!r}")
+                raise ConfigurationError(f"end(): {name} must be a non-empty text, not {text!r}")
         return await self._registry.end(subject, reason)
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
-        """Who ``token`` belongs to.
+        """Return the principal to whom ``token`` belongs.
 
         Raises:
             AuthenticationError: The token is missing, wrong or expired.
@@ -146,7 +146,7 @@ class Hub:
         return await self._verifier.verify(token, peer)
 
     def service(self, principal: Principal) -> HubService:
-        """The hub as ``principal`` may use it; cheap, one per connection."""
+        """Return the hub's service for ``principal``. It costs little; there is one per connection."""
         return HubService(self._core, principal)
 
     async def compact(
@@ -157,27 +157,27 @@ class Hub:
         client_days: float = CLIENT_DAYS,
         force: bool = False,
     ) -> CompactReport:
-        """Forget old history; clients that are further behind take a snapshot and lose nothing they wrote.
+        """Remove old history; clients that are further behind take a snapshot and lose nothing that they wrote.
 
-        Rows that were deleted softly longer ago than their store keeps them (``soft_delete=timedelta(…)``) are purged.
+        Rows that were softly deleted longer ago than their store keeps them (``soft_delete=timedelta(…)``) are purged.
 
         Args:
-            keep: Transactions of log to keep per scope.
-            keep_days: Answers of direct writes and verdicts on mutations younger than this stay. A device whose file was
-                restored or copied finds out from its verdicts what became of its pending writes.
-            client_days: Clients that were here within that time stay. One that is forgotten begins anew when it comes
-                back, and gets that answer.
-            force: Forget also where all answers, or all clients, would go, and the newest is days old.
+            keep: Number of transactions to keep in the log of each scope.
+            keep_days: Days for which answers to direct writes and verdicts on mutations are kept. A device whose file was
+                restored or copied learns from its verdicts what became of its pending writes.
+            client_days: Days for which clients are kept after their last connection. A removed client begins anew when it comes
+                back, and is told so.
+            force: Also remove history if all answers, or all clients, would go and the newest is days old.
 
         Returns:
-            What was removed.
+            The counts of what was removed.
 
         Raises:
-            ClockAhead: They would, as when this machine's clock is far ahead. Nothing was removed: look at the clock, and
-                pass ``force=True`` when it is right, and nobody was here for that long.
-            StoreError: The engine failed; what was removed until then is removed.
+            ClockAhead: All of them would go, as when this machine's clock is far ahead. Nothing was removed: check the clock, and
+                pass ``force=True`` if it is right and nobody has connected for that long.
+            StoreError: The engine failed; what had been removed by then stays removed.
 
-        Cancelled, it stops between two batches.
+        If it is cancelled, it stops between two batches.
         """
         self._guard.check()
         report = await self._core.database.compact(
@@ -186,7 +186,7 @@ class Hub:
         return replace(report, purged=await self._purge())
 
     async def _purge(self) -> int:
-        """Delete for good what stores no longer keep of what was deleted softly; how many rows."""
+        """Purge softly deleted rows that stores no longer keep, and return their number."""
         core, purged = self._core, 0
         schema = core.context.schema
         allowance = ReadAllowance(PURGE_S, lambda _: None)
@@ -202,15 +202,15 @@ class Hub:
         return purged
 
     async def new_epoch(self, *, devices: DevicePolicy = "offer") -> HubIdentity:
-        """Declare that history may have been cut, after a restore or an edit by hand.
+        """Declare that part of the history may be lost, after a restore or an edit by hand.
 
-        A client that has seen nothing of what was lost goes on; every other one is repaired. Call it before the first
-        client is served: what is decided until then counts as part of the history that was.
+        A client that has received nothing of what was lost goes on; every other one is repaired. Call this before the first
+        client is served: what is decided before counts as part of the former history.
 
         Args:
-            devices: What devices do with what they have seen of the lost part. ``offer``: they bring it back, and
+            devices: What devices do with what they have received of the lost part. ``offer``: they bring it back, and
                 nothing that was written since is overwritten. ``ask``: they keep it until their users offer it.
-                ``forget``: the hub went back on purpose, and they must not bring anything back; what it was stays
+                ``forget``: the hub went back on purpose, and they must not bring anything back; the lost rows stay
                 listed on the device.
         """
         self._guard.check()
@@ -219,34 +219,34 @@ class Hub:
         return await self._core.database.renew_epoch(devices)
 
     async def epochs(self) -> Sequence[EndedEpoch]:
-        """Every epoch that has ended, oldest first: what restores there were, and what devices do about them."""
+        """The epochs that have ended, oldest first: past restores, and what devices do about them."""
         self._guard.check()
         return await self._core.database.epochs()
 
     async def absent(self, epoch: bytes) -> Sequence[ClientState]:
-        """Devices that have not come back since an epoch ended, the one that was away longest first; a thousand at most.
+        """Return the devices that have not connected since an epoch ended, the longest absent first; a thousand at most.
 
-        What they have seen of the lost part may still come. A device that has never written is not known to the hub, and
-        one that was repaired after the backup calls under a later name: it stays listed under its earlier one.
+        What they have received of the lost part may still arrive. The hub does not know a device that has never written, and
+        one that was repaired after the backup connects under a later identity: it stays listed under the earlier one.
 
         Args:
-            epoch: The epoch, from :meth:`epochs`; of an unknown one there is nobody.
+            epoch: The epoch, from :meth:`epochs`; for an unknown one the result is empty.
         """
         self._guard.check()
         return await self._core.database.absent(epoch)
 
     async def allow_deletes(self, epoch: bytes) -> None:
-        """Let devices delete again what they had seen deleted in a part that the hub has lost.
+        """Allow devices to delete rows again whose deletion is in a part of history that the hub has lost.
 
-        A hub that finds out by itself that its file was restored lets devices bring rows back, but not delete rows that it
-        still has: it may have been restored for their sake. Devices keep those deletions and offer them at their next
-        opening once they are allowed. Rows that one device has brought up to date and another one had seen deleted go now.
+        A hub that detects a restored file by itself lets devices bring rows back, but not delete rows that it
+        still has: it may have been restored to recover them. Devices keep those deletions and offer them at their next
+        opening once they are allowed. Rows that one device has updated and another had seen deleted are deleted now.
 
         Args:
             epoch: The epoch of which a part was lost, from :meth:`epochs`.
 
         Raises:
-            ConfigurationError: No such epoch has ended here.
+            ConfigurationError: No such epoch has ended at this hub.
         """
         if self._core.closed:  # it is open for upkeep, without the row rules
             await self._permit("allow_deletes", epoch, "deletes_put_off")
@@ -255,31 +255,31 @@ class Hub:
             await _withdraw(self._core)
 
     async def allow_offers(self, epoch: bytes) -> None:
-        """Let devices bring back by themselves what the hub has lost, after ``devices="ask"`` or ``"forget"``.
+        """Allow devices to bring back by themselves what the hub has lost, after ``devices="ask"`` or ``"forget"``.
 
-        A device learns it at its next opening and then offers what waits in its ``lost``, unless its own word is a more
-        careful one.
+        A device learns this at its next opening and then offers the entries of its ``lost``, unless its own setting is more
+        careful.
 
         Args:
             epoch: The epoch of which a part was lost, from :meth:`epochs`.
 
         Raises:
-            ConfigurationError: No such epoch has ended here.
+            ConfigurationError: No such epoch has ended at this hub.
         """
         await self._permit("allow_offers", epoch, "offers")
 
     async def accept_unproven(self, epoch: bytes) -> None:
-        """Take what devices offer without a proof that the hub was ever there, as files from before proofs do.
+        """Accept offers of devices without a proof that the hub ever had the rows, as files from before proofs make them.
 
-        Until then such rows wait in the ``lost`` of their devices, with the reason ``unproven``, and go out at the next
-        opening after it. They count less than everything that is proved: they fill in what nobody else has brought, and where
+        Until then such rows wait in the ``lost`` of their devices, with the reason ``unproven``; they are sent at the next
+        opening afterwards. They rank below everything that is proved: they fill in what nobody else has brought, and if
         two devices differ, the second one's row goes to its inbox.
 
         Args:
             epoch: The epoch of which a part was lost, from :meth:`epochs`.
 
         Raises:
-            ConfigurationError: No such epoch has ended here.
+            ConfigurationError: No such epoch has ended at this hub.
         """
         await self._permit("accept_unproven", epoch, "unproven")
 
@@ -290,7 +290,7 @@ class Hub:
 
 
 async def _withdraw(core: HubCore) -> None:
-    """Carry out the deletions that were held back until they were allowed."""
+    """Carry out the deletions that were held back until now."""
     parts = core.context.row_rules.stores
     decisions = [WithdrawDecision(scope, lost, parts) for scope, lost in await core.database.traced()]
     if decisions:
@@ -298,7 +298,7 @@ async def _withdraw(core: HubCore) -> None:
 
 
 async def _catch_up(core: HubCore) -> None:
-    """Carry out what an operator has allowed while no hub ran."""
+    """Carry out what an operator has allowed while no hub was running."""
     put_off = await core.database.put_off()
     if put_off:
         await _withdraw(core)
@@ -324,38 +324,38 @@ async def open_hub(
     verify_again_s: float | None = None,
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[Hub]:
-    """Open a hub; leaving the block finishes what is under way and closes the store.
+    """Open a hub; leaving the block finishes the calls in progress and closes the store.
 
     Args:
         schema: The declared stores.
-        store: Where everything is kept, for example ``SQLiteHubStore("hub.db")``.
-        verifier: Decides who a token belongs to; there is no hub without one.
+        store: The storage of the hub, for example ``SQLiteHubStore("hub.db")``.
+        verifier: Decides to whom a token belongs; it is required.
         rules: Decides what a principal may do; without rules every authenticated principal may read and write every
             scope.
-        row_rules: For each store whose rows are not for everybody who may read their scope, by name, what tells them apart:
-            ``{"notes": lambda caller: col("owner") == caller.subject}``. It holds for queries, writes and sync alike: a device
-            has the rows that its principal may see, and takes a snapshot when that changes.
-        hub_fields: By store and field, what sets the fields that stores declare in ``hub_fields``; see :mod:`atoma.hub.setting`.
-        conflicts: By store and field, what settles the fields that stores declare as ``custom`` in ``merge``; see
+        row_rules: By store name, the condition for rows that not everybody with access to their scope may see:
+            ``{"notes": lambda caller: col("owner") == caller.subject}``. It applies to queries, writes and sync alike: a device
+            has the rows that its principal may see, and takes a new snapshot when the view changes.
+        hub_fields: By store and field, the functions that set the fields that stores declare in ``hub_fields``; see :mod:`atoma.hub.setting`.
+        conflicts: By store and field, the functions that settle the fields that stores declare as ``custom`` in ``merge``; see
             :mod:`atoma.hub.custom`.
-        deleted_rows: Whether a principal may ask for rows that were deleted softly, of those that it may read; None lets nobody.
-        environment: Clock, ids, executor; None takes the real ones.
-        limits: Bounds to hold clients to; None takes the defaults.
-        reads: What the queries and snapshots of one principal may take; None takes the defaults.
-        presence: Bounds of who may be present, and how often they may say something else; None takes the defaults.
-        verify_again_s: Ask the verifier again about every token that has been in use for so many seconds; a token that it
-            refuses then ends its sessions, and so does a verifier that has not answered for twice as long. None asks once
+        deleted_rows: Says whether a principal may query softly deleted rows, among those that it may read; None allows nobody.
+        environment: Clock, ids and executor; None takes the real ones.
+        limits: Limits for clients; None takes the defaults.
+        reads: The budget for the queries and snapshots of one principal; None takes the defaults.
+        presence: Limits of presence: number of sessions, size and frequency of states; None takes the defaults.
+        verify_again_s: Seconds after which the verifier is asked again about every token in use; a token that it
+            refuses loses its sessions, and so does one about which the verifier has not answered for twice as long. None asks once
             for each session.
-        listener: Notified of every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
-            the hub was restored, and ``new_epoch()`` was not called. It must not block. ``atoma.telemetry.hub_listener()`` makes
-            spans and metrics of them.
+        listener: Called with every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
+            the hub was restored without ``new_epoch()``. It must not block. ``atoma.telemetry.hub_listener()`` makes
+            spans and metrics of these events.
 
     Raises:
-        ConfigurationError: There is no verifier, something else was passed in the place of a part, ``verify_again_s`` is not
+        ConfigurationError: There is no verifier, a parameter is of the wrong kind, ``verify_again_s`` is not
             a positive number, or ``row_rules``, ``hub_fields``, ``conflicts`` or ``deleted_rows`` do not fit.
-        StoreBusy: Another hub holds the store.
+        StoreBusy: Another hub has the store open.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
-        StoreCorrupt: The store is damaged, or is none of a hub.
+        StoreCorrupt: The store is damaged, or is not a hub's.
     """
     verifier = _given(verifier)
     _check_parts(schema, store, verifier, rules, deleted_rows)
@@ -381,20 +381,20 @@ async def open_hub(
 async def open_for_upkeep(
     schema: Schema, store: HubStore, environment: Environment | None = None
 ) -> AsyncGenerator[Hub]:
-    """Open a hub for what its operator does to it: ``compact``, ``new_epoch``, ``epochs`` and what is allowed about them.
+    """Open a hub for its operator: for ``compact``, ``new_epoch``, ``epochs`` and the permissions about them.
 
-    It answers no calls and decides nothing, so the application's rules and functions are not needed. What other programs have left with
+    It answers no calls and decides nothing, so it does not need the application's rules and functions. Writes that other programs left with
     ``atoma.write()``, and deletions that ``allow_deletes`` allows, wait for a hub that has them.
 
     Args:
         schema: The declared stores.
-        store: Where everything is kept.
-        environment: Clock, ids, executor; None takes the real ones.
+        store: The storage of the hub.
+        environment: Clock, ids and executor; None takes the real ones.
 
     Raises:
-        StoreBusy: Another hub holds the store.
+        StoreBusy: Another hub has the store open.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
-        StoreCorrupt: The store is damaged, or is none of a hub.
+        StoreCorrupt: The store is damaged, or is not a hub's.
     """
     schema = _at_hub(schema)
     context = DecisionContext(schema, EveryScope(), Limits(), RowRules(schema, {}), NO_HUB_FIELDS)
@@ -412,7 +412,7 @@ async def _open_core(
     rooms: Rooms,
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[HubCore]:
-    """The parts of a hub over its database, in which no half of a transaction is left."""
+    """Return the parts of a hub over its database, from which incomplete transactions have been removed."""
     shapes, environment = Shapes(context.schema), environment.in_this_loop()
     async with store.open_hub_database(context.schema, environment) as database:
         await take_back(database, context.schema.stores)
@@ -429,7 +429,7 @@ def _rooms(presence: PresenceLimits | None) -> Rooms:
 
 
 def _tasks(core: HubCore, hub: Hub, verify_again_s: float | None) -> Iterator[Callable[[], Awaitable[None]]]:
-    """What a hub does besides answering calls."""
+    """Run what a hub does besides answering calls."""
     yield core.rooms.run
     if isinstance(core.database, CarriesNotices):
         yield PresenceSharing(core.rooms, core.database, core.database.identity.key, core.environment.random).run
@@ -468,18 +468,20 @@ def _check_period(every_s: object) -> None:
         isinstance(every_s, int | float) and not isinstance(every_s, bool) and 0 < every_s < math.inf
     )
     if not given:
-        raise ConfigurationError(f"verify_again_s is a number of seconds above 0, or None, not {every_s!r}")
+        raise ConfigurationError(f"verify_again_s must be a number of seconds above 0, or None, not {every_s!r}")
 
 
 def _check_parts(schema: object, store: object, verifier: object, rules: object, deleted_rows: object) -> None:
-    """Find a part in the wrong place now; a hub with a verifier that is none would open, and refuse everybody."""
+    """Check the kinds of the parameters now; a hub with something else as its verifier would open and refuse everybody."""
     if not isinstance(schema, Schema):
         raise ConfigurationError(f"open_hub() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
     if deleted_rows is not None and not callable(deleted_rows):
-        raise ConfigurationError(f"deleted_rows is a function of the principal, or None, not {deleted_rows!r}")
+        raise ConfigurationError(f"deleted_rows must be a function of the principal, or None, not {deleted_rows!r}")
     if not is_a(store, HubStore):
         raise ConfigurationError(f"open_hub() takes a store second, SQLiteHubStore('hub.db'), not {store!r}")
     if not is_a(verifier, TokenVerifier):
-        raise ConfigurationError(f"a verifier is an object with `async def verify(token, peer)`, not {verifier!r}")
+        raise ConfigurationError(
+            f"the verifier must be an object with `async def verify(token, peer)`, not {verifier!r}"
+        )
     if rules is not None and not is_a(rules, Rules):
-        raise ConfigurationError(f"rules are an object with `scope_access(principal, scope)`, not {rules!r}")
+        raise ConfigurationError(f"rules must be an object with `scope_access(principal, scope)`, not {rules!r}")

@@ -37,7 +37,7 @@ def draw_id(store: StoreSpec[Any], post: RowImage, stamps: Stamps, facts: Facts,
 
     Raises:
         NotLooked: Whether the id is free has to be looked up.
-        Refusal: ``INVALID``: the function comes to no id that is free.
+        Refusal: ``INVALID``: the function finds no free id.
     """
     for _ in range(LOOKED_MAX):
         key = (store.name, stamps.id_of(store, post))
@@ -51,8 +51,8 @@ def draw_id(store: StoreSpec[Any], post: RowImage, stamps: Stamps, facts: Facts,
             return key[1]
     raise Refusal(
         "INVALID",
-        f"the hub's function for {store.name}.id comes to no id that is free: it has to go on with each of.counter(), and to "
-        "answer the same when it is asked again",
+        f"the hub's function for {store.name}.id finds no free id: it must advance with each of.counter(), and return the same "
+        "id when it is called again",
     )
 
 

@@ -14,7 +14,7 @@ from atoma.schema.kinds import is_unicode
 def check_key(idem: str) -> None:
     """Raise ``RemoteError`` when ``idem`` cannot be the key of a write."""
     if not idem or not is_unicode(idem) or len(idem.encode()) > IDEM_BYTES:
-        raise RemoteError(f"a write needs a key of 1 to {IDEM_BYTES} bytes", remote_code="MALFORMED")
+        raise RemoteError(f"a write needs an idempotency key of 1 to {IDEM_BYTES} bytes", remote_code="MALFORMED")
 
 
 def check_unspent(facts: Facts) -> None:
@@ -24,7 +24,7 @@ def check_unspent(facts: Facts) -> None:
         RemoteError: ``KEY_EXPIRED``.
     """
     if facts.spent:
-        text = "this key was used, and the answer to its write is forgotten; nothing is applied now: take a new key"
+        text = "this key was used before, and the answer to its write is no longer kept; nothing was applied now: use a new key"
         raise RemoteError(text, remote_code="KEY_EXPIRED")
 
 

@@ -1,4 +1,4 @@
-"""Who is in which scope now. It lives in memory only: in no table, no log and no snapshot.
+"""Presence: who is in which scope now. It exists in memory only: in no table, log or snapshot.
 
 A change costs its room one entry; a task of the hub then hands what has changed to everybody in the room, at a pace at which all
 rooms together stay within ``deliveries_per_s``. So a crowded room is told less often, and the loop is never busy with it.
@@ -33,15 +33,15 @@ AGAIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PresenceLimits:
-    """Bounds of presence, in each process of a hub.
+    """The limits of presence, in each process of a hub.
 
     Attributes:
-        state_bytes: Most bytes of a state, as JSON in UTF-8.
-        per_scope: Most sessions in a scope; also of other processes.
-        per_principal: Most sessions of one principal, in all scopes together.
-        changes_per_s: Changes that a session may make in a second; twice as many at once.
-        deliveries_per_s: Items that are sent to clients in a second, all scopes together.
-        lease_s: How long a session whose connection was lost is still shown.
+        state_bytes: Maximum size of a state in bytes, as JSON in UTF-8.
+        per_scope: Maximum number of sessions in a scope, those of other processes included.
+        per_principal: Maximum number of sessions of one principal, in all scopes together.
+        changes_per_s: Changes that a session may make per second; twice as many in a burst.
+        deliveries_per_s: Items that are sent to clients per second, in all scopes together.
+        lease_s: Seconds for which a session is still shown after its connection was lost.
 
     Raises:
         ConfigurationError: One of them is not a positive number.
@@ -58,9 +58,11 @@ class PresenceLimits:
         for name in self.__slots__:
             value: object = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ConfigurationError(f"PresenceLimits({name}=…) is a positive number, not {value!r}")
+                raise ConfigurationError(f"PresenceLimits({name}=…) must be a positive number, not {value!r}")
         if self.state_bytes > STATE_BYTES:
-            raise ConfigurationError(f"PresenceLimits(state_bytes=…) is at most {STATE_BYTES}, not {self.state_bytes}")
+            raise ConfigurationError(
+                f"PresenceLimits(state_bytes=…) must be at most {STATE_BYTES}, not {self.state_bytes}"
+            )
 
 
 @dataclass(slots=True, eq=False)
@@ -220,7 +222,7 @@ class Rooms:
         if member is None or member.state is None:
             self._check_room(room)
         if (member is None or member.seat is None) and self._of_subject.get(subject, 0) >= self.limits.per_principal:
-            raise _full(f"{self.limits.per_principal} sessions of yours are present already")
+            raise _full(f"{self.limits.per_principal} of your sessions are already present, which is the limit")
         if not room.seats:
             self._rooms[request.scope] = room
             self.joined(request.scope)
@@ -365,7 +367,7 @@ class Rooms:
     def _key(self, subject: str, request: PresenceRequest | AppearRequest) -> str:
         """What others know a session by; nobody else's session comes to the same."""
         if len(request.session) != SESSION_BYTES or not 0 < request.number < INT64_MAX:
-            message = f"a presence has a session of {SESSION_BYTES} bytes and a number from 1 on"
+            message = f"a presence needs a session of {SESSION_BYTES} bytes and a number of at least 1"
             raise RemoteError(message, remote_code="MALFORMED")
         try:
             size = len((request.state or "").encode())
@@ -378,7 +380,7 @@ class Rooms:
 
     def _check_room(self, room: Room) -> None:
         if room.count >= self.limits.per_scope:
-            raise _full(f"{self.limits.per_scope} sessions are present in this scope already")
+            raise _full(f"{self.limits.per_scope} sessions are already present in this scope, which is the limit")
 
     def _check_rate(self, member: Member) -> None:
         """Take one of the member's changes: a bucket with room for two seconds' worth."""
@@ -387,7 +389,7 @@ class Rooms:
         if member.next_change > now:
             wait_s = member.next_change - now
             member.next_change -= each
-            text = f"a session may change {self.limits.changes_per_s:g} times a second"
+            text = f"a session may change its state {self.limits.changes_per_s:g} times a second"
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=wait_s)
 
 

@@ -52,7 +52,7 @@ def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage, view: View) -> Non
     if page.start_hash != cursor.hash:
         raise resync("LINEAGE_MISMATCH", f"the hub has another history up to {cursor.seq}")
     if cursor.seq and cursor.view != view.digest:
-        raise resync("VIEW_CHANGED", "which rows of this scope you may see has changed")
+        raise resync("VIEW_CHANGED", "the rows of this scope that you may see have changed")
 
 
 def pull_reply(
@@ -190,7 +190,9 @@ class SnapshotTokens:
                 raise ProtocolError("not our token")
             place = decode(body, _Place)
         except ProtocolError:
-            raise RemoteError("the snapshot token is damaged; begin anew", remote_code="MALFORMED") from None
+            raise RemoteError(
+                "the snapshot token is damaged; begin the snapshot again", remote_code="MALFORMED"
+            ) from None
         if place.scope != scope or place.principal != principal:
             raise RemoteError("the snapshot token belongs to another scope or user", remote_code="PERMISSION_DENIED")
         return place.start, place.last
@@ -206,9 +208,9 @@ def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: View) -
         RemoteError: ``SNAPSHOT_EXPIRED`` or ``VIEW_CHANGED``.
     """
     if start.epoch != epoch or not scope.floor <= start.seq <= scope.head:
-        raise resync("SNAPSHOT_EXPIRED", "the log behind the beginning of this snapshot is gone")
+        raise resync("SNAPSHOT_EXPIRED", "the log no longer reaches back to the beginning of this snapshot")
     if start.view != view.digest:
-        raise resync("VIEW_CHANGED", "which rows of this scope you may see has changed")
+        raise resync("VIEW_CHANGED", "the rows of this scope that you may see have changed")
 
 
 def seen_of(page: ScanPage, view: View) -> ScanPage:

@@ -107,12 +107,15 @@ def confirmed(client: ClientState, mid: int) -> ClientState:
 
 def forked(why: str) -> RemoteError:
     """The error for a client file that is a copy or an older state of one the hub knows."""
-    return RemoteError(f"{why}; take a new client id and number the pending writes anew", remote_code="CLIENT_FORKED")
+    return RemoteError(f"{why}; take a new client id and renumber the pending writes", remote_code="CLIENT_FORKED")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenDecision:
-    """The decision at an opening: it tells a client what is known of it and notes what it has confirmed; one that has pushed nothing leaves no trace."""
+    """The decision at an opening: it reports to a client what the hub knows of it, and notes what the client has confirmed.
+
+    A client that has pushed nothing leaves no trace.
+    """
 
     request: OpenRequest
     principal: Principal
@@ -333,7 +336,7 @@ def out_of_order(client: ClientState, mid: int) -> Plan:
 
 def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
     """Stop: the hub has to be brought to the client's schema first."""
-    message = f"written with schema version {version}, the hub has {schema.version}; decided once the hub is upgraded"
+    message = f"written with schema version {version}, the hub has {schema.version}; it will be decided once the hub is upgraded"
     error = refusal("SCHEMA_TOO_NEW", message, info={"hub_version": str(schema.version)})
     return Plan(client=client, reply=error, stop=True)
 

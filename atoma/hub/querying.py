@@ -37,11 +37,11 @@ def check_query(
     if reads_deleted(bound.plan):
         if deleted_rows is None:
             raise RemoteError(
-                "this hub shows nobody the rows that were deleted softly: open_hub(deleted_rows=…) says who may see them",
+                "this hub shows softly deleted rows to nobody: open_hub(deleted_rows=…) says who may see them",
                 remote_code="UNSUPPORTED",
             )
         if not deleted_rows():
-            raise RemoteError("you may not see rows that were deleted softly", remote_code="PERMISSION_DENIED")
+            raise RemoteError("you may not see softly deleted rows", remote_code="PERMISSION_DENIED")
     if (bound.plan.limit or 0) > ROWS_MAX:
         raise RemoteError(f"{bound.plan.limit} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
     return bound

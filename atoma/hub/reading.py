@@ -27,20 +27,21 @@ LOOKUP_CONDITIONS_MAX = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBudget:
-    """The bounds of what the direct queries and snapshots of one principal may take, over all connections.
+    """The budget for the direct queries and snapshots of one principal, over all its connections.
 
-    What finds its rows by id or by an index is not counted: it takes half a millisecond, or a turn like the others.
+    A query that finds its rows by id or by an index is not counted if it takes at most half a millisecond; otherwise it waits for
+    a turn like the others.
 
     Attributes:
-        readers: Reads at the same time; further ones wait.
-        waiting: Reads that may wait; further ones are refused with ``OVERLOADED``.
-        seconds_per_s: Seconds of a reader's time in a second, in the long run. A reader that is over it waits, and is refused with
+        readers: Maximum number of reads at the same time; further ones wait.
+        waiting: Maximum number of reads that wait; further ones are refused with ``OVERLOADED``.
+        seconds_per_s: Reading time per second, in seconds, in the long run. A principal who exceeds it waits, and is refused with
             ``RATE_LIMITED`` once the wait would be longer than a second.
-        query_s: Seconds for one read; then it is stopped and answered with ``TIMEOUT``.
-        bounds: How large a query may be. Devices receive what is lower than usual, and do not ask for more.
+        query_s: Seconds after which one read is stopped and answered with ``TIMEOUT``.
+        bounds: Maximum size of a query. Devices are told of lower bounds than the defaults, and do not ask for more.
 
     Raises:
-        ConfigurationError: A bound is not a number above zero.
+        ConfigurationError: A value is not a number above zero.
     """
 
     readers: int = 2
@@ -54,9 +55,9 @@ class ReadBudget:
             value: object = getattr(self, each.name)
             if each.name == "bounds":
                 if not is_a(value, Bounds):
-                    raise ConfigurationError(f"ReadBudget(bounds=…) is a Bounds(…), not {value!r}")
+                    raise ConfigurationError(f"ReadBudget(bounds=…) must be a Bounds(…), not {value!r}")
             elif not isinstance(value, (int, float)) or not value > 0:
-                raise ConfigurationError(f"ReadBudget({each.name}=…) is a number above 0, not {value!r}")
+                raise ConfigurationError(f"ReadBudget({each.name}=…) must be a number above 0, not {value!r}")
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +96,7 @@ class Readers:
             raise Overloaded("a principal's queue of reads", budget.waiting)
         debt_s = reads.meter.debt_s()
         if debt_s > PAUSE_S:
-            text = f"more than {budget.seconds_per_s:g} seconds of reading a second by one principal"
+            text = f"one principal may read for {budget.seconds_per_s:g} seconds per second, and this is more"
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
         reads.asked += 1
         try:

@@ -1,4 +1,4 @@
-"""Who may do what: access per scope, and rules about single rows."""
+"""Access rules: access per scope, and rules about single rows."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from atoma.schema.schema import Schema
 Access: TypeAlias = Literal["none", "read", "write"]
 VIEW_BYTES = 12
 _NOTHING = Call("is_null", (Col(0, "id"),))
-"""The condition that no row fulfils."""
+"""The condition that no row satisfies."""
 
 
 @runtime_checkable
 class Rules(Protocol):
-    """The judge of what a principal may do in a scope; asked at every call, in the decision itself for writes.
+    """A Protocol for access rules: what a principal may do in a scope. They are asked at every call; for writes, within the decision itself.
 
-    A pure, quick function of its arguments. If it raises, the call fails as a fault of the hub (a retry may work) and
+    The answer must be a pure, quick function of the arguments. If it raises, the call fails as a fault of the hub (a retry may work) and
     nothing is decided.
     """
 
     def scope_access(self, principal: Principal, scope: str) -> Access:
-        """``none``, ``read``, or ``write`` (which includes reading)."""
+        """Return ``none``, ``read``, or ``write`` (which includes reading)."""
         ...
 
 
 class EveryScope:
-    """The rules of a hub that was given none: every authenticated principal may read and write every scope."""
+    """The default rules: every authenticated principal may read and write every scope."""
 
     __slots__ = ()
 
@@ -51,12 +51,12 @@ class EveryScope:
         return "EveryScope()"
 
     def scope_access(self, principal: Principal, scope: str) -> Access:
-        """Always ``write``."""
+        """Return ``write``, always."""
         return "write"
 
 
 class Caller:
-    """The caller, as a row rule sees them: facts that stand in a condition and get their values at each call.
+    """The caller as a row rule sees them: facts that are parts of a condition and get their values at each call.
 
     Attributes:
         subject: The subject of the principal.
@@ -68,13 +68,13 @@ class Caller:
         self.subject: Expression[str] = _fact("subject")
 
     def claim(self, name: str) -> Expression[str]:
-        """The claim of that name; NULL for a principal who has none, so that no comparison with it is true."""
+        """Return the claim of that name; NULL for a principal without it, so that no comparison with it is true."""
         return _fact(f"claim {name}")
 
 
 RowRule: TypeAlias = Callable[[Caller], Condition]
-"""Gives the condition that the rows of a store fulfil which a caller may see and write:
-``lambda caller: col("owner") == caller.subject``. It is called once, as the hub opens."""
+"""A function that returns the condition for the rows of a store that a caller may see and write:
+``lambda caller: col("owner") == caller.subject``. It is called once, when the hub opens."""
 
 _FACT = "\N{REPLACEMENT CHARACTER} fact of the caller: "
 
@@ -84,14 +84,14 @@ def _fact(name: str) -> Expression[str]:
 
 
 class RowRules:
-    """The rules of a hub about single rows, checked and in one form.
+    """The row rules of a hub, checked against the schema.
 
     Args:
         schema: The hub's stores.
         rules: A rule for each store that has one, by name.
 
     Raises:
-        ConfigurationError: A rule is of no store, or does not fit its store.
+        ConfigurationError: A rule names an unknown store, or does not fit its store.
 
     Attributes:
         stores: Names of the stores that have a rule.
@@ -101,7 +101,7 @@ class RowRules:
 
     def __init__(self, schema: Schema, rules: Mapping[str, RowRule]) -> None:
         if not is_a(rules, Mapping):
-            raise ConfigurationError(f"row_rules is a mapping, {{'notes': lambda caller: …}}, not {rules!r}")
+            raise ConfigurationError(f"row_rules must be a mapping, {{'notes': lambda caller: …}}, not {rules!r}")
         self._schema = schema
         self._conditions = {name: _condition(schema, name, rule) for name, rule in sorted(rules.items())}
         self._replicated = frozenset(name for name in self._conditions if schema.store(name).replicate)
@@ -195,13 +195,15 @@ def _condition(schema: Schema, name: str, rule: RowRule) -> Expr:
     if store is None:
         raise ConfigurationError(f"row_rules: there is no store {name!r}; there are: {', '.join(schema.stores)}")
     if not callable(rule):
-        raise ConfigurationError(f"row_rules: store {name!r} takes a function of the caller, not {rule!r}")
+        raise ConfigurationError(
+            f"row_rules: the rule of store {name!r} must be a function of the caller, not {rule!r}"
+        )
     try:
         where = select(store).where(rule(Caller())).plan.where
         # whose row it is stays what it was once it is hidden; queries pass over hidden rows by themselves
         checked = check(Plan(Store(name, hidden=True), where=where), schema.store)
         if checked.where is None or any(inner_plans(checked)):
-            raise QueryError("a rule looks at one row, without queries within it")
+            raise QueryError("a rule looks at one row and cannot contain queries")
         check_compared(checked.where, "a fact of the caller", _is_fact)
     except QueryError as error:
         raise ConfigurationError(f"row_rules: the rule of store {name!r} does not fit: {error}") from None

@@ -473,7 +473,7 @@ class HubService:
     def _check_client(self, client_id: bytes) -> None:
         shortest, longest = CLIENT_ID_BYTES
         if not shortest <= len(client_id) <= longest:
-            message = f"a client id has {shortest} to {longest} bytes, not {len(client_id)}"
+            message = f"a client id must have {shortest} to {longest} bytes, not {len(client_id)}"
             raise RemoteError(message, remote_code="MALFORMED")
 
     def _check_versions(self, request: OpenRequest) -> None:
@@ -486,7 +486,7 @@ class HubService:
             raise RemoteError(message, remote_code="PROTO_UNSUPPORTED", info=info)
         identity, schema = self._core.database.identity, self._core.context.schema
         if request.hub_id and request.hub_id != identity.hub_id:
-            message = "this file belongs to another hub; open it with that one or begin with a new file"
+            message = "this file belongs to another hub; connect to that one, or begin with a new file"
             raise RemoteError(message, remote_code="HUB_MISMATCH", info={"hub_id": identity.hub_id.hex()})
         if request.schema_version > schema.version:
             message = (

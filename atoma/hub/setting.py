@@ -15,21 +15,21 @@ from atoma.schema.spec import StoreSpec
 
 
 class Counter(Protocol):
-    """A counter in a scope, without gaps but for what was refused or deleted."""
+    """A counter in a scope. Its numbers have no gaps, except for rows that were refused or deleted."""
 
     def __call__(self, name: str = "") -> int:
-        """The next number, from 1 on, of the counter ``name`` of the store; ``""`` is the one of the field."""
+        """Return the next number, from 1 on, of the store's counter ``name``; ``""`` is the counter of the field."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The view of a row for a function that sets a field of it; nothing else, since a row may be decided again.
+    """The input of a function that sets a field of a row. The function sees nothing else, since a row may be decided again.
 
     Attributes:
-        row: The row as it will be, with what is set so far; without an id while that is drawn.
-        previous: The row as it was; None when it is made.
-        principal: Who writes.
+        row: The row as it will be, with the fields that are set so far; without an id while the id is being drawn.
+        previous: The row as it was; None for a new row.
+        principal: The principal who writes.
         seq: The sequence in its scope that the write takes.
         at_ms: The hub's wall clock.
         counter: Draws numbers.
@@ -44,18 +44,18 @@ class Setting:
 
 
 HubField: TypeAlias = Callable[[Setting], object]
-"""Gives the value of a field: ``lambda of: of.previous.number if of.previous else of.counter()``. It is pure and quick."""
+"""A function that returns the value of a field: ``lambda of: of.previous.number if of.previous else of.counter()``. It must be pure and quick."""
 
 
 class HubFields:
-    """The functions of a hub, checked against its stores.
+    """The functions of a hub, by store and field, checked against its stores.
 
     Args:
         stores: The hub's stores by name.
         functions: By store and field.
 
     Raises:
-        ConfigurationError: A field that a store declares in ``hub_fields`` has no function, or a function no such field.
+        ConfigurationError: A field that a store declares in ``hub_fields`` has no function, or a function has no such field.
     """
 
     __slots__ = ("_functions", "counts")
@@ -74,7 +74,7 @@ class HubFields:
 
         Args:
             facts: What it was made from.
-            principal: Who writes.
+            principal: The principal who writes.
             offered: The rows were set before, and are brought back.
         """
         return Stamps(self._functions, facts, principal, offered)

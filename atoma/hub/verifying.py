@@ -51,7 +51,7 @@ class Reverification:
         now = trio.current_time()
         for session in self._sessions:
             if now >= session.verified + UNVERIFIED_PERIODS * self._every_s:
-                session.end("who you are could not be verified again for too long: connect again")
+                session.end("your token could not be verified again in time: connect again")
             elif session not in self._asking and now >= self._due_at(session):
                 self._asking.add(session)
                 nursery.start_soon(self._ask, session)
@@ -77,7 +77,7 @@ class Reverification:
             else:
                 session.verify(principal, began)
         except AuthenticationError as error:
-            session.end(f"the token is not good any more: {error}")
+            session.end(f"the token is no longer valid: {error}")
         except trio.TooSlowError:
             _log.warning("verifying a session of %r again took too long", session.principal.subject)
         except AtomaError as error:

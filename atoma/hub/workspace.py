@@ -86,7 +86,7 @@ class Workspace:
     def _check(self, key: RowKey, image: RowImage | None) -> None:
         store, id = key
         if self._view is not None and image is not None and not self._view.sees(store, id, image):
-            raise Refusal("DENIED", f"you may not write {store}/{id[:80]}: a rule about its rows says no")
+            raise Refusal("DENIED", f"you may not write {store}/{id[:80]}: a row rule forbids it")
 
     def set_fields(self, stamps: Stamps) -> None:
         """Give every row that has changed what is set in it; one that is as it was, but for that, has not.

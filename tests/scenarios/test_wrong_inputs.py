@@ -199,9 +199,9 @@ async def test_a_client_of_wrong_parts_does_not_open(
         ((NOTES, SQLiteHubStore(":memory:")), {}, "takes a schema first"),
         ((SCHEMA, "hub.db"), {}, "SQLiteHubStore"),
         ((SCHEMA, ENGINE), {}, "SQLiteHubStore"),
-        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": AllowLoopback}, "a verifier is an object"),
-        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": {"secret": "ada"}}, "a verifier is an object"),
-        ((SCHEMA, SQLiteHubStore(":memory:")), {"rules": 5}, "rules are an object"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": AllowLoopback}, "the verifier must be an object"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": {"secret": "ada"}}, "the verifier must be an object"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"rules": 5}, "rules must be an object"),
     ],
 )
 async def test_a_hub_of_wrong_parts_does_not_open(parts: Any, options: dict[str, Any], told: str) -> None:

@@ -328,8 +328,8 @@ def test_rules_that_do_not_fit_are_refused(merge: Any, why: str) -> None:
     [
         ({}, "polls.body has no function"),
         ({"polls": {"body": joined, "note": joined}}, "polls.note is not declared"),
-        ({"polls": {"body": 1}}, "takes a function"),
-        ([joined], "conflicts is a mapping"),
+        ({"polls": {"body": 1}}, "must be a function"),
+        ([joined], "conflicts must be a mapping"),
     ],
 )
 async def test_a_hub_has_the_functions_that_stores_declare(tmp_path: Path, given: Any, why: str) -> None:

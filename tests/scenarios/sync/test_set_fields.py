@@ -313,7 +313,7 @@ async def test_what_cannot_be_set_is_refused_at_the_start(tmp_path: Path) -> Non
     for functions, why in (
         ({}, "orders.number has no function"),
         ({"orders": {"number": number, "text": number}}, "orders.text is not declared"),
-        ({"orders": {"number": 7}}, "takes a function"),
+        ({"orders": {"number": 7}}, "must be a function"),
     ):
         world.functions = functions
         with pytest.raises(ConfigurationError, match=why):

@@ -145,7 +145,7 @@ async def test_a_function_that_comes_to_nothing_new_refuses_the_write(home: Home
             ((refused,),) = items[1:]
             assert not refused.ok and refused.error is not None
             assert (refused.error.code, refused.id) == ("INVALID", "")
-            assert "comes to no id that is free: it has to go on with each of.counter()" in refused.error.message
+            assert "finds no free id: it must advance with each of.counter()" in refused.error.message
 
 
 async def test_an_id_of_the_callers_own_makes_no_row_but_changes_one_and_brings_one_back(home: Home) -> None:
@@ -169,7 +169,7 @@ async def test_an_id_of_the_callers_own_makes_no_row_but_changes_one_and_brings_
         assert (await rows(client))["a-001"]["text"] == "back", "it was there once, so it may come again"
         pushed = await client.do(create("pushed"), scope="a")
         assert pushed.status == "rejected" and pushed.error is not None
-        assert "a row without an id is made by a direct write" in pushed.error.message
+        assert "only a direct write can make a row without an id" in pushed.error.message
         for op in (Op("upsert", "invoices", "", {"text": "x"}, scope="a"), Op("delete", "invoices", "", scope="a")):
             (item,) = await write(client, op, idem=op.kind)
             assert item.error is not None and item.error.code == "INVALID"

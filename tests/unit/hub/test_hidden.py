@@ -194,7 +194,7 @@ async def test_deleted_rows_are_shown_to_whom_the_hub_says(home: Home) -> None:
         assert refused.value.remote_code == "PERMISSION_DENIED"
         assert await asked(bob, "lww") == {"2"}
         assert asked_about == ["ann", "bob"], "of a query that asks for none nobody is asked"
-    with pytest.raises(ConfigurationError, match="deleted_rows is a function"):
+    with pytest.raises(ConfigurationError, match="deleted_rows must be a function"):
         async with hub_at(home, deleted_rows=True):
             pass
 

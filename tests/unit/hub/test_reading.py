@@ -151,7 +151,7 @@ async def test_an_answer_says_how_long_the_hub_took() -> None:
 async def test_who_has_read_far_too_much_is_told_when_to_come_again() -> None:
     async with slow_hub(ReadBudget(query_s=9), seconds=8.0) as (hub, _):
         await asked_by(hub, "mallory", 2)
-        with pytest.raises(RemoteError, match="seconds of reading a second") as caught:
+        with pytest.raises(RemoteError, match="seconds per second") as caught:
             await ask(hub, "mallory")
         assert (caught.value.remote_code, caught.value.remote_retryable) == ("RATE_LIMITED", True)
         await trio.sleep(caught.value.retry_after_s)
@@ -247,5 +247,5 @@ async def test_a_query_ends_when_its_time_is_over_although_the_loop_is_busy(tmp_
 
 @pytest.mark.parametrize("wrong", [0, -1, "2"])
 def test_a_budget_of_nothing_is_refused(wrong: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"ReadBudget\(readers=…\) is a number above 0"):
+    with pytest.raises(ConfigurationError, match=r"ReadBudget\(readers=…\) must be a number above 0"):
         ReadBudget(readers=wrong)

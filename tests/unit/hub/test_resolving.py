@@ -243,7 +243,7 @@ async def test_of_a_key_that_does_not_tell_its_age_it_stays_that_it_was_used(nam
         assert (await hub.compact(force=True)).answers > 0
         for _ in range(2):
             for again in (lambda: resolve(service, "order 1"), lambda: service.write(request)):
-                with pytest.raises(RemoteError, match="take a new key") as refused:
+                with pytest.raises(RemoteError, match="use a new key") as refused:
                     await again()
                 assert (refused.value.remote_code, what_helps(refused.value)) == ("KEY_EXPIRED", "clock")
         assert await rows(service) == {}, "and nothing of it"

@@ -244,8 +244,8 @@ MISMADE: dict[str, tuple[Any, str]] = {
         {"notes": lambda caller: Expression(Call("like", (Col(0, "text"), caller.claim("team").node)))},
         "does not go into like",
     ),
-    "that is none": ({"notes": "owner = subject"}, "takes a function of the caller"),
-    "in a list": ([own], "row_rules is a mapping"),
+    "that is none": ({"notes": "owner = subject"}, "must be a function of the caller"),
+    "in a list": ([own], "row_rules must be a mapping"),
 }  # fmt: skip
 
 
