@@ -56,13 +56,16 @@ def fork(place: Place, lineage: Lineage) -> int:
     """Up to where the history that ``place`` reports and the hub's are one.
 
     Exact where the hub knows where the place's epoch ended. Else, and when a mark contradicts that, it is the last mark
-    that both have: a lower bound, which is safe.
+    that both have: a lower bound, which is safe. What was offered since may have made the logs the same a while longer; rows
+    that came back that way are none that the hub had kept, so it never lies behind the end of an epoch.
     """
     cursor, hashes = place.cursor, lineage.hashes
     marks = {mark.seq: mark.hash for mark in place.marks if mark.seq}
     common = max((seq for seq, hash_ in marks.items() if hashes.get(seq) == hash_), default=0)
-    if common == cursor.seq or lineage.ended is None:
+    if common == cursor.seq:
         return common
+    if lineage.ended is None:
+        return min(common, lineage.began)
     end = min(cursor.seq, lineage.ended)
     contradicted = any(seq <= end and hashes.get(seq, hash_) != hash_ for seq, hash_ in marks.items())
-    return common if contradicted else max(common, end)
+    return min(common, end) if contradicted else end

@@ -151,8 +151,7 @@ def withdrawn(position: int, facts: Facts, parts: Collection[str]) -> Iterator[R
 def shared(position: int, facts: Facts, parts: Collection[str]) -> tuple[RowKey, ...]:
     """Rows that older witnesses have brought in and one that has seen ``position`` had no need to offer.
 
-    What is brought back to an equal place of the log makes the histories equal up to there: the fork of those that come
-    later lies behind it. So by their silence they say that the row is as they have seen it.
+    It is as the hub has had it before the fork. So by its silence the better witness says that this is how it has seen it.
     """
     return tuple(key for key, _ in _earlier(position, facts, parts) if facts.rows[key].seq <= facts.since)
 

@@ -22,6 +22,7 @@ from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.ports.hub_rows import DIRECT, RowFact
+from atoma.schema.kinds import INT64_MAX
 from atoma.schema.schema import Schema
 
 RowKey: TypeAlias = tuple[str, str]
@@ -257,6 +258,7 @@ class Lineage:
         ended: How far the scope's history is that of the place's epoch: its head when the epoch ended, its head now in
             the present one. None when that is unknown.
         hashes: Lineage hashes at the place's sequences, where the log still reaches.
+        began: The scope's head when the present epoch began, for a place of an epoch that the hub never had.
         devices: What the operator has said about what came behind the end of the place's epoch.
         deletes: Whether devices may delete rows that are still here.
         unproven: Whether devices may offer what nothing proves to have been seen.
@@ -265,6 +267,7 @@ class Lineage:
     scope: ScopeState
     ended: int | None
     hashes: Mapping[int, bytes]
+    began: int = INT64_MAX
     devices: DevicePolicy = "offer"
     deletes: bool = True
     unproven: bool = False

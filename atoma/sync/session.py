@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +20,7 @@ from atoma.contracts.sync import (
     Limits,
     OpenReply,
     OpenRequest,
+    Outcome,
     Place,
 )
 from atoma.errors import AtomaError, RemoteError
@@ -33,9 +34,9 @@ from atoma.sync.parts import ask_for, given_in
 from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
-from atoma.sync.repair.procedure import new_client_id, repair, undecidable
+from atoma.sync.repair.procedure import look_up_waiting, new_client_id, repair
 from atoma.sync.replica import RepairOrder, Replica, bounded
-from atoma.sync.staging import EpochMoved, HubMet, TakingNoted
+from atoma.sync.staging import EpochMoved, HubMet, Replied, TakingNoted
 
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
@@ -169,6 +170,8 @@ async def open_sync_session(replica: Replica, service: SyncService) -> SyncSessi
     replica.replicated.asked.clear()
     replica.replicated.refused.clear()
     replica.replicated.apart = {**opening.parted.apart}
+    if opening.verdicts:  # a page might bring them too, but nobody can be sure that the hub knows them until then
+        replica.settled(await replica.change(Replied(replica.replicated.apart), verdicts=opening.verdicts))
     _heed(replica, session, reply)
     parts = [scope for scope in replica.scopes if replica.replicated.shapes(scope)]
     if parts:
@@ -235,12 +238,14 @@ class Parted(Struct, frozen=True):
         compared: Scopes that the hub has compared with this file.
         forks: Those of them whose history at the hub is another one behind this sequence, which the file is beyond.
         moved: Those of them whose epoch there is another one than this file's.
+        placeless: Those of them in which this file has no place yet, so that nothing tells of which epoch its acks are.
         apart: Those of ``forks`` that cannot be mended in this session: the hub gives them out in none of the shapes wanted.
     """
 
     compared: set[str]
     forks: dict[str, int]
     moved: set[str]
+    placeless: set[str] = set()
     apart: dict[str, int] = {}
 
     @property
@@ -259,6 +264,7 @@ class Opening:
         reply: What was answered.
         parted: Where the histories part.
         fault: Why the file does not continue the hub's history, None when it does.
+        verdicts: What the hub was asked for and has told, by key.
     """
 
     identity: ClientIdentity
@@ -266,6 +272,7 @@ class Opening:
     reply: OpenReply
     parted: Parted
     fault: Diagnosis | None
+    verdicts: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
 
     @property
     def repairable(self) -> bool:
@@ -371,7 +378,10 @@ async def _compare(
             "HUB_LOST_DATA", f"the hub has another history of scope {where} than this file: it was restored"
         )
     if fault is None and parted.compared:
-        fault = await undecidable(replica, service, request, reply, parted.moved)
+        found = await look_up_waiting(replica, service, request, reply, parted.moved | parted.placeless)
+        if not isinstance(found, Diagnosis):
+            return Opening(identity, request, reply, parted, None, found)
+        fault = found
     return Opening(identity, request, reply, parted, fault)
 
 
@@ -383,6 +393,7 @@ def _parted(places: Sequence[Place], reply: OpenReply) -> Parted:
         compared=set(told),
         forks={place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq},
         moved={place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)},
+        placeless={place.scope for place in known if not place.cursor.epoch},
     )
 
 
@@ -399,7 +410,8 @@ def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
 async def _take_over(replica: Replica, opening: Opening) -> None:
     """Go on in the hub's epoch where nothing was lost."""
     epoch = opening.reply.epoch
-    lost_nothing = opening.parted.moved - opening.parted.forks.keys()
+    parted = opening.parted
+    lost_nothing = (parted.moved | parted.placeless) - parted.forks.keys()
     renewed = [place for place in opening.request.places if place.scope in lost_nothing]
     if renewed:
         await replica.change(EpochMoved(renewed, epoch))

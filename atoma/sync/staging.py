@@ -265,7 +265,8 @@ class EpochMoved:
         """Go on in it, where the cursor is still at its place."""
         for place in self.places:
             proof = at.tx.scopes.read(place.scope).proof
-            at.tx.scopes.advance(place.scope, place.cursor, replace(place.cursor, epoch=self.epoch), proof)
+            if place.cursor.epoch:
+                at.tx.scopes.advance(place.scope, place.cursor, replace(place.cursor, epoch=self.epoch), proof)
             at.tx.outbox.unmark_acked(place.scope)  # that lies behind the cursor, where the hub may have lost it
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
-from atoma.contracts.mutations import QUEUED
+from atoma.contracts.mutations import QUEUED, PendingMutation
 from atoma.contracts.replica import RepairReport
 from atoma.contracts.sync import (
     ASKED_MAX,
     OpenReply,
     OpenRequest,
+    Outcome,
     PullRequest,
     ScopeStatus,
     SnapshotRequest,
@@ -52,28 +53,27 @@ async def look_up(
     return found
 
 
-async def undecidable(
+async def look_up_waiting(
     replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply, moved: Collection[str]
-) -> Diagnosis | None:
-    """Whether a mutation waits here for a verdict that the hub has given and forgotten.
+) -> dict[str, Outcome] | Diagnosis:
+    """Verdicts that the hub has given and that wait here, by key; or what is wrong, as it has forgotten one.
 
-    That happens to a file that was restored or copied long ago: another copy has confirmed the verdict. In scopes that have
-    ``moved`` to another epoch, what the hub had applied waits for its verdict again.
+    They are asked for where they may not come by themselves: the mutations cannot be sent once more, or were refused as those
+    of another file. The hub has forgotten one where this file was restored or copied long ago, and another copy has confirmed
+    it. In scopes that have ``moved`` to another epoch, or may have, what the hub had applied waits for its verdict again.
     """
     suspected, replica.repairs.suspected = replica.repairs.suspected, ""
 
-    def strange(tx: LocalTx) -> list[int]:
+    def strange(tx: LocalTx) -> list[PendingMutation]:
         decided = (item for item in tx.outbox.every() if item.mid <= reply.last_mid)
         queued = [item for item in decided if item.status == QUEUED or item.scope in moved]
-        if suspected or (queued and digest_before(tx, queued[0].mid) is None):
-            return [item.mid for item in queued]
-        return []
+        return queued if suspected or (queued and digest_before(tx, queued[0].mid) is None) else []
 
-    mids = await replica.database.inspect(strange)
-    verdicts = await look_up(service, request, mids)
-    lost = [mid for mid in mids if mid not in verdicts]
+    waiting = await replica.database.inspect(strange)
+    verdicts = await look_up(service, request, [item.mid for item in waiting])
+    lost = [item.mid for item in waiting if item.mid not in verdicts]
     if not lost:
-        return None
+        return {item.idem: verdicts[item.mid].outcome for item in waiting}
     why = (
         f"the hub has decided mutation {lost[0]} of this client and forgotten how: a copy of this file has received it"
     )

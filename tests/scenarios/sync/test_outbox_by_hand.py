@@ -214,7 +214,7 @@ async def test_what_was_sent_is_the_hubs_to_decide(tmp_path: Path) -> None:
         cards, outbox = device.store(CARDS), device.sync.outbox
         await cards.insert(Card(id="0"))
         await device.settle()
-        device.wire.lose = {"push": 100, "pull": 100}
+        device.wire.lose = {"push": 100, "pull": 100, "open": 100}
         await cards.insert(Card(id="1"))
         await trio.sleep(1)  # it was sent, and nobody hears what became of it
         device.sync.pause()

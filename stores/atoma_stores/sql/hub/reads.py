@@ -177,6 +177,13 @@ def read_lineages(queries: ReadQueries, places: Sequence[Place]) -> Script[list[
     epoch, states = _epoch(epochs), _states(scopes)
     known, ended = _Hashes(states, hashes), dict(cast("Sequence[tuple[int, int]]", ends))
     said = read_ended(words)
+    unknown = [
+        place.scope for at, place in enumerate(places) if at not in ended and place.cursor.epoch not in (b"", epoch)
+    ]
+    began: dict[str, int] = {}
+    if said and unknown:
+        (ends,) = yield [queries.ends.of([(scope, said[-1].epoch) for scope in unknown])]
+        began = {unknown[at]: head for at, head in cast("Sequence[tuple[int, int]]", ends)}
     found: list[Lineage] = []
     for at, place in enumerate(places):
         state = _state(states, place.scope)
@@ -186,7 +193,8 @@ def read_lineages(queries: ReadQueries, places: Sequence[Place]) -> Script[list[
             end = state.head if place.cursor.seq <= state.head else None
         told = ((mark.seq, known.at(state, mark.seq)) for mark in place.marks if mark.seq)
         kept = {seq: hash_ for seq, hash_ in told if hash_ is not None}
-        found.append(Lineage(state, end, kept, *word_of(said, epoch, place.cursor.epoch)))
+        beginning = began.get(place.scope, INT64_MAX)
+        found.append(Lineage(state, end, kept, beginning, *word_of(said, epoch, place.cursor.epoch)))
     return found
 
 
