@@ -82,8 +82,8 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (SchemaError, "no column can hold complex", lambda: StoreSpec("odd", Odd)),
     (ConfigurationError, "are lists", lambda: Sync(wrong(NOTES))),
     (ConfigurationError, "takes a mapping", lambda: StaticTokenVerifier(wrong(["secret"]))),
-    (ConfigurationError, r"calls=…\) is a number of at least 1", lambda: ChannelLimits(calls=-1)),
-    (ConfigurationError, r"ping_s=…\) is a number", lambda: ChannelLimits(ping_s=wrong("15"))),
+    (ConfigurationError, r"calls=…\) must be a number of at least 1", lambda: ChannelLimits(calls=-1)),
+    (ConfigurationError, r"ping_s=…\) must be a number", lambda: ChannelLimits(ping_s=wrong("15"))),
     (QueryError, r"col\(…\)", lambda: select(NOTES).where(wrong("text = 'a'"))),
     (QueryError, r"col\(…\)", lambda: select(NOTES).where(wrong(True))),
     (QueryError, r"col\(…\)", lambda: (col("text") == "a") & wrong(True)),
@@ -103,12 +103,12 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (ConfigurationError, "WebSocket address", lambda: WebSocketTransport("ws://[::1/sync")),
     (ConfigurationError, "gRPC address", lambda: GrpcTransport(wrong(5))),
     (ConfigurationError, "HTTP address", lambda: HttpTransport(wrong(5))),
-    (ConfigurationError, "a token is text", lambda: WebSocketTransport("ws://127.0.0.1/", token=wrong(None))),
-    (ConfigurationError, "a token is text", lambda: GrpcTransport("127.0.0.1:1", token=wrong(b"secret"))),
-    (ConfigurationError, "a token is text", lambda: HttpTransport("http://127.0.0.1", token=wrong(5))),
-    (ConfigurationError, "a token is text", lambda: MemoryTransport(MemoryNetwork(), token=wrong(None))),
-    (ConfigurationError, "takes a transport", lambda: Remote(wrong("ws://127.0.0.1:8765/sync"))),
-    (ConfigurationError, "takes a transport", lambda: Remote(wrong(WebSocketTransport))),
+    (ConfigurationError, "a token must be text", lambda: WebSocketTransport("ws://127.0.0.1/", token=wrong(None))),
+    (ConfigurationError, "a token must be text", lambda: GrpcTransport("127.0.0.1:1", token=wrong(b"secret"))),
+    (ConfigurationError, "a token must be text", lambda: HttpTransport("http://127.0.0.1", token=wrong(5))),
+    (ConfigurationError, "a token must be text", lambda: MemoryTransport(MemoryNetwork(), token=wrong(None))),
+    (ConfigurationError, "needs a transport", lambda: Remote(wrong("ws://127.0.0.1:8765/sync"))),
+    (ConfigurationError, "needs a transport", lambda: Remote(wrong(WebSocketTransport))),
     (ConfigurationError, "takes an engine", lambda: LocalExecution(wrong("app.db"))),
     (ConfigurationError, "takes an engine", lambda: LocalExecution(wrong(SQLiteEngine))),
     (ConfigurationError, "path of a file", lambda: SQLiteEngine("")),
@@ -245,7 +245,7 @@ async def test_a_wrong_path_and_a_wrong_scheme_are_told(tmp_path: Path) -> None:
         ):
             wrong_path = await refusal_of(WebSocketTransport(f"ws://{plain}/wrong", token="a token with many letters"))
             assert not wrong_path.retryable
-            assert "no hub is there (HTTP status 403); the path of a hub is /sync" in wrong_path.message
+            assert "there is no hub at this path (HTTP status 403); a hub's path is /sync" in wrong_path.message
             no_tls = await refusal_of(WebSocketTransport(f"ws://{secret}/sync", token="a token with many letters"))
             assert no_tls.retryable and "if the hub speaks TLS, the address begins with wss://" in no_tls.message
 

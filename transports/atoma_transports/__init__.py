@@ -1,4 +1,4 @@
-"""What carries calls between devices and a hub: memory, WebSocket, gRPC and HTTP."""
+"""The transports, which carry calls between devices and a hub: memory, WebSocket, gRPC and HTTP."""
 
 from __future__ import annotations
 

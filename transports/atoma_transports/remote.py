@@ -1,4 +1,4 @@
-"""What makes a transport usable: a node for policies and a link for sync; and the plugin that registers one."""
+"""The client side of every transport: a node for policies, a link for sync, and the plugin that registers both."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ BACKOFF = Backoff(0.25, max_s=15.0, jitter=0.5)
 
 
 class Remote:
-    """Plugin: node ``remote-<name>`` for queries and writes, and a link to the hub for ``Sync``.
+    """A plugin with the node ``remote-<name>`` for queries and writes, and a link to the hub for ``Sync``.
 
-    The node keeps one connection, opened by the first request and reopened on demand; every sync session opens a
-    connection of its own, so that large pages never stand in front of a query. A client may have several of these
+    The node keeps one connection, which the first request opens and later ones reopen if necessary. Every sync session opens a
+    connection of its own, so that large pages never delay a query. A client may have several of these plugins
     under different transport names; only one can be the sync link.
 
     Args:
-        transport: How to reach the hub.
-        link: Whether this is the hub to sync with.
+        transport: The transport that connects to the hub.
+        link: Whether ``Sync`` uses this hub.
 
     Raises:
-        ConfigurationError: What was passed is not a transport.
+        ConfigurationError: ``transport`` is not a transport.
     """
 
     def __init__(self, transport: Transport, *, link: bool = True) -> None:
         if not is_a(transport, Transport):
-            message = f"Remote() takes a transport, for example WebSocketTransport('wss://…'), not {transport!r}"
+            message = f"Remote() needs a transport, for example WebSocketTransport('wss://…'), not {transport!r}"
             raise ConfigurationError(message)
         self._transport = transport
         self._link = link
@@ -102,11 +102,11 @@ class TransportLink:
 
 
 class RemoteNode(ServiceProxy):
-    """RemoteQueryNode and RemoteWriteNode in one: asks the hub over the shared connection.
+    """A node for queries and writes that asks the hub over the shared connection.
 
     Results say ``meta.source == "remote"``. Errors are those of the channel: ``ConnectFailed`` and every error with
     ``maybe_sent`` False mean that the hub has not seen the request. A write is applied at most once per idempotency
-    key; one that ``resolve`` reports as abandoned never comes to pass. Gets of one tick are one request.
+    key; one that ``resolve`` reports as abandoned is never applied. Gets of one tick share one request.
     """
 
     def __init__(self, channel: Channel, schema: Schema | None = None) -> None:
@@ -130,11 +130,11 @@ class _Connection:
 
 
 class SharedChannel:
-    """A :class:`atoma.ports.Channel` that connects when it is first used and again after a loss.
+    """A :class:`atoma.ports.Channel` that connects at its first use and again after a loss.
 
-    However many callers wait, one connection is being made. A failed attempt fails those who waited for it; the next
-    caller tries again. From the second failure in a row on, attempts keep a growing, jittered distance, and whoever
-    calls in between gets the error of the last one at once: a hub that is down is left in peace, and a fallback need
+    However many callers wait, only one connection is made. A failed attempt fails the callers that waited for it; the next
+    caller tries again. From the second failure in a row on, there is a growing, jittered pause between attempts, and a caller
+    in between gets the error of the last one at once: a hub that is down is not overwhelmed, and a fallback need
     not wait. A request that was certainly not sent because the connection had died meanwhile is sent once more over
     a new one.
     """
@@ -195,7 +195,7 @@ class SharedChannel:
 
     async def _connected(self) -> tuple[_Connection, Channel]:
         if self._closed:
-            raise ConnectFailed("the transport was taken back, as at the closing of its client")
+            raise ConnectFailed("the transport was unregistered, as when its client closes")
         connection = self._current
         if connection is None:
             wait_s = self._next_attempt - trio.current_time()

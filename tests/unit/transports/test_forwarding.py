@@ -222,7 +222,7 @@ async def test_a_token_that_was_good_for_one_is_asked_for_again_for_another() ->
 @pytest.mark.parametrize(("names", "proxies"), [(["hub.example"], []), ([], ["127.0.0.1"])])
 async def test_a_hub_for_this_machine_does_not_start_where_others_come(names: list[str], proxies: list[str]) -> None:
     async with local_hub() as hub:
-        with pytest.raises(ConfigurationError, match="behind a proxy that is everybody"):
+        with pytest.raises(ConfigurationError, match="behind a proxy that is anybody"):
             async with open_server(hub, "127.0.0.1:0", names=names, trusted_proxies=proxies):
                 raise AssertionError("listening")
     tokens = StaticTokenVerifier({TOKEN: "alice"})

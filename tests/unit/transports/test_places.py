@@ -334,7 +334,7 @@ async def test_a_machine_of_its_own_may_take_all(monkeypatch: pytest.MonkeyPatch
         port = Places(ChannelLimits())
         one, two = (stack.enter_context(port.enter("192.0.2.1")) for _ in range(2))
         one.accept()
-        with pytest.raises(RemoteError, match="no place"):
+        with pytest.raises(RemoteError, match="no room"):
             two.accept()
 
 

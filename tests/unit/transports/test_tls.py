@@ -195,7 +195,7 @@ async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(tmp_path: 
         ("localhost:99999", {}, "is no"),
         ("localhost:port", {}, "is no"),
         ("", {}, "is no"),
-        ("me@localhost:1", {}, "holds no user"),
+        ("me@localhost:1", {}, "must not hold a user"),
         ("localhost:1/?token=t", {}, "token="),
         ("example.org:1", {}, "in plain text to another machine"),
         ("localhost:1", {"ssl_context": ssl.create_default_context()}, "addresses only"),

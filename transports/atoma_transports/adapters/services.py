@@ -164,7 +164,7 @@ class ServiceProxy(ServiceMethods):
         """A direct call names values as columns hold them, and nothing of such a store leaves this device like that."""
         found = next((store for store in stores if store in self._wired), None) if self._wired else None
         if found is not None:
-            why = "a field of it travels encoded (wire=…), and a hub cannot look into it: the store goes there by sync alone"
+            why = "one of its fields travels encoded (wire=…), and a hub cannot look into it: the store reaches the hub by sync alone"
             raise PolicyNotAllowed(request.context.policy, found, why)
 
     def _check_agreement(self, understood: Understood, stores: Iterable[str]) -> None:

@@ -55,5 +55,5 @@ def check_subject(before: str, now: str) -> None:
         RemoteError: ``PERMISSION_DENIED``: it is somebody else's.
     """
     if before and now and before != now:
-        text = "the new token is another subject's, and a connection belongs to one: connect anew as the other"
+        text = "the new token belongs to another subject, and a connection belongs to one subject: connect again as the other"
         raise RemoteError(text, remote_code="PERMISSION_DENIED")

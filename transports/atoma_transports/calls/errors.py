@@ -137,4 +137,4 @@ def large_item(size: int) -> ErrorInfo:
 
 def slow_reader(seconds: float) -> ErrorInfo:
     """What ends a stream whose reader is too slow."""
-    return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {seconds:g} s")
+    return refusal("SLOW_CONSUMER", f"nothing was read from the stream for {seconds:g} s")

@@ -89,7 +89,7 @@ class Owner:
             return
         rested = next(iter(self.resting), None)
         if rested is None or trio.current_time() - self.resting[rested] < RESTED_S:
-            text = f"you have {most} connections to this server, which is the limit: close one, or share one"
+            text = f"you have {most} connections to this server, which is the limit: close or share one"
             raise RemoteError(text, remote_code="OVERLOADED", retry_after_s=AGAIN_S)
         rested.give_way()
 
@@ -230,7 +230,7 @@ class Share:
             RemoteError: ``RATE_LIMITED``: more bytes came before it than waiting a moment makes good.
         """
         if self._bytes is not None and (debt_s := self._bytes.debt_s()) > PAUSE_S:
-            text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
+            text = f"more than {self._limits.bytes_per_s} bytes per second arrived on one connection"
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
 
     def is_over(self) -> bool:

@@ -1,4 +1,4 @@
-"""The bounds of connections."""
+"""The limits of connections."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from atoma.contracts.limits import QUERY_BYTES_MAX
 from atoma.errors import ConfigurationError
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
-"""One frame: a page of 4 MiB and its envelope."""
+"""Maximum size of a frame, in bytes: a page of 4 MiB and its envelope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelLimits:
-    """Bounds of one connection, and how many there may be; the same type is used at both ends.
+    """The limits of a connection, and the number of connections; both ends use this type.
 
     Attributes:
-        frame_bytes: Largest frame that is sent or taken.
-        query_bytes: Largest request that a server takes of a call that writes nothing: a query and its envelope.
-        write_bytes: Largest request that a server takes of a call that writes; as JSON it may be a third larger.
-        first_frame_bytes: Largest frame before the peer has authenticated.
-        calls: Calls and streams in flight.
-        queue_bytes: Bytes that wait to be sent; further senders wait.
-        window: Items of a stream that may be under way or unread.
+        frame_bytes: Maximum size of a frame that is sent or received.
+        query_bytes: Maximum size of a request that writes nothing: a query and its envelope.
+        write_bytes: Maximum size of a request that writes; as JSON it may be a third larger.
+        first_frame_bytes: Maximum size of a frame before the peer has authenticated.
+        calls: Maximum number of calls and streams in flight.
+        queue_bytes: Maximum number of bytes that wait to be sent; further senders wait.
+        window: Maximum number of items of a stream that are in flight or unread.
         handshake_s: Seconds for connecting and authenticating when the caller set no earlier deadline.
-        ping_s: Seconds of silence after which the peer is asked whether it is there.
-        pong_s: Seconds it has to answer before the connection counts as lost.
-        slow_s: Seconds that a peer may take nothing while something waits for it.
-        close_s: Seconds for a polite goodbye before the connection is cut.
-        expired_s: Seconds that a connection whose token has expired is kept, so that the client may send a new one.
-        bytes_per_s: Bytes that a client on another machine may send in a second, in the long run; 0 for no limit. Each
-            request, chunk, fragment and frame counts as 1 KiB at least.
-        connections: Connections that one principal may have on a port of a server, whatever is spoken on them. One that
-            is kept for further HTTP requests, and has waited for a second, gives way to a new one.
+        ping_s: Seconds of silence after which the peer is sent a ping.
+        pong_s: Seconds that the peer has to answer a ping before the connection counts as lost.
+        slow_s: Seconds for which a peer may read nothing while data waits for it.
+        close_s: Seconds for closing properly before the connection is cut.
+        expired_s: Seconds for which a connection is kept after its token has expired, so that the client can send a new one.
+        bytes_per_s: Bytes that a client on another machine may send per second, in the long run; 0 for no limit. Each
+            request, chunk, fragment and frame counts as at least 1 KiB.
+        connections: Connections that one principal may have on a port of a server, over all protocols. One that
+            is kept for further HTTP requests, and has been idle for a second, gives way to a new one.
 
     Raises:
-        ConfigurationError: A bound is not a number, negative, or zero where nothing could be sent.
+        ConfigurationError: A limit is not a number, is negative, or is zero so that nothing could be sent.
     """
 
     frame_bytes: int = FRAME_BYTES_MAX
@@ -60,7 +60,7 @@ class ChannelLimits:
             smallest = 1 if field.name in _COUNTS else 0
             if not isinstance(value, (int, float)) or not value >= smallest:
                 raise ConfigurationError(
-                    f"ChannelLimits({field.name}=…) is a number of at least {smallest}, not {value!r}"
+                    f"ChannelLimits({field.name}=…) must be a number of at least {smallest}, not {value!r}"
                 )
 
 

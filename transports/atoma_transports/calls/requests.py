@@ -86,7 +86,7 @@ def check_survey(survey: Survey) -> None:
 
 def too_much(bound: str) -> RemoteError:
     """The refusal of a request that holds too much."""
-    return RemoteError(f"a request holds {bound}: send it in parts", remote_code="TOO_LARGE")
+    return RemoteError(f"a request may hold {bound}: send it in parts", remote_code="TOO_LARGE")
 
 
 def size_max(served: Method, limits: ChannelLimits, form: WireFormat) -> int:
@@ -106,7 +106,7 @@ def check_size(size: int, most: int) -> None:
         RemoteError: ``TOO_LARGE``: it may not.
     """
     if size > most:
-        raise RemoteError(f"a request of this kind may have {most} bytes, not {size}", remote_code="TOO_LARGE")
+        raise RemoteError(f"a request of this kind may have at most {most} bytes, not {size}", remote_code="TOO_LARGE")
 
 
 async def read_request(data: bytes, kind: type[S], form: WireFormat, share: Share) -> S:

@@ -1,4 +1,4 @@
-"""The way to a hub over sockets: its address, the token, TLS, a proxy on the way."""
+"""Connections to a hub over sockets: its address, the token, TLS, a proxy."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ class Language:
     """The way in which addresses of one transport are written.
 
     Attributes:
-        name: What users call it, with its article: ``"a gRPC"``.
-        plain: Schemes in plain text, with their ports; the first one is what the texts recommend.
-        secure: The same for TLS.
-        example: How to write one.
+        name: The transport's name for users, with its article: ``"a gRPC"``.
+        plain: Schemes for plain text, with their ports; messages recommend the first one.
+        secure: Schemes for TLS, with their ports; messages recommend the first one.
+        example: An example of an address, for messages.
         paths: Whether an address may name a path.
     """
 
@@ -38,9 +38,9 @@ class Address:
 
     Attributes:
         parts: The address, taken apart.
-        host: Host name in ASCII, or IP address, without brackets.
-        port: Port, that of the scheme when the address names none.
-        secure: Whether TLS is spoken.
+        host: The host name in ASCII, or the IP address without brackets.
+        port: The port; that of the scheme if the address names none.
+        secure: Whether TLS is used.
     """
 
     parts: SplitResult
@@ -50,18 +50,18 @@ class Address:
 
     @property
     def authority(self) -> str:
-        """``host:port``, the host in brackets where it is an IPv6 address."""
+        """``host:port``, the host in brackets if it is an IPv6 address."""
         return authority_of(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, through which a hub is reached.
+    """An HTTP proxy through which a hub is reached.
 
     Attributes:
-        address: Where it is.
-        user: Who one is to it; None when it does not ask.
-        password: What goes with that.
+        address: The address of the proxy.
+        user: The user name for the proxy; None if it needs none.
+        password: The password of that user.
     """
 
     address: Address
@@ -75,21 +75,21 @@ class Proxy:
 
 
 def check_address(text: str, language: Language, *, insecure: bool, has_context: bool) -> Address:
-    """The address that ``text`` is.
+    """Return ``text`` as an address.
 
     Raises:
-        ConfigurationError: It is none, holds what belongs elsewhere, or would send plain text to another machine.
+        ConfigurationError: It is not an address, holds a user or a query, or would send plain text to another machine.
     """
     ports = {**language.plain, **language.secure}
     parts, port = _split(text)
     if parts.scheme not in ports or not parts.hostname or port == -1 or not (language.paths or parts.path in ("", "/")):
         raise ConfigurationError(f"{text!r} is not {language.name} address; write {language.example}")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError(f"{language.name} address holds no user and no query: give the token as token=…")
+        raise ConfigurationError(f"{language.name} address must not hold a user or a query: pass the token as token=…")
     secure = parts.scheme in language.secure
     recommended = next(iter(language.secure))
     if not secure and has_context:
-        raise ConfigurationError(f"ssl_context goes with {recommended}:// addresses only")
+        raise ConfigurationError(f"ssl_context is for {recommended}:// addresses only")
     if not secure and not insecure and not is_loopback(parts.hostname):
         raise ConfigurationError(
             f"{text!r} would send the token and the data in plain text to another machine: "
@@ -99,17 +99,17 @@ def check_address(text: str, language: Language, *, insecure: bool, has_context:
 
 
 def check_proxy(text: str) -> Proxy | None:
-    """The proxy that ``text`` names; None when it is empty.
+    """Return the proxy that ``text`` names; None if it is empty.
 
     Raises:
-        ConfigurationError: It is the address of no proxy.
+        ConfigurationError: It is not the address of a proxy.
     """
     if not text:
         return None
     ports = {"http": 80, "https": 443}
     parts, port = _split(text)
     if parts.scheme not in ports or not parts.hostname or port == -1 or parts.query or parts.path not in ("", "/"):
-        raise ConfigurationError("proxy is the address of an HTTP proxy: http://[user:password@]host:port")
+        raise ConfigurationError("proxy must be the address of an HTTP proxy: http://[user:password@]host:port")
     host = _in_ascii(parts.hostname, parts.hostname)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     address = Address(bare, host, port or ports[parts.scheme], parts.scheme == "https")
@@ -118,7 +118,7 @@ def check_proxy(text: str) -> Proxy | None:
 
 
 def _split(text: str) -> tuple[SplitResult, int | None]:
-    """An address taken apart, and its port; empty, and -1, when it is none."""
+    """Return the parts of an address, and its port; nothing, and -1, if it is not an address."""
     try:
         parts = urlsplit(text if is_a(text, str) else "")
         return parts, parts.port
@@ -127,7 +127,7 @@ def _split(text: str) -> tuple[SplitResult, int | None]:
 
 
 def authority_of(host: str, port: int) -> str:
-    """``host:port``, the host in brackets where it is an IPv6 address."""
+    """``host:port``, the host in brackets if it is an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -135,11 +135,11 @@ def _in_ascii(host: str, shown: str) -> str:
     try:
         return host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
-        raise ConfigurationError(f"{shown!r} has a host name that cannot be one") from None
+        raise ConfigurationError(f"{shown!r} has an invalid host name") from None
 
 
 def why_unreachable(error: BaseException) -> str:
-    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
+    """Return the cause of ``error``: attempts at several addresses are in a group, and failures of TLS are causes."""
     causes = [leaf.__cause__ or leaf for leaf in leaves(error.__cause__ or error)]
     return "; ".join(sorted({_described(cause) for cause in causes}))
 
@@ -148,7 +148,7 @@ def _described(cause: BaseException) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"its certificate is refused: {cause.verify_message} "
-            "(for a CA of your own give an ssl_context that trusts it)"
+            "(for a CA of your own, pass an ssl_context that trusts it)"
         )
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed ({cause.reason or cause}): does it speak TLS on this port?"
@@ -156,7 +156,7 @@ def _described(cause: BaseException) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` names this machine only."""
+    """Return whether ``host`` names this machine only."""
     if host == "localhost":
         return True
     try:

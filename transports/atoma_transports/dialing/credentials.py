@@ -1,4 +1,4 @@
-"""Tokens: what may be one, who is asked for it, and the one that goes with every request."""
+"""Tokens: what a token is, where it comes from, and which one is sent with every request."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Configu
 from atoma_transports.calls.call import check_subject
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A bearer token, or a function that is asked for one at every connection and before it expires on a connection."""
+"""A bearer token, or an async function that returns one; it is called at every connection, and before the token of a connection expires."""
 Whose: TypeAlias = Callable[[str], Awaitable[str]]
-"""Asks the server whose a token is; empty when it does not say."""
+"""A function that asks the server whose a token is; the answer is empty if it does not say."""
 TOKEN_LENGTH_MAX = 16 * 1024
-"""Characters of a token: what a header of any transport has room for."""
+"""Maximum number of characters of a token: as many as fit into a header of any transport."""
 
 
 def check_token(token: Token) -> Token:
-    """``token``, if it can be one.
+    """Return ``token`` if it can be a token.
 
     Raises:
-        ConfigurationError: It is neither text nor a function; what the environment does not set is None, for example.
+        ConfigurationError: It is neither text nor a function, such as None from an unset environment variable.
     """
     if not is_a(token, str) and not callable(token):
         kind = type(token).__name__  # the value may be a secret
-        raise ConfigurationError(f"a token is text, or an async function that gives one, not an object of {kind}")
+        raise ConfigurationError(f"a token must be text, or an async function that returns it, not an object of {kind}")
     return token
 
 
 async def ask_for(token: Token) -> str:
-    """The token to send; the same are possible on every transport.
+    """Return the token to send; every transport accepts the same tokens.
 
     Raises:
-        AuthenticationError: The function failed, or did not give a token.
+        AuthenticationError: The function failed, or did not return a token.
     """
     if isinstance(token, str):
         secret = token
@@ -49,21 +49,21 @@ async def ask_for(token: Token) -> str:
     if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
         raise AuthenticationError("the token is not one line of printable ASCII characters")
     if len(secret) > TOKEN_LENGTH_MAX:
-        raise AuthenticationError(f"the token has {len(secret)} characters; at most {TOKEN_LENGTH_MAX} are sent")
+        raise AuthenticationError(f"the token has {len(secret)} characters; the limit is {TOKEN_LENGTH_MAX}")
     return secret
 
 
 class Credentials:
-    """The token of one connection, and who it belongs to.
+    """The token of one connection, and its subject.
 
     Args:
-        token: The token, or the function that is asked for it.
+        token: The token, or the function that returns it.
 
     Attributes:
-        current: The token as it is now; empty for none.
-        generation: How often it was asked for; a request that was refused knows by it whether that is news.
-        subject: Who the server says it belongs to; empty when it does not say.
-        lost: Why the connection cannot go on: another token is somebody else's. Empty while it can.
+        current: The present token; empty for none.
+        generation: How often the token was asked for; a refused request finds out by it whether there is a newer one.
+        subject: The subject to whom it belongs, as the server says; empty if it does not say.
+        lost: Why the connection cannot continue: its new token is somebody else's. Empty while it can.
     """
 
     def __init__(self, token: Token) -> None:
@@ -78,7 +78,7 @@ class Credentials:
         """Get the token.
 
         Raises:
-            AuthenticationError: The function failed, or did not give a token.
+            AuthenticationError: The function failed, or did not return a token.
         """
         self.current = await ask_for(self._token)
         self.generation += 1

@@ -1,4 +1,4 @@
-"""The way to a hub over sockets: TCP, the tunnel of a proxy where one is named, TLS where the address asks for it."""
+"""Connections to a hub over sockets: TCP, the tunnel of a proxy if one is named, TLS if the address asks for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Dialer:
         address: Where the hub is.
         ssl_context: For TLS; None for plain text.
         alpn: The protocols offered to a hub over TLS.
-        proxy: Who passes the connections on; None to go directly.
+        proxy: The proxy to use; None to connect directly.
     """
 
     address: Address
@@ -29,10 +29,10 @@ class Dialer:
     proxy: Proxy | None
 
     async def dial(self) -> trio.abc.Stream:
-        """A connected stream. The caller's deadline is the only one; when cancelled, nothing stays open.
+        """Return a connected stream. The caller's deadline is the only one; if it is cancelled, nothing stays open.
 
         Raises:
-            ConnectFailed: There is none to be had.
+            ConnectFailed: No connection could be made.
         """
         proxy = self.proxy
         reached = await (_reach(self.address, "") if proxy is None else _reach(proxy.address, "the proxy "))
@@ -56,13 +56,13 @@ class Dialer:
 def find_way(
     url: str, language: Language, *, alpn: Sequence[str], ssl_context: ssl.SSLContext | None, insecure: bool, proxy: str
 ) -> Dialer:
-    """What makes connections to the hub at ``url``.
+    """Return the maker of connections to the hub at ``url``.
 
     Args:
         url: Its address.
         language: How addresses are written.
         alpn: The protocols offered to a hub over TLS.
-        ssl_context: Whom to trust; None for the system's CAs.
+        ssl_context: The CAs to trust; None for the system's.
         insecure: Whether plain text may go to another machine.
         proxy: ``http(s)://[user:password@]host:port`` of a proxy; empty for none.
 

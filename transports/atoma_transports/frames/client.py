@@ -254,14 +254,14 @@ class FrameChannel:
         try:
             await self._out.run()
         except trio.TooSlowError:
-            return ChannelBroken("the other side takes nothing any more")
+            return ChannelBroken("the other side no longer reads")
         except LOST:
             return ChannelBroken("the connection was lost")
         raise AssertionError("unreachable: the writer ends with an error only")
 
     async def _watch(self) -> AtomaError:
         await until_mute(self._pulse, lambda: self._send_soon(encode_frame("ping")), self._limits)
-        return ChannelBroken("the other side does not answer any more")
+        return ChannelBroken("the other side no longer answers")
 
     def _take(self, frame: Frame) -> None:
         """Give ``frame`` to whom it is for. Answers to calls that were given up are dropped."""
@@ -272,7 +272,7 @@ class FrameChannel:
         if frame.kind == "pong":
             return None
         if frame.id > self._last_id:
-            raise ProtocolError("an answer to a call that was never made")
+            raise ProtocolError("the other side answered a call that was never made")
         if frame.kind == "error" and frame.id == 0:
             raise error_of(decode(frame.payload, ErrorInfo))
         call = self._calls.get(frame.id)
@@ -283,18 +283,18 @@ class FrameChannel:
     def _settle(self, call: _Call, frame: Frame) -> None:
         if frame.kind == "item":
             if call.items is None:
-                raise ProtocolError("a stream's item in answer to a call")
+                raise ProtocolError("the other side answered a call with an item of a stream")
             try:
                 call.items.send_nowait(frame.payload)
             except trio.WouldBlock:
-                raise ProtocolError("more items than there was credit for") from None
+                raise ProtocolError("the other side sent more items than it had credit for") from None
             except trio.BrokenResourceError:
                 pass  # the reader is just leaving
             return
         if frame.kind == "error":
             call.refused = decode(frame.payload, ErrorInfo)
         elif frame.kind != call.expected:
-            raise ProtocolError(f"a {frame.kind!r} frame does not fit what was called")
+            raise ProtocolError(f"a {frame.kind!r} frame does not fit the call")
         call.payload = frame.payload
         call.answered = True
         call.done.set()

@@ -86,7 +86,7 @@ def read_welcome(payload: bytes) -> Welcome:
     """The welcome that ``payload`` is.
 
     Raises:
-        ProtocolError: It is none, or its bounds leave no room for anything.
+        ProtocolError: It is none, or its limits leave no room for any call.
     """
     welcome = decode(payload, Welcome)
     if welcome.frame_bytes < 1 or welcome.calls < 1:

@@ -58,7 +58,7 @@ async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, 
                 break
             except (AtomaError, trio.TooSlowError) as error:
                 pause_s = PAUSES.bound(tries)
-                logger.warning("a new token could not be brought, the next attempt is in %g s: %s", pause_s, error)
+                logger.warning("a new token could not be obtained; the next attempt is in %g s: %s", pause_s, error)
             await trio.sleep(pause_s)
 
 
@@ -77,31 +77,31 @@ async def _greeted(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welc
         with trio.fail_after(limits.handshake_s):
             return await _shake_hands(pipe, token, limits)
     except trio.TooSlowError:
-        raise ConnectFailed(f"the other side did not greet within {limits.handshake_s:g} s") from None
+        raise ConnectFailed(f"the other side sent no greeting within {limits.handshake_s:g} s") from None
     except LOST:
-        raise ConnectFailed("the other side hung up before it had greeted") from None
+        raise ConnectFailed("the other side closed the connection before its greeting") from None
     except RemoteError as error:
-        raise ConnectFailed(f"the other side does not take connections now ({error})") from None
+        raise ConnectFailed(f"the other side accepts no connections at the moment ({error})") from None
 
 
 @asynccontextmanager
 async def open_channel(
     pipe: MessagePipe, *, token: Token = "", limits: ChannelLimits | None = None
 ) -> AsyncGenerator[FrameChannel]:
-    """Authenticate over ``pipe`` and carry calls over it inside the block; takes the pipe over and closes it.
+    """Authenticate over ``pipe`` and carry calls over it inside the block; the pipe is taken over and closed.
 
-    This is all that a transport which moves whole messages has to call.
+    A transport that moves whole messages need not call anything else.
 
     Args:
-        pipe: The way to the server.
-        token: Sent in the first frame, never in an address. A function is asked again before the token expires, and
-            the connection goes on with the new one.
-        limits: Bounds of the connection.
+        pipe: The message pipe to the server.
+        token: Sent in the first frame, never in an address. A function is called again before the token expires, and
+            the connection continues with the new one.
+        limits: Limits of the connection.
 
     Raises:
-        AuthenticationError: The other side refused the token, or the function gave none.
-        ConnectFailed: The other side did not answer within ``limits.handshake_s``, or hung up.
-        ProtocolError: The other side speaks something else.
+        AuthenticationError: The other side refused the token, or the function returned none.
+        ConnectFailed: The other side did not answer within ``limits.handshake_s``, or closed the connection.
+        ProtocolError: The other side speaks another protocol.
     """
     limits = limits or ChannelLimits()
     ask = partial(ask_for, token)
@@ -163,7 +163,7 @@ async def first_session(
     except LOST:
         return None
     else:
-        refused = found if isinstance(found, ErrorInfo) else refusal("TIMEOUT", "the welcome was not taken in time")
+        refused = found if isinstance(found, ErrorInfo) else refusal("TIMEOUT", "the greeting was not read in time")
     finally:
         if isinstance(found, Session) and not greeted:
             found.close()

@@ -416,7 +416,7 @@ async def serve_pipe(
         pipe: The way to the client.
         host: Authenticates, and hands out the service.
         peer: Where the connection comes from.
-        limits: Bounds of the connection.
+        limits: Limits of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
         accept: Called when the token is good, before the client is welcomed; a ``RemoteError`` that it raises is sent
             to the client instead.

@@ -43,13 +43,13 @@ class GrpcTransport:
     Args:
         address: ``grpcs://host:port`` (or ``https://``), or ``grpc://host:port`` (``http://``, or only ``host:port``)
             to this machine.
-        token: Bearer token, or an async function asked at every connection and again whenever the hub refuses the
+        token: Bearer token, or an async function that returns one, called at every connection and again whenever the hub refuses the
             token; sent with each call as ``authorization``.
-        ssl_context: For ``grpcs://`` with a CA of your own; the system's CAs otherwise. It is made to offer HTTP/2.
+        ssl_context: For ``grpcs://`` with a CA of your own; the system's CAs otherwise. It is set to offer HTTP/2.
         insecure: Allow plain text to another machine.
         name: The transport's name; its node is ``remote-<name>``.
-        limits: Bounds of each connection.
-        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that makes tunnels; empty for none.
+        limits: Limits of each connection.
+        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that supports tunnels (CONNECT); empty for none.
 
     Raises:
         ConfigurationError: The address cannot be used, or would send plain text to another machine.
@@ -78,14 +78,14 @@ class GrpcTransport:
 
     @property
     def name(self) -> str:
-        """Short name; the node is called ``remote-<name>``."""
+        """The transport's short name; the node is called ``remote-<name>``."""
         return self._name
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline.
 
-        One call shows that the hub is there and takes the token.
+        One call makes sure that the hub is there and accepts the token.
         """
         until = trio.current_time() + self._limits.handshake_s
         credentials = Credentials(self._token)
@@ -122,15 +122,15 @@ class GrpcTransport:
             with trio.CancelScope(deadline=until) as patience:
                 reply = unpack(await channel.ask("hello", pack(HelloRequest())), HelloReply)
                 if reply.message_bytes < 1 or reply.calls < 1:
-                    raise ProtocolError("its bounds leave no room for anything")
+                    raise ProtocolError("its limits leave no room for any call")
                 channel.agree(reply)
             if patience.cancelled_caught:
-                raise ConnectFailed(f"{self._authority} did not greet within {self._limits.handshake_s:g} s")
+                raise ConnectFailed(f"{self._authority} sent no greeting within {self._limits.handshake_s:g} s")
         except AuthenticationError:
             raise
         except ChannelBroken as error:
             raise ConnectFailed(
-                f"{self._authority} hung up before it had greeted ({error}); is it a gRPC server?"
+                f"{self._authority} closed the connection before its greeting ({error}); is it a gRPC server?"
             ) from None
         except ProtocolError as error:
             if "UNIMPLEMENTED" not in str(error):
@@ -138,4 +138,4 @@ class GrpcTransport:
         except ConnectFailed:
             raise
         except AtomaError as error:
-            raise ConnectFailed(f"{self._authority} does not take connections now ({error})") from None
+            raise ConnectFailed(f"{self._authority} accepts no connections at the moment ({error})") from None

@@ -60,15 +60,15 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     if "content-length" in fields and "transfer-encoding" in fields:  # which a proxy on the way may read otherwise
         raise HttpError(400, "a body has one length")
     if not hosting.known_host(fields.get("host", "")):
-        raise HttpError(421, "this server is not known under that name")
+        raise HttpError(421, "this server is not known by that host name; open_server(names=[…]) adds it")
     method = head.method.decode("latin-1")
     if method not in METHODS:
-        raise HttpError(405, f"{method} is not answered here")
+        raise HttpError(405, f"the method {method} is not supported here")
     if asks_for_websocket(head):
-        raise HttpError(403, "a WebSocket is not taken under this path, or from another site")
+        raise HttpError(403, "a WebSocket is not accepted at this path, or from another site")
     target = head.target.decode("latin-1")
     if len(target) > TARGET_LENGTH_MAX:
-        raise HttpError(414, f"an address may have {TARGET_LENGTH_MAX} letters")
+        raise HttpError(414, f"an address may have at most {TARGET_LENGTH_MAX} characters")
     if target.startswith("/") and not target.startswith("//"):
         path, _, query = target.partition("#")[0].partition("?")
     else:

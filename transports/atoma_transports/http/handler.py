@@ -1,4 +1,4 @@
-"""HTTP/1.1 as one of the languages on a port."""
+"""HTTP/1.1 as one of the protocols on a port."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FIELDS = ("authorization", "content-encoding", "content-type", BUDGET, TRACE)
 
 
 class HttpHandler:
-    """The answers of a port over HTTP: the protocol under ``/v1/``, and the pages that are added here.
+    """The protocol handler for HTTP: it answers the protocol under ``/v1/``, and the pages that are added here.
 
     >>> handler = HttpHandler()
     >>> handler.folder("/", "atoma.demo", "static")        # GET / is static/index.html
     >>> handler.get("/api/state", state)                   # async def state(request) -> HttpResponse
-    >>> handler.post("/api/act", act)                      # Content-Type has to be application/json
+    >>> handler.post("/api/act", act)                      # Content-Type must be application/json
     >>> handler.events("/api/events", feed)                # async def feed(request, send) -> None
     """
 
@@ -44,7 +44,7 @@ class HttpHandler:
         self._routes.handlers["GET", path] = handler
 
     def post(self, path: str, handler: Handler) -> None:
-        """Answer ``POST path`` with what ``handler`` returns; other content than JSON is refused with 415."""
+        """Answer ``POST path`` with what ``handler`` returns; content other than JSON is refused with 415."""
         self._routes.handlers["POST", path] = handler
 
     def events(self, path: str, handler: EventHandler) -> None:
@@ -52,7 +52,7 @@ class HttpHandler:
         self._routes.streams[path] = handler
 
     def folder(self, prefix: str, package: str, folder: str) -> None:
-        """Answer ``GET`` below ``prefix`` with the files in ``folder`` of ``package``; a folder's page is index.html."""
+        """Answer ``GET`` below ``prefix`` with the files in ``folder`` of ``package``; a folder is answered with its index.html."""
         self._routes.folder(prefix, package, folder)
 
     def speaks(self, head: bytes) -> bool:
@@ -118,7 +118,7 @@ async def _answer_preflight(wire: ServerWire, asked: Asked, hosting: Hosting) ->
     """
     told = hosting.sites.preflight(asked.fields, FIELDS)
     if told is None:
-        raise HttpError(405, "OPTIONS is not answered here")
+        raise HttpError(405, "the method OPTIONS is not supported here")
     await wire.body(0)
     await wire.send(204, told, b"")
 
@@ -148,14 +148,14 @@ async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: P
             else:
                 await calls.answer(asked)
         elif asked.method == "OPTIONS":
-            raise HttpError(405, "OPTIONS is not answered here")
+            raise HttpError(405, "the method OPTIONS is not supported here")
         else:
             await pages.answer(asked)
     except HttpError as error:
         await wire.skip_body(hosting.limits.first_frame_bytes)
         await wire.send(*text_of(error.status, error.message))
     except h11.RemoteProtocolError as error:
-        await wire.send(*text_of(error.error_status_hint, "not a proper HTTP/1.1 request"), last=True)
+        await wire.send(*text_of(error.error_status_hint, "the request is not valid HTTP/1.1"), last=True)
     if hosting.place.shared:
         wire.share.leave()  # the connection is the proxy's, which may use it for anybody
     return wire.next_cycle()

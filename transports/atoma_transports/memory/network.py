@@ -24,17 +24,17 @@ DRAIN_S = 1.0
 
 
 class FaultHook(Protocol):
-    """A judge of what becomes of each frame."""
+    """A Protocol for fault injection: decides what happens to each frame."""
 
     async def on_frame(self, direction: Direction, frame: bytes) -> Sequence[bytes]:
-        """The frames to deliver in place of ``frame``.
+        """Return the frames to deliver in place of ``frame``.
 
-        ``[frame]`` delivers it, ``[]`` loses it, ``[frame, frame]`` doubles it, other bytes damage it; sleeping delays
-        it and what comes after it (for longer than ``ChannelLimits.slow_s``: the connection is given up). To reorder,
+        ``[frame]`` delivers it, ``[]`` loses it, ``[frame, frame]`` duplicates it, other bytes damage it; sleeping delays
+        it and all that follow (beyond ``ChannelLimits.slow_s`` the connection is given up). To reorder,
         keep it and return it with a later one.
 
         Raises:
-            trio.BrokenResourceError: Breaks the connection; the frame is lost.
+            trio.BrokenResourceError: Raise it to break the connection; the frame is lost.
         """
         ...
 
@@ -143,11 +143,11 @@ class MemoryPipe:
 
 
 class MemoryNetwork:
-    """The network where :class:`MemoryTransport` finds a host: fit for a virtual clock, and bounded like a socket.
+    """The network in which :class:`MemoryTransport` finds a host. It works on a virtual clock, and is bounded like a socket.
 
     Args:
-        faults: Decides about every frame of transports that bring no hook of their own.
-        limits: Bounds of the answering side.
+        faults: Decides about every frame of transports without a hook of their own.
+        limits: Limits of the answering side.
     """
 
     def __init__(self, *, faults: FaultHook | None = None, limits: ChannelLimits | None = None) -> None:
@@ -160,11 +160,13 @@ class MemoryNetwork:
 
     @asynccontextmanager
     async def listen(self, host: ServiceHost) -> AsyncGenerator[None]:
-        """Serve ``host`` inside the block; leaving it drains, then closes. May be entered again: a restart.
+        """Serve ``host`` inside the block; leaving it drains, then closes. It may be entered again, as a restart.
 
-        Cancelling closes at once.
+        Cancellation closes at once.
         """
-        assert self._arrivals is None, "the network has one host at a time"
+        assert self._arrivals is None, (
+            "the memory network serves one host at a time: leave the block of the other one first"
+        )
         drain = trio.Event()
         async with open_tasks() as nursery:
             self._arrivals, arrivals = trio.open_memory_channel[_Link](BACKLOG)
@@ -188,46 +190,46 @@ class MemoryNetwork:
         await serve_pipe(link.server, host, peer, limits=self._limits, drain=drain, fairness=fairness)
 
     async def connect(self, site: str, faults: FaultHook | None) -> MemoryPipe:
-        """A pipe to the host; for :class:`MemoryTransport`.
+        """Return a pipe to the host; for :class:`MemoryTransport`.
 
         Raises:
-            ConnectFailed: Nobody listens, or ``site`` is cut off.
+            ConnectFailed: No host listens, or ``site`` is cut off.
         """
         await trio.lowlevel.checkpoint()
         if self._arrivals is None or {site, ""} & self._cut:
-            raise ConnectFailed("nobody can be reached on the memory network")
+            raise ConnectFailed("no host can be reached on the memory network")
         link = _Link(self, site, faults or self._faults)
         try:
             self._arrivals.send_nowait(link)
         except trio.WouldBlock:
-            raise ConnectFailed("too many connections are waiting to be taken") from None
+            raise ConnectFailed("too many connections are waiting to be accepted") from None
         self.links.add(link)
         return link.client
 
     def partition(self, site: str = "", *, silent: bool = False) -> None:
-        """Part ``site`` (every site when empty) from the host until :meth:`heal`.
+        """Cut ``site`` (every site if empty) off from the host until :meth:`heal`.
 
         Args:
-            site: The name the transport was made with.
-            silent: Let frames vanish without notice, as when a network link fails behind a switch; otherwise
-                connections break and new ones are refused.
+            site: The site's name, as its transport was given it.
+            silent: Let frames vanish without notice, as when a network link fails behind a switch. Otherwise
+                connections break, and new ones are refused.
         """
         (self._silent if silent else self._cut).add(site)
         if not silent:
             self.disconnect(site)
 
     def disconnect(self, site: str = "") -> None:
-        """Break the connections of ``site`` (of all when empty); new ones can be made at once."""
+        """Break the connections of ``site`` (of all sites if empty); new ones can be made at once."""
         for link in [link for link in self.links if site in ("", link.site)]:
             link.cut()
 
     def heal(self, site: str = "") -> None:
-        """Undo :meth:`partition` for ``site``; for every site when empty."""
+        """Undo :meth:`partition` for ``site``, or for every site if it is empty."""
         for parted in (self._cut, self._silent):
             parted.clear() if site == "" else parted.discard(site)
 
     def is_silent(self, site: str) -> bool:
-        """Whether frames of ``site`` vanish."""
+        """Return whether frames of ``site`` vanish."""
         return bool({site, ""} & self._silent)
 
 
@@ -236,11 +238,11 @@ class MemoryTransport:
 
     Args:
         network: The network.
-        token: Sent in the first frame.
+        token: Bearer token, sent in the first frame.
         name: The transport's name; its node is ``remote-<name>``.
         site: Name of this end, for :meth:`MemoryNetwork.partition`.
-        faults: Decides about every frame, in place of the network's hook.
-        limits: Bounds of this end.
+        faults: Decides about every frame, instead of the network's hook.
+        limits: Limits of this end.
     """
 
     def __init__(
@@ -262,7 +264,7 @@ class MemoryTransport:
 
     @property
     def name(self) -> str:
-        """Short name; the node is called ``remote-<name>``."""
+        """The transport's short name; the node is called ``remote-<name>``."""
         return self._name
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The answering side: a host's services on a port, in every language that is installed."""
+"""The server side: a host's services on a port, in every protocol that is installed."""
 
 from __future__ import annotations
 

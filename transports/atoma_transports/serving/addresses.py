@@ -51,7 +51,7 @@ def host_check(names: Collection[str]) -> Callable[[str], bool]:
     an address or a name they do not own.
     """
     if isinstance(names, str):
-        raise ConfigurationError(f"names is a list of host names, names=[{names!r}]")
+        raise ConfigurationError(f"names must be a list of host names: names=[{names!r}]")
     own = {"localhost", *(name.lower() for name in names)}
 
     @lru_cache(NAMES_KEPT)
@@ -94,7 +94,9 @@ class Origins:
 
     def __init__(self, trusted_proxies: Collection[str] = ()) -> None:
         if isinstance(trusted_proxies, str):
-            raise ConfigurationError(f"trusted_proxies is a list of addresses, trusted_proxies=[{trusted_proxies!r}]")
+            raise ConfigurationError(
+                f"trusted_proxies must be a list of addresses: trusted_proxies=[{trusted_proxies!r}]"
+            )
         self._trusted = tuple(map(_network, trusted_proxies))
 
     def connected(self, address: str, transport: str) -> Peer:
@@ -138,7 +140,7 @@ def _network(text: str) -> Network:
         return ipaddress.ip_network(text)
     except ValueError as error:
         raise ConfigurationError(
-            f"trusted_proxies holds addresses and networks, '10.0.0.7' or '10.0.0.0/24', not {text!r} ({error})"
+            f"trusted_proxies must hold addresses and networks, such as '10.0.0.7' or '10.0.0.0/24', not {text!r} ({error})"
         ) from None
 
 

@@ -29,7 +29,7 @@ class Hosting:
         host: Authenticates, and hands out services.
         peer: Who is at the other end of the connection; ``transport`` names the handler.
         known_host: Whether a host name in a request is one of this server's.
-        limits: Bounds of the connection.
+        limits: Limits of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then the handler returns.
         origins: Finds out who made a request, which may be somebody else than ``peer``.
         place: The connection's place on the port.
@@ -105,7 +105,7 @@ def installed_handlers(pages: ProtocolHandler | None = None) -> tuple[ProtocolHa
         if handler is not None:
             handlers.append(handler)
     if not handlers:
-        raise ConfigurationError(f"no transport is installed that could answer on a port: {install_line('hub')}")
+        raise ConfigurationError(f"no transport is installed that can serve a port: {install_line('hub')}")
     return tuple(handlers)
 
 

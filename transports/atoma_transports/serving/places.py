@@ -167,7 +167,7 @@ class Place:
         if self.state != "guest":
             return
         if not self.has_room:
-            text = "this server has no place for another connection"
+            text = "this server has no room for another connection"
             raise RemoteError(text, remote_code="OVERLOADED", retry_after_s=AGAIN_S)
         self._places.promote(self)
         self._stay(math.inf)

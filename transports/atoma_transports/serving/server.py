@@ -1,4 +1,4 @@
-"""Everything on one port: each connection is handed to the handler that speaks what it begins with."""
+"""The server of a port: it hands each connection to the handler for the protocol that it begins with."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Port:
         host: Authenticates, and hands out services.
         handlers: Asked in this order.
         known_host: Whether a host name in a request is one of this server's.
-        limits: Bounds of each connection.
+        limits: Limits of each connection.
         drain: Set when the server ends.
         ssl_context: Speak TLS.
         origins: Finds out who made a request.
@@ -88,34 +88,34 @@ async def open_server(
     origins: Collection[str] = (),
     limits: ChannelLimits | None = None,
 ) -> AsyncGenerator[str]:
-    """Serve ``host`` on ``address`` inside the block, which gets the bound address, ``"127.0.0.1:8765"``.
+    """Serve ``host`` on ``address`` inside the block, which gets the bound address, such as ``"127.0.0.1:8765"``.
 
-    Leaving the block drains: calls in flight are finished within a second, new ones refused, then connections close.
-    Cancelling closes at once.
+    Leaving the block drains: calls in flight get a second to finish, new ones are refused, then connections close.
+    Cancellation closes at once.
 
     Args:
-        host: The hub, or anything that hands out services.
+        host: The hub, or any other host of services.
         address: ``"host:port"``; port 0 takes a free one.
-        pages: What to answer over HTTP on the same port besides the protocol: an
+        pages: Pages to serve over HTTP on the same port, besides the protocol: an
             :class:`atoma_transports.http.HttpHandler` with pages added to it.
-        ssl_context: Speak TLS; what is agreed upon by ALPN is set on it.
-        insecure: Listen in plain text on an address that other machines can reach.
-        names: Names under which browsers may ask for this server, besides IP addresses and ``localhost``.
+        ssl_context: Use TLS with this context; its ALPN protocols are set.
+        insecure: Allow plain text on an address that other machines can reach.
+        names: Host names under which browsers may reach this server, besides IP addresses and ``localhost``.
         trusted_proxies: Addresses and networks of proxies, ``"10.0.0.7"`` or ``"10.0.0.0/24"``, whose
-            ``X-Forwarded-For`` is believed: limits and the log go by it.
-        origins: Other sites whose pages may call the protocol from a browser, by fetch, EventSource and WebSocket:
-            ``"https://app.example.org"``. They need a token like everybody.
-        limits: Bounds of each connection.
+            ``X-Forwarded-For`` is trusted: limits and the log use its addresses.
+        origins: Other sites whose pages may call the protocol from a browser, with fetch, EventSource and WebSocket:
+            ``"https://app.example.org"``. They need a token like every caller.
+        limits: Limits of each connection.
 
     Raises:
         ConfigurationError: The address cannot be used, is taken, or would serve plain text to other machines; or the
-            hub lets in whoever is on this machine, and others are to come under a name or through a proxy.
+            hub admits everybody on this machine, and names, proxies or origins would let others pass for this machine.
     """
     sites = Sites(origins)
     if (names or trusted_proxies or sites) and isinstance(host, AdmitsLoopback) and host.admits_loopback:
         raise ConfigurationError(
-            "this hub lets in whoever is on its machine, and behind a proxy that is everybody, as is any page of another site: "
-            "names=, trusted_proxies= and origins= need a verifier that looks at tokens"
+            "this hub admits everybody on its machine, and behind a proxy that is anybody, as is any page of another site: "
+            "names=, trusted_proxies= and origins= need a verifier that checks tokens"
         )
     handlers = installed_handlers(pages)
     if ssl_context is not None:
@@ -158,7 +158,7 @@ async def serve(
 ) -> None:
     """Serve ``host`` on ``address`` until cancelled; see :func:`open_server`.
 
-    ``await nursery.start(serve, hub, "127.0.0.1:0")`` gives the bound address.
+    ``await nursery.start(serve, hub, "127.0.0.1:0")`` returns the bound address.
     """
     async with open_server(
         host,

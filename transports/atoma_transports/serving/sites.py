@@ -31,7 +31,7 @@ class Sites:
 
     def __init__(self, origins: Collection[str] = ()) -> None:
         if is_a(origins, str):
-            raise ConfigurationError(f"origins= is a list of origins, not one text: [{origins!r}]")
+            raise ConfigurationError(f"origins= must be a list of origins: origins=[{origins!r}]")
         for origin in origins:
             _check(origin)
         self._origins = frozenset(origins)
@@ -88,5 +88,5 @@ def _check(origin: object) -> None:
         if usual is not None and host and origin == text:
             return
     raise ConfigurationError(
-        f"origins= takes what browsers send, 'https://app.example.org' or 'http://localhost:5173', without a path: not {origin!r}"
+        f"origins= takes origins as browsers send them, such as 'https://app.example.org' or 'http://localhost:5173', without a path; not {origin!r}"
     )

@@ -80,7 +80,7 @@ class WebSocketHandler:
             place = hosting.place
             place.turn_to(peer.address)
             if not place.has_room:
-                full = http1_refusal(503, "Service Unavailable", "this server has no place for another connection")
+                full = http1_refusal(503, "Service Unavailable", "this server has no room for another connection")
                 await send_last(stream, full, hosting.limits.close_s)
                 return
             place.spoken = True
@@ -103,7 +103,9 @@ class WebSocketHandler:
 def _refusal(fields: Mapping[str, str], hosting: Hosting) -> bytes:
     """Why this upgrade is not taken: a strange name, or a page of another site behind the user's back."""
     if not hosting.known_host(fields.get("host", "")):
-        return http1_refusal(421, "Misdirected Request", "this server is not known under that name")
+        return http1_refusal(
+            421, "Misdirected Request", "this server is not known by that host name; open_server(names=[…]) adds it"
+        )
     if not hosting.sites.takes(fields):
         return http1_refusal(403, "Forbidden", "requests from other sites are refused")
     return b""

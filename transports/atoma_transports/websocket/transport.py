@@ -30,12 +30,12 @@ class WebSocketTransport:
 
     Args:
         url: ``wss://host/path``, or ``ws://`` to this machine.
-        token: Bearer token, or an async function asked at every connection and before it expires; sent in frames.
+        token: Bearer token, or an async function that returns one, called at every connection and before the token expires; sent in frames.
         ssl_context: For ``wss://`` with a CA of your own; the system's CAs otherwise.
         insecure: Allow ``ws://`` to another machine.
         name: The transport's name; its node is ``remote-<name>``.
-        limits: Bounds of each connection.
-        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that makes tunnels; empty for none.
+        limits: Limits of each connection.
+        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that supports tunnels (CONNECT); empty for none.
 
     Raises:
         ConfigurationError: The address cannot be used, or would send plain text to another machine.
@@ -65,7 +65,7 @@ class WebSocketTransport:
 
     @property
     def name(self) -> str:
-        """Short name; the node is called ``remote-<name>``."""
+        """The transport's short name; the node is called ``remote-<name>``."""
         return self._name
 
     @asynccontextmanager
@@ -100,4 +100,4 @@ class WebSocketTransport:
         """What a refusal means: a server that is busy, or one that has no hub under this path."""
         if status >= 500 or status in (408, 425, 429):
             return ConnectFailed(f"{self} was refused with HTTP status {status}")
-        return ProtocolError(f"{self}: no hub is there (HTTP status {status}); the path of a hub is {HUB_PATH}")
+        return ProtocolError(f"{self}: there is no hub at this path (HTTP status {status}); a hub's path is {HUB_PATH}")

@@ -85,13 +85,13 @@ async def channel_to(server: ScriptedServer, **options: Any) -> AsyncGenerator[C
     [
         ("ws://localhost", {}, "not an HTTP address"),
         ("http://", {}, "not an HTTP address"),
-        ("http://u:p@localhost", {}, "no user"),
-        ("http://localhost/?token=x", {}, "no query"),
-        ("http://localhost/#x", {}, "no query"),
+        ("http://u:p@localhost", {}, "must not hold a user"),
+        ("http://localhost/?token=x", {}, "a user or a query"),
+        ("http://localhost/#x", {}, "a user or a query"),
         ("http://hub.example", {}, "plain text"),
         ("http://localhost", {"ssl_context": ssl.create_default_context()}, "https"),
-        ("https://hub.example", {"proxy": "socks5://localhost:1"}, "proxy is the address"),
-        ("https://hub.example", {"proxy": "localhost:3128"}, "proxy is the address"),
+        ("https://hub.example", {"proxy": "socks5://localhost:1"}, "proxy must be the address"),
+        ("https://hub.example", {"proxy": "localhost:3128"}, "proxy must be the address"),
     ],
 )
 def test_addresses_are_checked(url: str, options: dict[str, Any], message: str) -> None:
@@ -433,7 +433,7 @@ async def test_a_server_that_falls_silent_is_noticed() -> None:
     async with open_scripted() as server, channel_to(server) as channel:
         began = trio.current_time()
         server.script = never
-        with trio.fail_after(PATIENCE_S), pytest.raises(ChannelBroken, match="does not answer") as broken:
+        with trio.fail_after(PATIENCE_S), pytest.raises(ChannelBroken, match="no longer answers") as broken:
             await channel.call("query", QUERY)
         assert trio.current_time() - began >= LIMITS.ping_s + LIMITS.pong_s
         assert broken.value.maybe_sent

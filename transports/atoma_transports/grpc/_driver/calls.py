@@ -33,13 +33,13 @@ class GrpcLimits:
         metadata_bytes: Metadata of one call, each way, as HTTP/2 counts it (32 bytes per field on top).
         metadata_fields: Fields of the metadata of one call, each way.
         calls: Calls in flight; further ones are refused with ``RESOURCE_EXHAUSTED``.
-        queue_bytes: Bytes that wait to be sent; further senders wait.
+        queue_bytes: Maximum number of bytes that wait to be sent; further senders wait.
         stream_window: Bytes of one call that may have arrived without being read.
         connection_window: Bytes of all calls that may have arrived without being read.
-        ping_s: Seconds of silence after which the peer is asked whether it is there.
-        pong_s: Seconds it has to answer before the connection counts as lost.
-        slow_s: Seconds that a peer may take nothing while something waits for it.
-        close_s: Seconds for a polite goodbye before the connection is cut.
+        ping_s: Seconds of silence after which the peer is sent a ping.
+        pong_s: Seconds that the peer has to answer a ping before the connection counts as lost.
+        slow_s: Seconds for which a peer may read nothing while data waits for it.
+        close_s: Seconds for closing properly before the connection is cut.
         resets_per_s: Calls that the peer may begin and throw away, per second.
         chatter_per_s: Frames that carry nothing (pings, settings, empty data, unknown ones), per second.
     """

@@ -330,7 +330,7 @@ async def open_grpc_channel(
         stream: Connected; with TLS, the handshake's ALPN agreed on ``h2``.
         authority: Host and port that the server is asked for.
         scheme: ``https`` with TLS.
-        limits: Bounds of the connection.
+        limits: Limits of the connection.
         codec: How messages become bytes; Protocol Buffers unless given.
 
     Calls raise ``GRPCError``: ``CallFailed`` with the server's status and metadata, ``CallReset`` when it cut the call

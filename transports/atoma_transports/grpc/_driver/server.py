@@ -311,7 +311,7 @@ async def serve_grpc(
     Args:
         stream: A connection on which the peer begins with the preface of HTTP/2.
         handlers: What answers which path, as ``__mapping__`` of grpclib's generated classes gives it.
-        limits: Bounds of the connection.
+        limits: Limits of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
         codec: How messages become bytes; Protocol Buffers unless given.
         share: What reading the connection may take of the loop; as much as it wants unless given.

@@ -151,7 +151,7 @@ class HttpStream(httpcore2.AsyncNetworkStream):
             with trio.fail_after(self._limits.slow_s + len(data) / SLOW_BYTES_S):
                 await self._stream.send_all(data)
         except trio.TooSlowError:
-            raise Lost("the other side takes nothing any more") from None
+            raise Lost("the other side no longer reads") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             if attempt is None or not attempt.request.sent.is_set():
                 raise Lost("the connection was lost") from None

@@ -59,7 +59,7 @@ class HttpPool:
     Args:
         site: Where requests go.
         credentials: The token of every request.
-        limits: Bounds of each connection.
+        limits: Limits of each connection.
 
     Attributes:
         reachable: Whether the server answered when it was last asked.
@@ -173,7 +173,7 @@ class HttpPool:
         except Mute:
             self.reachable = False
             self.doubt()
-            raise _broken("the other side does not answer any more", attempt) from None
+            raise _broken("the other side no longer answers", attempt) from None
         except Lost as error:
             self.doubt()
             raise _broken(str(error), attempt) from None

@@ -35,18 +35,18 @@ CONTROL = 2  # connections for questions and cancellations, beside those for cal
 
 
 class HttpTransport:
-    """A :class:`atoma.ports.Transport` over HTTP/1.1: calls are requests, made at the same moment they are joined.
+    """A :class:`atoma.ports.Transport` over HTTP/1.1. Each call is a request; calls made at the same moment share one.
 
-    It needs no connection that stays: what waits between requests is a small pool of kept ones.
+    It needs no permanent connection: between requests it keeps a small pool of connections.
 
     Args:
         url: ``https://host/path``, or ``http://`` to this machine; the hub answers below it at ``/v1/…``.
-        token: Bearer token, or an async function asked when connecting and again whenever the hub refuses the token.
+        token: Bearer token, or an async function that returns one, called when connecting and again whenever the hub refuses the token.
         ssl_context: For ``https://`` with a CA of your own; the system's CAs otherwise.
         insecure: Allow ``http://`` to another machine.
         name: The transport's name; its node is ``remote-<name>``.
-        limits: Bounds of each connection.
-        batching: How many requests are made at once, and how many calls one of them may hold.
+        limits: Limits of each connection.
+        batching: The number of concurrent requests, and of calls in one request.
         proxy: ``http://[user:password@]host:port`` of an HTTP proxy; empty for none.
 
     Raises:
@@ -83,14 +83,14 @@ class HttpTransport:
 
     @property
     def name(self) -> str:
-        """Short name; the node is called ``remote-<name>``."""
+        """The transport's short name; the node is called ``remote-<name>``."""
         return self._name
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline.
 
-        One request shows that the hub is there and takes the token.
+        One request makes sure that the hub is there and accepts the token.
         """
         credentials = Credentials(self._token)
         await credentials.ask()
@@ -124,7 +124,7 @@ class HttpTransport:
         return HttpPool(site, credentials, self._limits)
 
     async def _greet(self, pool: HttpPool) -> Done:
-        """Who the server says the token belongs to, empty when it does not say, and what it understands of queries."""
+        """Return the subject of the token, empty if the server does not say, and what the server understands of queries."""
         where = urlsplit(self._address).netloc
         try:
             with trio.fail_after(self._limits.handshake_s):
@@ -139,7 +139,7 @@ class HttpTransport:
         error = error_of(found)
         if isinstance(error, AuthenticationError):
             raise error
-        raise ConnectFailed(f"{where} does not take connections now ({error})")
+        raise ConnectFailed(f"{where} accepts no connections at the moment ({error})")
 
 
 def _plain(address: Address) -> str:
