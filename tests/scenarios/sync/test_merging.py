@@ -354,10 +354,18 @@ class LosesVerdicts:
         return [frame]
 
 
-@pytest.mark.parametrize("reborn", [False, True], ids=["goes on", "is reborn"])
-@pytest.mark.parametrize("witness_first", [True, False], ids=["offered before", "offered behind"])
+@pytest.mark.parametrize(
+    ("reborn", "witness_first", "renewed"),
+    [
+        pytest.param(False, True, False, id="goes on, offered before"),
+        pytest.param(False, False, False, id="goes on, offered behind"),
+        pytest.param(True, True, False, id="is reborn, offered before"),
+        pytest.param(True, False, False, id="is reborn, offered behind"),
+        pytest.param(False, True, True, id="goes on, offered before from an epoch that the backup does not know"),
+    ],
+)
 async def test_an_increment_that_others_bring_back_with_the_row_is_not_counted_again(
-    tmp_path: Path, reborn: bool, witness_first: bool
+    tmp_path: Path, reborn: bool, witness_first: bool, renewed: bool
 ) -> None:
     """The hub has decided it, nobody told its device, another one has pulled it; then the hub goes back to before."""
     faults = LosesVerdicts()
@@ -366,6 +374,9 @@ async def test_an_increment_that_others_bring_back_with_the_row_is_not_counted_a
             await a.store(POLLS).insert(Poll("1"))
             await world.settle()
             backup = await hub.backup()
+            if renewed:
+                await hub.hub.new_epoch()
+                await world.settle()
             if reborn:
                 await a.store(POLLS).update("1", votes=Increment(16))
                 await world.settle()

@@ -157,11 +157,12 @@ class FactQueries:
         of_row = "r.scope=k.scope AND r.epoch=k.epoch AND r.store=k.store AND r.id=k.id"
         before = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3}"
         self.traces = lookup(_OFFER, f"{traced}{{keys}} {{join}} {{trace}} r ON {of_row}")
-        # of every epoch that has ended: nobody knows in which of them a row was seen before it was offered
+        # of every epoch: nobody knows in which of them a row was seen before it was offered, and a restored hub does not even know
+        # the epochs that had begun behind its backup
         self.brought = lookup(
             {"scope": "TEXT", "store": "TEXT", "id": "TEXT"},
-            "SELECT r.scope, r.store, r.id, r.seq FROM {keys} {join} {epoch} e ON 1=1 {join} {trace} r ON r.scope=k.scope "
-            "AND r.epoch=e.epoch AND r.store=k.store AND r.id=k.id",
+            "SELECT r.scope, r.store, r.id, r.seq FROM {keys} {join} {trace} r ON r.scope=k.scope AND r.store=k.store "
+            "AND r.id=k.id",
         )
         self.traces_before = render(f"{traced}{{trace}} r WHERE {before}")
         self.reached = lookup(

@@ -74,6 +74,7 @@ TRACE = Table(
     (*text("scope"), *blobs("epoch"), *text("store", "id"), *integers("position", "seq"),
      Column("survivor", "INTEGER", default="0", later=True)),
     ("scope", "epoch", "store", "id"),
+    indexes=(("trace_row", ("scope", "store", "id")),),
 )  # fmt: skip
 RECOVERED = Table(
     "recovered",
