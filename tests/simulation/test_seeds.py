@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atoma.testing.simulation import (
+    Extras,
     Fault,
     Kind,
     Report,
@@ -31,6 +32,13 @@ ONCE_BROKEN: list[tuple[Kind, int, float]] = [
 ]
 """Seeds at which a promise was broken once, or the checker asked for too much; and the share of minds that change."""
 MINDS: list[tuple[Kind, int]] = [("steady", 0), ("steady", 1), ("restored", 9112), ("restored", 9121)]
+WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
+    ("restored", 16, Extras(increments=0.4), "counters added to"),
+    ("steady", 0, Extras(secrets=0.4), "secrets written"),
+    ("steady", 1, Extras(parts=1.0), "other parts"),
+    ("steady", 0, Extras(lies=1.0), "lies told"),
+]
+"""What is drawn for them, and what has to have happened; the first one added twice to a number once."""
 RUNS = [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds]
 REPORTS: dict[tuple[Kind, int], Report] = {}
 
@@ -43,23 +51,30 @@ def test_every_promise_holds(kind: Kind, seed: int) -> None:
 
 @pytest.mark.parametrize(("kind", "seed", "minds"), ONCE_BROKEN)
 def test_a_promise_that_was_broken_holds(kind: Kind, seed: int, minds: float) -> None:
-    report = simulate(seed, kind=kind, minds=minds)
+    report = simulate(seed, kind=kind, extras=Extras(minds=minds))
     assert report.violation is None, str(report)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_that_exchange_unique_values_come_back(seed: int) -> None:
-    report = simulate(seed, kind="calm", trades=0.4)
+    report = simulate(seed, kind="calm", extras=Extras(trades=0.4))
     assert report.violation is None, str(report)
     assert report.counts["unique values exchanged"]
 
 
 @pytest.mark.parametrize(("kind", "seed"), MINDS)
 def test_minds_are_changed_about_what_was_never_sent(kind: Kind, seed: int) -> None:
-    report = simulate(seed, kind=kind, minds=0.4)
+    report = simulate(seed, kind=kind, extras=Extras(minds=0.4))
     assert report.violation is None, str(report)
     assert report.counts["numbers given out anew"]
     assert report.counts["writes held"]
+
+
+@pytest.mark.parametrize(("kind", "seed", "extras", "counted"), WITH_EXTRAS)
+def test_every_promise_holds_with_extras(kind: Kind, seed: int, extras: Extras, counted: str) -> None:
+    report = simulate(seed, kind=kind, extras=extras)
+    assert report.violation is None, str(report)
+    assert report.counts[counted]
 
 
 def whole_batch() -> list[Report]:

@@ -8,7 +8,19 @@ from typing import get_args
 
 import pytest
 
-from atoma.testing.simulation import PLANTED, Kind, apart, encountered, pace, scarce, seldom, simulate, table, total
+from atoma.testing.simulation import (
+    PLANTED,
+    Extras,
+    Kind,
+    apart,
+    encountered,
+    pace,
+    scarce,
+    seldom,
+    simulate,
+    table,
+    total,
+)
 
 pytestmark = pytest.mark.soak
 
@@ -29,7 +41,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
     reports = []
     for seed in range(first_seed, first_seed + SEEDS):
         for kind in get_args(Kind):
-            reports.append(simulate(seed, kind=kind))
+            reports.append(simulate(seed, kind=kind, extras=Extras.drawn(seed, kind)))
             assert reports[-1].violation is None, str(reports[-1])
     with capsys.disabled():
         print(f"\nsimulation: {SEEDS} seeds of each kind, {first_seed} to {first_seed + SEEDS - 1}: {pace(reports)}")
@@ -42,7 +54,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found_within_200_seeds(bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     for tried, seed in enumerate(range(first_seed, first_seed + SEEDS_PER_BUG), 1):
-        report = simulate(seed, bug, kind=PLANTED[bug].kind, trades=PLANTED[bug].trades, minds=PLANTED[bug].minds)
+        report = simulate(seed, bug, kind=PLANTED[bug].kind, extras=PLANTED[bug].extras)
         if report.violation is not None:
             with capsys.disabled():
                 print(f"\n{bug}: found after {tried} seed(s) from {first_seed}: {report.violation}")

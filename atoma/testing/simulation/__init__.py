@@ -7,12 +7,14 @@ gives the same run, step for step, in every process.
 from __future__ import annotations
 
 from atoma.testing.simulation.encounters import Fault, Kind, State, apart, can_meet, seldom, table
+from atoma.testing.simulation.extras import Extras
 from atoma.testing.simulation.planted import PLANTED, plant
 from atoma.testing.simulation.report import Report, Violation, encountered, pace, scarce, total
 from atoma.testing.simulation.running import simulate
 
 __all__ = [
     "PLANTED",
+    "Extras",
     "Fault",
     "Kind",
     "Report",

@@ -6,9 +6,11 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import get_args
 
 from atoma.testing.simulation.encounters import Kind, table
+from atoma.testing.simulation.extras import Extras
 from atoma.testing.simulation.report import Report, encountered, pace, scarce, total
 from atoma.testing.simulation.running import simulate
 
@@ -20,16 +22,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds to run")
     parser.add_argument("--planted", default="", help="plant this bug first")
     parser.add_argument("--kind", choices=get_args(Kind), default="steady", help="with disasters, or without")
-    parser.add_argument("--trades", type=float, default=0.0, help="share of calls by which rows exchange unique values")
-    parser.add_argument(
-        "--minds", type=float, default=0.0, help="share of calls after which a write is held, edited, …"
-    )
+    for extra in fields(Extras):
+        parser.add_argument(f"--{extra.name}", type=float, default=0.0, help=extra.metadata["what"])
+    parser.add_argument("--drawn", action="store_true", help="let each seed draw its extras, as a campaign does")
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected error came from")
     given = parser.parse_args(arguments)
+    asked = Extras(**{extra.name: getattr(given, extra.name) for extra in fields(Extras)})
     say = sys.stdout.write
     reports: list[Report] = []
     for seed in range(given.seed, given.seed + given.count):
-        report = simulate(seed, given.planted, kind=given.kind, trades=given.trades, minds=given.minds)
+        extras = Extras.drawn(seed, given.kind) if given.drawn else asked
+        report = simulate(seed, given.planted, kind=given.kind, extras=extras)
         reports.append(report)
         if report.violation is not None or given.count == 1:
             say(f"{report}\n")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from atoma.testing.simulation.facts import Operation, Written, read_body
+from atoma.testing.simulation.facts import Written, read_body
 from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.memory import Memory
@@ -89,7 +89,7 @@ class ByHand:
         Raises:
             Violation: It does something else than before.
         """
-        changed = sum(_said(before) != _said(after) for before, after in zip(old.ops, new.ops, strict=True))
+        changed = sum(before.said != after.said for before, after in zip(old.ops, new.ops, strict=True))
         if changed > (self._hand == EDITED) or old.base_seq != new.base_seq:
             raise Violation("I4", self._name, f"{old} became {new}")
 
@@ -158,7 +158,7 @@ def read_held(
             byhand.hold(lsn, written)
         elif known is None:
             if not any(written.keys & other.keys for other in memory.held.values()):
-                raise Violation("I20", name, f"a write is held that builds on no held one: {written}")
+                raise Violation("F76", name, f"a write is held that builds on no held one: {written}")
             memory.held[lsn] = written
             memory.note_tokens(written)
         elif byhand is not None:
@@ -177,7 +177,3 @@ def read_held(
         byhand.discarded()
         return {}
     return gone
-
-
-def _said(op: Operation) -> tuple[object, ...]:
-    return op.kind, op.key, op.values, op.defaults, op.cas

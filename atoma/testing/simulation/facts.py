@@ -23,6 +23,26 @@ class Operation:
     defaults: Image
     after_mid: int
     cas: bool
+    edits: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What it does, by whatever number it builds on another one."""
+        return self.kind, self.key, self.values, self.defaults, self.cas, self.edits
+
+    @property
+    def counts(self) -> bool:
+        """Whether it adds to a number, so that done twice it makes another one of it."""
+        return any(kind == "inc" for _, kind, _ in self.edits)
+
+    def over(self, image: Image) -> Image:
+        """A row that is there, with what it changes."""
+        after: dict[str, Any] = {**image, **self.values}
+        for column, kind, operand in self.edits:
+            if kind != "inc":
+                raise ValueError(f"unknown edit {kind!r}")
+            after[column] = (after[column] or 0) + operand
+        return after
 
 
 Name: TypeAlias = tuple[bytes, int, bytes]
@@ -123,6 +143,7 @@ def read_body(client: bytes, digest: bytes, body: bytes, seen: bytes) -> Written
                 op.get("defaults", {}),
                 op.get("after_mid", 0),
                 op.get("cas", False),
+                tuple((column, kind, operand) for column, kind, operand in op.get("edits", ())),
             )
             for op in decoded["ops"]
         ),
@@ -159,9 +180,9 @@ def replayed(image: Image | None, ops: Iterable[Operation], key: Key) -> Image |
         elif op.kind in ("create", "replace"):
             image = dict(op.values)
         elif op.kind == "patch":
-            image = None if image is None else {**image, **op.values}
+            image = None if image is None else op.over(image)
         elif op.kind == "upsert":
-            image = {**(op.defaults if image is None else image), **op.values}
+            image = {**op.defaults, **op.values} if image is None else op.over(image)
         else:
             raise ValueError(f"unknown operation {op.kind!r}")
     return image

@@ -62,6 +62,8 @@ class History:
         counts: How often what happened.
         epoch: The hub's epoch.
         floors: Per scope, the last sequence that is forgotten.
+        users: Whose each client is.
+        lies: Offers that somebody has invented.
     """
 
     def __init__(self, path: Path, counts: Counter[str]) -> None:
@@ -73,6 +75,8 @@ class History:
         self.now = Branch()
         self.epoch = b""
         self.floors: dict[str, int] = {}
+        self.users: dict[bytes, str] = {}
+        self.lies: set[Name] = set()
         self._recall = Recall()
         self._file: RawFile | None = None
 
@@ -253,6 +257,8 @@ class History:
             raise Violation("I1", where, "decided, but no client ever committed it: a phantom")
         if (status != "rejected" and (client, mid) in logged) and logged[client, mid] != (scope, seq):
             raise Violation("I3", where, f"its effects are at {logged[client, mid]}, its outcome says {scope}@{seq}")
+        if status != "rejected" and written.name in self.lies:
+            raise Violation("I22", where, f"the hub was never there, and the offer is {status}: {written}")
         known = self._recall.known_until(written.scope, written.epoch, written.base_seq)
         self._check_base(where, written, known)
         if written.offered is not None:
@@ -268,7 +274,13 @@ class History:
         """The rules, carried out once more, say the same."""
         memory, before = self.now.memory[written.scope], self._recall.outcome(written)
         doubtful = written.doubtful or self._recall.is_doubtful(written)
-        wanted, changed = self.now.judge.decide(written, memory, known, before, doubtful=doubtful)
+        brought = set[Key]()
+        if written.epoch != self._recall.epoch:  # what an increment has added may be in what was brought back
+            brought = {key for key in written.keys if self._recall.brought.get((written.scope, *key), 0) > known}
+            brought |= self.now.judge.brought(written, known)
+        wanted, changed = self.now.judge.decide(
+            written, memory, known, before, doubtful=doubtful, brought=brought, user=self.users.get(written.client, "")
+        )
         if (found.status, found.scope, found.seq, found.code) != (wanted.status, wanted.scope, wanted.seq, wanted.code):
             raise Violation("verdict", where, f"{_verdict(found)}, the rules say {_verdict(wanted)}: {written}")
         if changed:

@@ -69,6 +69,10 @@ class Lineage:
                 return
             mark = moment.before
 
+    def had(self, scope: str, key: Key, mark: bytes) -> bool:
+        """Whether the history at ``mark`` has ever had the row."""
+        return any(key in moment.rows for moment in self.back(scope, mark))
+
     def leads_to(self, scope: str, earlier: bytes, later: bytes) -> bool:
         """Whether the history at ``later`` has been at ``earlier``."""
         wanted = self._moments[scope, earlier]

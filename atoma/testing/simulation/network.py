@@ -42,7 +42,7 @@ class Weather:
         network: The network.
         calm: Whether faults have ended for good.
         vanishing: ``(site, direction)`` whose frames are lost.
-        on_frame: Called with the device and every frame that is on its way.
+        on_frame: Called with the device, the direction and every frame that is on its way.
         lines: The connections of each device.
         hub_runs: Whether the hub does.
         lookout: Finds the moment for a fault.
@@ -69,7 +69,7 @@ class Weather:
         self.lines: dict[str, Lines] = defaultdict(Lines)
         self.calm = False
         self.vanishing: set[tuple[str, str]] = set()
-        self.on_frame: Callable[[str, bytes], None] = lambda _site, _frame: None
+        self.on_frame: Callable[[str, str, bytes], None] = lambda _site, _direction, _frame: None
 
     def is_stormy(self) -> bool:
         """Whether frames suffer anything now: a hub that is down has cut every connection."""
@@ -115,7 +115,7 @@ class Wire:
         told = decode_frame(frame, FRAME_BYTES_MAX)
         if told.kind == "call":
             self.asked[told.id] = told.method
-        self._weather.on_frame(self._site, frame)
+        self._weather.on_frame(self._site, direction, frame)
         delivered = self._fate(direction, frame)
         for arriving in delivered:
             self._arrives(arriving)

@@ -36,8 +36,7 @@ def renamed(written: Written, before: Pending | None, place: Place, history: His
         raise Violation("I26", where, f"{old} became {written}")
     if written.origin is not None and written.origin != old.first_name:
         raise Violation("I24", where, f"{old.first_name} is called {written.origin} in its new life")
-    same = [(op.kind, op.key, op.values, op.defaults, op.cas) for op in old.ops]
-    if same != [(op.kind, op.key, op.values, op.defaults, op.cas) for op in written.ops]:
+    if [op.said for op in old.ops] != [op.said for op in written.ops]:
         raise Violation("I26", where, f"{old} became {written}")
     return replace(written, seen=old.seen)
 

@@ -25,6 +25,7 @@ class Recall:
         owners: Principals of the clients.
         last: The last number that was decided, by client.
         graves: What is left of the names of clients, and of mutations, that were forgotten.
+        brought: By scope, store and id: the sequence of the row when an offer was last taken for it.
     """
 
     epoch: bytes = b""
@@ -34,6 +35,7 @@ class Recall:
     owners: dict[bytes, str] = field(default_factory=dict[bytes, str])
     last: dict[bytes, int] = field(default_factory=dict[bytes, int])
     graves: Collection[bytes] = ()
+    brought: Mapping[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
 
     def known_until(self, scope: str, epoch: bytes, seq: int) -> int:
         """How much of the history now somebody knows who had seen ``seq`` of ``epoch``, as far as the file can tell."""
@@ -98,4 +100,10 @@ def read_recall(file: RawFile) -> Recall:
         dict(file.rows("SELECT client_id, principal FROM _atoma_hub_client")),
         dict(file.rows("SELECT client_id, last_mid FROM _atoma_hub_client")),
         {name for (name,) in file.rows("SELECT client FROM _atoma_hub_expired")},
+        {
+            (scope, store, id): seq
+            for scope, store, id, seq in file.rows(
+                "SELECT scope, store, id, max(seq) FROM _atoma_hub_trace GROUP BY scope, store, id"
+            )
+        },
     )

@@ -16,11 +16,14 @@ from atoma.testing.simulation.byhand import ByHand, Restated, read_held
 from atoma.testing.simulation.facts import Key, Operation, Written, difference, image_of, read_body, replayed
 from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.history import History, check_pairs, read_rows
+from atoma.testing.simulation.lineage import State
 from atoma.testing.simulation.memory import Memory
+from atoma.testing.simulation.parts import MAIN, Parts
 from atoma.testing.simulation.rebirth import Rebirth, renamed, same
 from atoma.testing.simulation.report import Violation
+from atoma.testing.simulation.resnapshots import check_base, check_outbox, swapped
 from atoma.testing.simulation.snapshots import Identity, Kept, Pending, Place, Shadows, Snapshot
-from atoma.testing.simulation.stores import SCOPES
+from atoma.testing.simulation.stores import SCOPES, sees
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Replica:
         counts: How often what happened.
         memory: What is known of the file.
         hand: What somebody does about the outbox at this moment, ``""`` for nothing.
+        user: Whose device it is.
+        parts: The parts of a scope that it takes; None for one that takes the whole.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Replica:
     counts: Counter[str]
     memory: Memory = field(default_factory=Memory)
     hand: str = ""
+    user: str = ""
+    parts: Parts | None = None
     _file: RawFile | None = None
     _fallen: Mapping[int, Written] = field(default_factory=dict[int, Written])
 
@@ -99,6 +106,9 @@ class Replica:
             if not report:
                 raise Violation("I25", self.name, "the file has taken another identity, and no repair is told")
             reborn = Rebirth(self.name, self.history, before, now, report)
+        came = [] if before is None or reborn is not None else list(swapped(before, now))
+        if before is not None and came and not self.hand:
+            check_outbox(self.name, self.history, before, now)
         self._check_own_mutations(now, reborn)
         self._check_fallen(now, before)
         self._check_overlay(now)
@@ -108,7 +118,7 @@ class Replica:
         elif before is not None:
             self._check_step(before, now)
         for scope in SCOPES:
-            self._check_scope(now, scope)
+            self._check_scope(now, scope, before if scope in came else None)
 
     # reading
 
@@ -125,6 +135,7 @@ class Replica:
             touched[lsn].add((store, id))
         packed = msgspec.msgpack.decode(file.rows("SELECT value FROM _atoma_meta WHERE key='identity'")[0][0])
         identity = Identity(packed["client_id"], packed["next_mid"], packed["tail_digest"])
+        self.history.users[identity.client] = self.user
         lost = {
             number: Kept(scope, (store, id), image_of(image), reason, resolution, _place(fork))
             for number, scope, store, id, image, reason, resolution, fork in file.rows(
@@ -147,6 +158,7 @@ class Replica:
             states={scope: state for scope, state, _ in subscriptions},
             staged=file.rows("SELECT count(*) FROM _atoma_stage")[0][0],
             repairs=file.rows("SELECT coalesce(max(n), 0) FROM _atoma_repair")[0][0],
+            marks={scope: _mark(cursor) for scope, _, cursor in subscriptions},
         )
 
     def _outbox(
@@ -332,19 +344,26 @@ class Replica:
             raise Violation("I26", self.name, "a repair is told, and the file has its old identity")
         for scope in SCOPES:
             old, new = before.places[scope], now.places[scope]
-            if not self.history.lineage.leads_to(scope, old.hash, new.hash):
+            leads_to = self.history.lineage.leads_to
+            if new.seq < old.seq and leads_to(scope, new.hash, old.hash):
+                raise Violation("I13", self.name, f"the base of {scope} went back from {old.seq} to {new.seq}")
+            if not leads_to(scope, old.hash, new.hash):
                 raise Violation(
                     "I9", self.name, f"the cursor of {scope} went from {old.seq} to {new.seq}, another history"
                 )
-            self.counts["snapshots"] += before.states.get(scope) == "tail" and now.states.get(scope) == "live"
+            self.counts["snapshots"] += scope in swapped(before, now)
             self.counts["rebases"] += new.seq > old.seq and bool(now.shadows[scope])
         resting = all(before.places[scope].hash == now.places[scope].hash for scope in SCOPES)
+        resting = resting and before.marks == now.marks
+        if before.marks != now.marks:
+            self.counts["other parts"] += 1
         same = before.outbox.keys() == now.outbox.keys() and before.held == now.held
         if resting and same and not self.hand and before.visible != now.visible:
             changed = {scope: difference(now.visible[scope], before.visible[scope]) for scope in SCOPES}
             raise Violation("I2", self.name, f"rows changed without an outbox record and without a page: {changed}")
 
-    def _check_scope(self, now: Snapshot, scope: str) -> None:
+    def _check_scope(self, now: Snapshot, scope: str, before: Snapshot | None) -> None:
+        """I8 to I11, I16 to I18: what is shown; ``before`` is the file before a snapshot was swapped in by this commit."""
         place, visible, shadows = now.places[scope], now.visible[scope], now.shadows[scope]
         where = f"{self.name} {scope}@{place.seq}"
         moment = self.history.lineage.at(scope, place.hash)
@@ -352,8 +371,17 @@ class Replica:
             raise Violation("I9", where, "no hub was ever there")
         base = {**visible, **shadows}
         known = {key: image for key, image in base.items() if image is not None}
-        wanted = moment.rows
+        wanted = self._seen(now, scope, moment.rows)
+        self.counts["looks at parts"] += len(wanted) < len(moment.rows) and bool(wanted)
         if known != wanted:
+            if before is not None:
+                old = self.history.lineage.rows(scope, before.places[scope].hash)
+                check_base(where, known, wanted, self._seen(before, scope, old))
+            if leaked := [key for key, image in known.items() if not sees(self.user, key, image)]:
+                raise Violation("I18", where, f"rows are there that {self.user} may not see: {leaked}")
+            risen = known.keys() - moment.rows.keys()
+            if gone := [key for key in sorted(risen) if self.history.lineage.had(scope, key, place.hash)]:
+                raise Violation("I17", where, f"rows are there that the hub has deleted: {gone}")
             raise Violation("I8", where, f"the base is not the hub's state: {difference(known, wanted)}")
         writes = {**{pending.lsn: pending.written for pending in now.outbox.values()}, **self.memory.held}
         ops = [op for lsn in sorted(writes) if writes[lsn].scope == scope for op in writes[lsn].ops]
@@ -369,6 +397,16 @@ class Replica:
         offered = {op.key for op in ops_of_offers(now, scope)}
         check_pairs(visible, where, moment.loose | offered)
 
+    def _seen(self, now: Snapshot, scope: str, rows: State) -> State:
+        """What of the hub's ``rows`` the base is to hold, which its cursor says."""
+        rows = {key: image for key, image in rows.items() if sees(self.user, key, image)}
+        if self.parts is None or scope != MAIN:
+            return rows
+        mark = now.marks.get(scope, b"")
+        if mark and self.parts.of(mark) is None:
+            raise Violation("shapes", self.name, "the cursor is of parts that nobody takes")
+        return self.parts.seen(rows, mark)
+
     def unfinished(self) -> str:
         """What still differs from the hub's state, ``""`` when the two agree and nothing is left to do."""
         now = self.now
@@ -380,7 +418,13 @@ class Replica:
         if now.outbox:
             left.append(f"{len(now.outbox)} in the outbox from {min(now.outbox)} on")
         for scope in SCOPES:
-            place, rows = now.places[scope], self.history.rows(scope)
+            place, rows = now.places[scope], self._seen(now, scope, self.history.rows(scope))
+            if scope == MAIN and self.parts is not None:
+                mark = now.marks.get(scope, b"")
+                if mark and not set(self.parts.always) <= (self.parts.of(mark) or frozenset()):
+                    left.append("it does not take what it was opened with")
+                if not mark:
+                    left.append("it takes the whole scope")
             if place.hash != self.history.head_hash(scope) or now.states.get(scope) != "live":
                 left.append(f"{scope} {now.states.get(scope, 'new')} at {place.seq} of {self.history.head(scope)}")
             elif now.visible[scope] != rows:
@@ -390,12 +434,21 @@ class Replica:
         return ", ".join(left)
 
 
+MARK_BYTES = 16
+
+
 def ops_of_offers(now: Snapshot, scope: str) -> Iterator[Operation]:
     """Operations of pending offers, which come row by row."""
     for pending in now.outbox.values():
         written = pending.written
         if written.scope == scope and (written.offered is not None or written.epoch != now.places[scope].epoch):
             yield from written.ops
+
+
+def _mark(packed: bytes) -> bytes:
+    """Of which parts a cursor is: what its view ends with."""
+    _, _, _, *rest = msgspec.msgpack.decode(packed)
+    return rest[0][-MARK_BYTES:] if rest and len(rest[0]) >= MARK_BYTES else b""
 
 
 def _place(packed: bytes) -> Place:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from atoma.testing.simulation.encounters import Fault, Kind, Pair
+from atoma.testing.simulation.extras import PLAIN, Extras
 
 
 class Violation(Exception):
     """A promise of the system did not hold.
 
     Attributes:
-        invariant: Its id, ``I1`` to ``I28``, or ``verdict`` for a decision that the rules do not allow.
+        invariant: Its id, ``I1`` to ``I28``; that of a feature, such as ``F09``; or a word: ``verdict`` for a decision that the rules
+            do not allow, ``live`` for a live query that does not show the rows.
         where: Which file or which call.
         what: What was found and what should have been there.
     """
@@ -39,8 +41,7 @@ class Report:
         wall_s: Real seconds that it took.
         met: How often each kind of fault struck a device in each state.
         kind: What the run was about.
-        trades: Of how many calls it was that two rows exchange unique values.
-        minds: After how many calls a write was held, released, edited or discarded.
+        extras: What it had beside plain writes.
     """
 
     seed: int
@@ -52,17 +53,14 @@ class Report:
     wall_s: float = 0.0
     met: Counter[Pair] = field(default_factory=Counter[Pair])
     kind: Kind = "steady"
-    trades: float = 0.0
-    minds: float = 0.0
+    extras: Extras = PLAIN
 
     @property
     def command(self) -> str:
         """The one command that runs it again."""
         bug = f" --planted {self.planted}" if self.planted else ""
         kind = "" if self.kind == "steady" else f" --kind {self.kind}"
-        trades = f" --trades {self.trades:g}" if self.trades else ""
-        minds = f" --minds {self.minds:g}" if self.minds else ""
-        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{trades}{minds}{bug}"
+        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{self.extras.options}{bug}"
 
     def __str__(self) -> str:
         found = "every promise held" if self.violation is None else str(self.violation)

@@ -13,6 +13,7 @@ from pathlib import Path
 from atoma.ports import Environment
 from atoma.testing.simulation.calm import CalmWorld
 from atoma.testing.simulation.encounters import Kind
+from atoma.testing.simulation.extras import PLAIN, Extras
 from atoma.testing.simulation.planted import plant
 from atoma.testing.simulation.report import Report, Violation
 from atoma.testing.simulation.scheduling import Trace, run_seeded
@@ -62,7 +63,7 @@ def _swarm(dice: random.Random, kind: Kind) -> Swarm:
     return replace(swarm, kind=kind, restores=(draw_kept if kind == "kept" else draw_restores)(dice))
 
 
-def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: float = 0.0, minds: float = 0.0) -> Report:
+def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", extras: Extras = PLAIN) -> Report:
     """Run one seed from beginning to end.
 
     Args:
@@ -70,20 +71,15 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         planted: Name of a bug to plant for this run, see ``PLANTED``.
         kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``kept`` has many of them, after which
             rows are kept that nobody decides about; ``calm`` is one restore of the hub, and nothing else.
-        trades: The share of calls by which two rows exchange their unique values, which one by one they cannot take.
-        minds: The share of calls after which somebody changes their mind about a write that was never sent; not in a calm
-            run, in which nobody does anything but write.
+        extras: What it has beside plain writes.
 
     Returns:
         What happened; a broken promise is in it, not raised.
 
     Raises:
-        ValueError: ``minds`` in a calm run.
+        ValueError: A run of this kind cannot have one of the extras.
     """
-    if minds and kind == "calm":
-        raise ValueError(
-            "in a calm run nobody changes their mind: it is about one restore of the hub, and nothing else"
-        )
+    extras.check(kind)
     wall_ms = Environment().wall_ms
     began_ms = wall_ms()
     dice = random.Random(seed)
@@ -92,7 +88,7 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
         complaints = stack.enter_context(_complaints())
         stack.enter_context(plant(planted))
-        swarm = replace(_swarm(dice, kind), trades=trades, minds=minds)
+        swarm = replace(_swarm(dice, kind), extras=extras)
         world = (CalmWorld if kind == "calm" else World)(Path(folder), swarm, dice, trace)
         violation: Violation | None = None
         try:
@@ -114,6 +110,5 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         wall_s=(wall_ms() - began_ms) / 1000,
         met=world.encounters.met,
         kind=kind,
-        trades=trades,
-        minds=minds,
+        extras=extras,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atoma.testing.simulation.facts import Image, Key, Written
 from atoma.testing.simulation.lineage import BEGINNING, State
@@ -66,6 +66,7 @@ class Snapshot:
     states: dict[str, str]
     staged: int
     repairs: int
+    marks: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     @property
     def by_lsn(self) -> dict[int, Pending]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.sync.policies import HubLossPolicy
 from atoma.testing.simulation.encounters import Kind
+from atoma.testing.simulation.extras import PLAIN, Extras
 
 WRITES = 100
 
@@ -75,8 +76,7 @@ class Swarm:
         limits: Bounds of the hub: pages and batches of a few rows.
         kind: What the run is about.
         restores: Disasters, None for a run without.
-        trades: Calls by which two rows exchange their unique values.
-        minds: Calls after which somebody holds, releases, edits or discards what was never sent.
+        extras: What it has beside plain writes.
     """
 
     clients: int
@@ -102,8 +102,7 @@ class Swarm:
     limits: Limits
     kind: Kind = "steady"
     restores: Restores | None = None
-    trades: float = 0.0
-    minds: float = 0.0
+    extras: Extras = PLAIN
 
 
 def draw_swarm(dice: random.Random) -> Swarm:

@@ -5,12 +5,12 @@ Nothing here imports the hub: a mistake would have to be made twice, in two diff
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from atoma.testing.simulation.facts import Decided, Image, Key, Name, Offered, Operation, Written, replayed
 from atoma.testing.simulation.report import Violation
-from atoma.testing.simulation.stores import RULE_OF, UNIQUE_COLUMN
+from atoma.testing.simulation.stores import RULE_OF, RULES, UNIQUE_COLUMN, sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,15 @@ class Judge:
         return other
 
     def decide(
-        self, written: Written, memory: Memory, known: int, before: tuple[bytes, int] | None, *, doubtful: bool
+        self,
+        written: Written,
+        memory: Memory,
+        known: int,
+        before: tuple[bytes, int] | None,
+        *,
+        doubtful: bool,
+        brought: Collection[Key] = (),
+        user: str = "",
     ) -> tuple[Decided, dict[Key, Image | None]]:
         """The verdict on ``written`` and the rows it leaves changed; the judge's own rows move on.
 
@@ -100,6 +108,8 @@ class Judge:
             known: How much of this history its user had seen.
             before: The number under which the hub remembers to have decided it, by another name.
             doubtful: Whether it may have been decided long ago, and nobody can tell.
+            user: Who wrote it.
+            brought: Rows that offers have brought back since: what was added to one in a lost history may be in it.
 
         Raises:
             Violation: It has an effect for the second time.
@@ -109,7 +119,7 @@ class Judge:
             again = self._decided[before]
             return Decided(again.status, again.scope, again.seq, written.digest, again.code), {}
         try:
-            after, merged = self._carry_out(written, memory, known, doubtful=doubtful)
+            after, merged = self._carry_out(written, memory, known, doubtful=doubtful, brought=brought, user=user)
             self._check_unique(written.scope, after)
         except Refused as refused:
             return Decided("rejected", written.scope, 0, written.digest, refused.code), {}
@@ -133,6 +143,11 @@ class Judge:
 
     def _story(self, scope: str, key: Key) -> RowStory:
         return self._stories.setdefault((scope, key), RowStory())
+
+    def brought(self, written: Written, known: int) -> set[Key]:
+        """The rows of ``written`` that an offer has changed behind ``known``."""
+        stories = {key: self._story(written.scope, key) for key in written.keys}
+        return {key for key, story in stories.items() if any(c.offered and c.seq > known for c in story.changes)}
 
     def follow(self, scope: str, changed: Mapping[Key, Image | None], change: Change, memory: Memory) -> None:
         """Take in what an offer has changed; what the hub makes of offers is judged by what they must never do."""
@@ -169,7 +184,7 @@ class Judge:
         story.image = image
 
     def _carry_out(
-        self, written: Written, memory: Memory, known: int, *, doubtful: bool
+        self, written: Written, memory: Memory, known: int, *, doubtful: bool, brought: Collection[Key], user: str
     ) -> tuple[dict[Key, Image | None], bool]:
         for op in written.ops:
             earlier = self._decided.get((written.client, op.after_mid)) if op.after_mid else None
@@ -178,10 +193,13 @@ class Judge:
         after: dict[Key, Image | None] = {}
         merged = False
         for op in written.ops:
-            story = self._story(written.scope, op.key)
+            story = _shown(self._story(written.scope, op.key), op.key, user)
             current = after.get(op.key, story.image)
             case = _Case(op, story, current, written.client, known, memory)
-            image, met = case.doubtful() if doubtful else case.verdict()
+            in_doubt = doubtful or (op.counts and op.key in brought)
+            image, met = case.doubtful() if in_doubt else case.verdict()
+            if image is not None and not sees(user, op.key, image):
+                raise Refused("DENIED")
             after[op.key] = image
             merged = merged or met
         return after, merged
@@ -198,6 +216,18 @@ class Judge:
                     continue
                 if other[column] == image[column] and image != self._story(scope, (store, id)).image:
                     raise Refused("CONSTRAINT")
+
+
+def _shown(story: RowStory, key: Key, user: str) -> RowStory:
+    """What ``user`` may know of a row: one that is gone, and that they never saw, has never been.
+
+    Raises:
+        Refused: It is there, and they may not see it.
+    """
+    if story.image is not None and not sees(user, key, story.image):
+        raise Refused("DENIED")
+    gone = story.image is None and (story.last is None or not sees(user, key, story.last))
+    return RowStory() if gone and key[0] in RULES else story
 
 
 class _Case:
@@ -249,7 +279,7 @@ class _Case:
         in_vain = self.op.kind == "patch" and self.current is None  # a change of a row that is gone is not done
         if replayed(self.current, [self.op], self.op.key) == self.current and not in_vain:
             return self.current, False
-        if not (self.touched or self.forgotten):
+        if not (self.op.counts or self.touched or self.forgotten):
             try:
                 return self.verdict()
             except Refused:
@@ -283,22 +313,22 @@ class _Case:
             raise Refused("NOT_FOUND")
         if self.rule != "client_wins" or self.op.cas or self.last is None:
             raise Refused("CONFLICT")
-        return {**self.last, **self.op.values}, True
+        return self.op.over(self.last), True
 
     def _merge(self, current: Image) -> tuple[Image, bool]:
         values = self.op.values
         if self.op.cas and self.touched:
             raise Refused("CONFLICT")
         if self.story.image is None:
-            return {**current, **values}, False
+            return self.op.over(current), False
         mine = {name for name, value in values.items() if self.story.image.get(name) != value}
         met = mine if self.all_columns else mine & self.columns
         if not met:
-            return {**current, **values}, False
+            return self.op.over(current), False
         if self.rule == "manual":
             raise Refused("CONFLICT")
         if self.rule == "server_wins":
-            if met == mine:
+            if met == mine and not self.op.edits:
                 raise Refused("CONFLICT")
             return {**current, **{name: value for name, value in values.items() if name not in met}}, True
-        return {**current, **values}, True
+        return self.op.over(current), True

@@ -13,11 +13,23 @@ import trio
 from atoma.client import Client
 from atoma.errors import AtomaError, SyncError, WriteError
 from atoma.runtime import Store, WriteHandle
-from atoma.schema import StoreSpec
+from atoma.schema import Increment, StoreSpec
 from atoma.testing.simulation.byhand import EDITED
 from atoma.testing.simulation.encounters import Encounters, Fault
 from atoma.testing.simulation.standing import Lookout
-from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SEATS, SERVER, SINGLES, Item
+from atoma.testing.simulation.stores import (
+    LATEST,
+    MANUAL,
+    PAIRED,
+    PAIRED_NAMES,
+    SEATS,
+    SECRET,
+    SERVER,
+    SINGLES,
+    TALLIES,
+    Item,
+    said,
+)
 from atoma.testing.simulation.swarm import Swarm
 
 REPAIR_S = 20.0
@@ -37,6 +49,7 @@ class Person:
         lookout: Finds the moment to cancel one.
 
     Attributes:
+        user: Who it is; a copy of a device is the same person's.
         left: Calls still to make.
         client: What the device runs, None while it runs nothing.
         opened: Set while it runs.
@@ -53,6 +66,7 @@ class Person:
         lookout: Lookout,
     ) -> None:
         self.name = name
+        self.user = name
         self._encounters = encounters
         self._lookout = lookout
         self.left = swarm.writes
@@ -77,6 +91,7 @@ class Person:
 
     async def work(self, client: Client) -> None:
         """Write until all calls are made; a call that a crash cuts short is not made again."""
+        extras = self._swarm.extras
         while self.left:
             await trio.sleep(self._dice.expovariate(1 / self._swarm.write_pause))
             self.left -= 1
@@ -84,8 +99,13 @@ class Person:
                 (self._single, self._many, self._pair, self._transaction, self._changing, self._tidy),
                 (10, 3, 4, 2, 2, 1),
             )[0]
-            if self._swarm.trades and self._dice.random() < self._swarm.trades:
-                call = self._trade
+            for share, other in (
+                (extras.trades, self._trade),
+                (extras.increments, self._count),
+                (extras.secrets, self._whisper),
+            ):
+                if share and self._dice.random() < share:
+                    call = other
             try:
                 if self._dice.random() < self._swarm.cancel:
                     await self._cancelled(call, client)
@@ -93,7 +113,7 @@ class Person:
                     await call(client)
             except WriteError:
                 self._counts["refused locally"] += 1
-            if self._swarm.minds and self._dice.random() < self._swarm.minds:
+            if extras.minds and self._dice.random() < extras.minds:
                 await self._change_mind(client)
             if self._swarm.restores is not None and self._dice.random() < 0.2:
                 await self._see_to(client)
@@ -356,6 +376,57 @@ class Person:
             return replace(item, token=token, count=item.count + 1)
 
         self._promised(token, await client.store(LATEST).update(id, more))
+
+    async def _count(self, client: Client) -> None:
+        """A counter: add to it, with or without another word; write it as a number; delete it."""
+        dice, store = self._dice, client.store(TALLIES)
+        (id,) = self._ids(1)
+        token, amount = self._token(), dice.randrange(-2, 6)
+        there = await store.get(id)
+        if there is None:
+            await self._create(store, id, token)
+            return
+        match dice.choices(("add", "tally", "set", "upsert", "delete"), (6, 6, 2, 2, 1))[0]:
+            case "add":
+                handle = await store.update(id, {"token": token, "count": Increment(amount)})
+            case "tally":
+                await store.update(id, {"count": Increment(amount)})
+                self._counts["counters added to"] += 1
+                return
+            case "set":
+                handle = await store.update(id, {"token": token, "count": amount})
+            case "upsert":
+                handle = await store.upsert(self._item(id, token, TALLIES), apply=dice.choice(("merge", "replace")))
+            case _:
+                await store.delete(id)
+                return
+        if handle.changed:
+            self._promised(token, handle)
+            self._counts["counters added to"] += 1
+
+    async def _whisper(self, client: Client) -> None:
+        """A row for two: write it, show it to somebody else, or say something in it; also where that is not ours to do."""
+        dice, store = self._dice, client.store(SECRET)
+        (id,) = self._ids(1)
+        token = self._token()
+        others = ["nobody", *(f"c{number}" for number in range(self._swarm.clients))]
+        pair = [self.user if dice.random() < 0.9 else dice.choice(others), dice.choice(others)]
+        dice.shuffle(pair)
+        left, right = pair
+        names = {"left": left, "right": right, "place": said(left, right)}
+        there = await store.get(id)
+        if there is None:
+            handle = await store.insert(Item(id=id, token=token, left=left, right=right, place=said(left, right)))
+        elif dice.random() < 0.1:
+            await store.delete(id)
+            return
+        elif dice.random() < 0.6:
+            handle = await store.update(id, {"token": token, **names})
+        else:
+            handle = await store.update(id, {"token": token, "count": dice.randrange(5)})
+        self._counts["secrets written"] += 1
+        if handle.changed:
+            self._promised(token, handle)
 
     async def _tidy(self, client: Client) -> None:
         """Look into the inbox: leave what is there to the hub, or insist."""

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import trio
 
-from atoma.client import open_client
-from atoma.errors import ClosedError
+from atoma.client import Client, open_client
+from atoma.errors import AtomaError, ClosedError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.plugins import Plugin
 from atoma.ports import Environment
 from atoma.runtime import WriteHandle
+from atoma.schema import ScopePart
 from atoma.schema.ids import IdSource
-from atoma.sync import Sync
+from atoma.sync import IdleScopes, ScopeInUse, Sync
 from atoma.sync.policies import HubLossPolicy
 from atoma.testing.simulation.accounts import check_every_write
 from atoma.testing.simulation.encounters import (
@@ -30,14 +31,16 @@ from atoma.testing.simulation.encounters import (
     State,
 )
 from atoma.testing.simulation.history import History
+from atoma.testing.simulation.liar import Liar
 from atoma.testing.simulation.network import Ambush, SplittingLink, StormyTransport, Weather
+from atoma.testing.simulation.parts import SHAPED, Parts
 from atoma.testing.simulation.programs import Mortal
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.restoring import Disasters
 from atoma.testing.simulation.scheduling import Trace
 from atoma.testing.simulation.standing import Lookout, states_of_file
-from atoma.testing.simulation.stores import SCHEMA, SCOPES, Item
+from atoma.testing.simulation.stores import RULES, SCHEMA, SCOPES, Item, written_for
 from atoma.testing.simulation.swarm import Restores, Swarm
 from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
 from atoma.testing.simulation.witness import Witness
@@ -55,6 +58,10 @@ CALM_PER_MUTATION_S = 5.0
 REPAIRS_S = 2_000.0
 """A device that was repaired again and again waits longer than it does for anything else."""
 LOOK_S = 1.0
+WANDER_S = 4.0
+"""Between two parts that a device takes, and how long it keeps one."""
+IDLE_S = 3
+PULL_S = 5.0
 DAY_S = 86_400.0
 NEVER_DAYS = 100 * 365
 
@@ -76,6 +83,7 @@ class World:
     hub: Hub | None = None
 
     def __post_init__(self) -> None:
+        self.schema = SHAPED if self.swarm.extras.parts else SCHEMA
         names = [f"c{number}" for number in range(self.swarm.clients)]
         self.clients = [Mortal(name, self.folder / f"{name}.db", name) for name in names]
         self.lives = {life.name: life for life in self.clients}
@@ -104,10 +112,13 @@ class World:
     def furnish(self, life: Mortal) -> None:
         """Give a device its person and its checker."""
         life.on_death = partial(self.network.disconnect, life.name)
-        self.replicas[life.name] = Replica(life.name, life.path, self.history, self.counts)
+        self.replicas[life.name] = Replica(life.name, life.path, self.history, self.counts, user=life.user)
         self.people[life.name] = Person(
             life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout
         )
+        self.people[life.name].user = life.user
+        if (share := self.swarm.extras.parts) and self.dice.random() < share:
+            self.replicas[life.name].parts = Parts.drawn(self.dice)
         self.people[life.name].at_work = self.replicas[life.name].at_work
         restores = self.swarm.restores
         self.policies[life.name] = "offer" if restores is None else self.dice.choice(restores.policies)
@@ -143,9 +154,18 @@ class World:
             return states | {State.DOWN}
         return states.union(self.weather.lines[site].states())
 
-    def _frame(self, site: str, frame: bytes) -> None:
+    def _frame(self, site: str, direction: str, frame: bytes) -> None:
+        if self.swarm.extras.secrets and direction == "to-client":
+            self.guarded(partial(self._check_readable, site, frame))()
         self.trace.note(frame)
         self.lookout.notice(site)
+
+    def _check_readable(self, site: str, frame: bytes) -> None:
+        """I18: each row that leaves the hub says for whom it is."""
+        user = self.lives[site].user
+        for told in written_for(frame):
+            if user not in told:
+                raise Violation("I18", site, f"the hub sent {user} what is for {' and '.join(told)}")
 
     def _committed(self, life: Mortal, check: Callable[[], None]) -> Callable[[], None]:
         """After a commit: check, note, and crash if it was to be then."""
@@ -217,9 +237,11 @@ class World:
         )
         verifier = StaticTokenVerifier({client.name: client.name for client in self.clients})
         environment = self.environment(life)
-        limits = self.swarm.limits
+        limits, rules = self.swarm.limits, RULES if self.swarm.extras.secrets else None
         try:
-            async with open_hub(SCHEMA, store, verifier=verifier, environment=environment, limits=limits) as hub:
+            async with open_hub(
+                self.schema, store, verifier=verifier, row_rules=rules, environment=environment, limits=limits
+            ) as hub:
                 await self._say_what_was_lost(hub)
                 self.hub = hub
                 async with self.network.listen(hub):
@@ -245,17 +267,19 @@ class World:
             LocalExecution(SQLiteEngine(life.path)),
             watch,
             Remote(transport, link=self.swarm.split == 0),
-            Sync(stores=tuple(SCHEMA.stores.values()), scopes=SCOPES, on_hub_loss=self.policies[life.name]),
+            self._sync_of(life),
         ]
         if self.swarm.split:
             plugins.append(SplittingLink(transport, self.weather))
         environment = self.environment(life)
         witness = self.witnesses[life.name] = Witness(replica)
         async with (
-            open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client,
+            open_client(self.schema, plugins=plugins, policy="sync-queue", environment=environment) as client,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(witness.watch, client)
+            if (parts := replica.parts) is not None:
+                nursery.start_soon(self._wander, client, parts)
             person.begin(client)
             try:
                 await person.work(client)
@@ -264,6 +288,35 @@ class World:
                 await trio.sleep_forever()
             finally:
                 person.end()
+
+    def _sync_of(self, life: Mortal) -> Sync:
+        stores, policy, parts = tuple(SCHEMA.stores.values()), self.policies[life.name], self.replicas[life.name].parts
+        if parts is None:
+            return Sync(stores=stores, scopes=SCOPES, on_hub_loss=policy)
+        parts.draw(self.dice)
+        scopes: tuple[str | ScopePart, ...] = (*(piece.part for piece in parts.always), "side")
+        return Sync(stores=stores, scopes=scopes, on_hub_loss=policy, idle=IdleScopes(seconds=IDLE_S))
+
+    async def _wander(self, client: Client, parts: Parts) -> None:
+        """Take another part for a while, now and then."""
+        while not self.weather.calm:
+            await trio.sleep(self.dice.expovariate(1 / WANDER_S))
+            piece = self.dice.choice(parts.pool)
+            async with client.sync.scope(piece.part):
+                self.counts["parts held"] += 1
+                await trio.sleep(self.dice.expovariate(1 / WANDER_S))
+                if self.dice.random() < 0.3:
+                    with trio.move_on_after(PULL_S):
+                        try:
+                            await client.sync.pull([piece.part])
+                        except AtomaError:
+                            pass
+            if self.dice.random() < 0.3:
+                try:
+                    await client.sync.drop(piece.part)
+                    self.counts["parts dropped"] += 1
+                except ScopeInUse:
+                    pass
 
     # faults
 
@@ -421,6 +474,8 @@ class World:
                     nursery.start_soon(self._life_of, life, nursery)
                 for pause, fault, strike in self._faults(nursery):
                     nursery.start_soon(self._now_and_then, pause, fault, strike)
+                if lies := self.swarm.extras.lies:
+                    nursery.start_soon(self._lie, 1 / lies)
                 if math.isfinite(self.swarm.ambush_pause):
                     nursery.start_soon(self._ambush)
                 if (restores := self.swarm.restores) is not None:
@@ -436,6 +491,17 @@ class World:
             hub = self.dice.random() * restores.snapshot_pause < self.dice.random() * restores.backup_pause
             await trio.sleep(self.dice.expovariate(1 / (restores.snapshot_pause if hub else restores.backup_pause)))
             await (self._back_up("") if hub else self._snapshot(self.dice.choice(self.sites)))
+
+    async def _lie(self, each_s: float) -> None:
+        """Let somebody offer rows that no device has ever had."""
+        liar = Liar(self.history, self.dice)
+        while not self.weather.calm:
+            await trio.sleep(self.dice.expovariate(1 / each_s))
+            if self.hub is not None and not self.weather.calm:
+                try:
+                    await liar.lie(self.hub)
+                except AtomaError:
+                    pass  # the hub crashed meanwhile
 
     async def _ambush(self) -> None:
         """Let the next frame of a device in a brief state suffer something."""
@@ -476,7 +542,7 @@ class World:
     async def _calm(self) -> None:
         """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
         self.weather.settle()
-        if self.swarm.minds:
+        if self.swarm.extras.minds:
             await self._let_go()
         if not await self._come_together():
             return

@@ -1,0 +1,72 @@
+"""What a run has beside plain writes: each extra is off unless it is asked for, so that a seed stays the run that it was."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, fields, replace
+
+from atoma.testing.simulation.encounters import Kind
+
+
+def _extra(what: str) -> float:
+    return field(default=0.0, metadata={"what": what})
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """The extras of a run.
+
+    Attributes:
+        trades: The share of calls by which two rows exchange their unique values, which one by one they cannot take.
+        minds: The share of calls after which somebody changes their mind about a write that was never sent; not in a calm
+            run, in which nobody does anything but write.
+        increments: The share of calls that add to counters.
+        secrets: The share of calls about rows that two people alone may see, by a rule of the hub; in steady runs.
+        parts: The share of devices that take parts of a scope, now these and now those; in steady runs.
+        lies: How many rows somebody offers per second that they have invented; not in a calm run.
+    """
+
+    trades: float = _extra("share of calls by which rows exchange unique values")
+    minds: float = _extra("share of calls after which a write is held, edited, …")
+    increments: float = _extra("share of calls that add to counters")
+    secrets: float = _extra("share of calls about rows that two people alone may see")
+    parts: float = _extra("share of devices that take parts of a scope")
+    lies: float = _extra("offers per second that somebody has invented")
+
+    @property
+    def options(self) -> str:
+        """They as options of the command line."""
+        given = ((extra.name, getattr(self, extra.name)) for extra in fields(self))
+        return "".join(f" --{name} {share:g}" for name, share in given if share)
+
+    def check(self, kind: Kind) -> None:
+        """Refuse what a run of ``kind`` cannot have.
+
+        Raises:
+            ValueError: ``minds`` or ``lies`` in a calm run, ``secrets`` or ``parts`` in one that is not steady.
+        """
+        if (self.minds or self.lies) and kind == "calm":
+            raise ValueError(
+                "in a calm run nobody changes their mind or lies: it is about one restore of the hub, and nothing else"
+            )
+
+        if (self.secrets or self.parts) and kind != "steady":
+            raise ValueError("what a hub has lost comes back in part where devices see a part: that is for steady runs")
+
+    @staticmethod
+    def drawn(seed: int, kind: Kind) -> Extras:
+        """Those that the run ``seed`` of a campaign has: some frequent, some rare, most absent."""
+        dice = random.Random(f"extras {seed} {kind}")
+        found = Extras(
+            trades=dice.choice((0.0, 0.0, 0.05, 0.4)),
+            minds=dice.choice((0.0, 0.0, 0.05, 0.4)),
+            increments=dice.choice((0.0, 0.1, 0.4)),
+            lies=dice.choice((0.0, 0.0, 0.2, 1.0)),
+        )
+        if kind == "steady":
+            found = replace(found, secrets=dice.choice((0.0, 0.1, 0.4)), parts=dice.choice((0.0, 0.5, 1.0)))
+        return replace(found, minds=0.0, lies=0.0) if kind == "calm" else found
+
+
+PLAIN = Extras()
+"""None of them."""
