@@ -1,4 +1,7 @@
-"""A hub and an inspected client in a program of its own, full of markup in every place that is shown: prints its address."""
+"""A hub and an inspected client in a program of its own, full of markup in every place that is shown.
+
+It prints its address, and the paths of the inspector that take a POST.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ async def main(folder: str) -> None:
             await cards.insert(Card(id=f"{number} {MARKUP}", title=f"title {MARKUP}"))
         await cards.query(policy=f"policy {MARKUP}")
         async with cards.live(), open_server(hub, "127.0.0.1:0", pages=handler) as address:
-            print(address, flush=True)
+            print(address, *sorted(path for verb, path in handler._routes.handlers if verb == "POST"), flush=True)
             await trio.sleep_forever()
 
 

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from atoma_transports.http.calls import TAKES
+from atoma_transports.http.documents.asking import VERBS
+from atoma_transports.http.envelope import PREFIX
 from tests.browser.conftest import BROWSERS, FLAGS
 from tests.browser.hostile_rows import MARKUP
+from tests.browser.other_site import open_other_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -38,14 +42,33 @@ WRITE = {
 }
 
 
+PROTOCOL = [
+    *(PREFIX + name for name, verbs in TAKES.items() if "POST" in verbs),
+    *(f"{PREFIX}docs/cards/{act}?scope=main" for act, verbs in VERBS.items() if "POST" in verbs),
+]
+"""The paths of a hub that take a POST, with a store of this one."""
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """An address, and the paths of the inspector there that take a POST."""
     command = [sys.executable, "-m", "tests.browser.hostile_rows", str(tmp_path_factory.mktemp("hostile"))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    yield process.stdout.readline().strip()
+    yield process.stdout.readline().split()
     process.kill()
     process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(served: list[str]) -> str:
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def other_site() -> Iterator[str]:
+    with open_other_site() as address:
+        yield address
 
 
 def ask(address: str, path: str, body: object = None, **fields: str) -> tuple[int, str]:
@@ -58,7 +81,7 @@ def ask(address: str, path: str, body: object = None, **fields: str) -> tuple[in
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         with refused:
-            return refused.code, refused.read().decode()
+            return refused.code, refused.read().decode(errors="replace")
 
 
 def rows(address: str) -> list[Any]:
@@ -162,11 +185,12 @@ def test_a_browser_at_a_bent_name_sees_nothing(browser: Browser, address: str) -
     bent.close()
 
 
-def test_a_page_of_another_site_writes_nothing_and_reads_nothing(browser: Browser, address: str) -> None:
+def test_a_page_of_another_site_writes_nothing_and_reads_nothing(
+    browser: Browser, address: str, other_site: str
+) -> None:
     context = browser.new_context()
     page = context.new_page()
-    page.route("http://other.example/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-    page.goto("http://other.example/")
+    page.goto(other_site)
     sent = """async ([address, body]) => {
       const send = (headers) => fetch(`http://${address}/v1/write`, {method: 'POST', mode: 'no-cors', headers, body})
         .then(() => 'sent', () => 'refused');
@@ -175,7 +199,7 @@ def test_a_page_of_another_site_writes_nothing_and_reads_nothing(browser: Browse
       return [await send({'content-type': 'text/plain'}), await send({}), read];
     }"""
     answers = page.evaluate(sent, [address, json.dumps(WRITE)])
-    assert answers[2] == "unreadable"
+    assert answers == ["sent", "sent", "unreadable"]
     page.set_content(
         f"<form method=post enctype=text/plain action='http://{address}/v1/write'>"
         f"<input name='{json.dumps(WRITE)[:-1]},\"trace_id\":\"' value='\"}}'></form>"
@@ -192,3 +216,57 @@ def test_a_page_of_another_site_writes_nothing_and_reads_nothing(browser: Browse
     context.close()
     assert ask(address, "/v1/write", WRITE, content_type="application/json")[0] == 200
     assert len(rows(address)) == 1  # the same write from its own site is done
+
+
+FORGED = """async ([address, paths]) => {
+  const page = document.body, frame = document.createElement('iframe');
+  frame.name = 'answers';
+  page.append(frame);
+  for (const path of paths) {
+    const there = `http://${address}${path}`;
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', ''])
+      await fetch(there, {method: 'POST', mode: 'no-cors', credentials: 'include', body: new Blob(['{}'], {type})}).catch(() => 0);
+    for (const type of ['application/json', 'application/vnd.msgpack'])  // which the browser asks about first
+      await fetch(there, {method: 'POST', credentials: 'include', headers: {'content-type': type}, body: '{}'}).catch(() => 0);
+    for (const kind of ['text/plain', 'multipart/form-data', 'application/x-www-form-urlencoded']) {
+      const form = document.createElement('form');
+      Object.assign(form, {method: 'post', enctype: kind, action: there, target: 'answers'});
+      form.append(Object.assign(document.createElement('input'), {name: '{"a":"', value: '"}'}));
+      page.append(form);
+      const answered = new Promise((done) => frame.onload = done);
+      form.submit();
+      await answered;
+    }
+  }
+}"""
+
+
+def test_no_path_that_takes_a_post_takes_it_from_a_page_of_another_site(
+    browser: Browser, served: list[str], other_site: str
+) -> None:
+    address, *inspector = served
+    paths = PROTOCOL + inspector
+    assert len(inspector) == 5
+    sent: list[str] = []
+    answers: list[tuple[str, int]] = []
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(other_site)
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.on(
+        "response",
+        lambda answer: answers.append((answer.request.url, answer.status)) if answer.request.method == "POST" else None,
+    )
+    page.evaluate(FORGED, [address, paths])
+    context.close()
+    assert {status for _, status in answers} <= {403, 415}, answers
+    for path in paths:
+        url = f"http://{address}{path}"
+        assert sent.count(url) >= 7, (path, "four fetches and three forms that a browser sends unasked")
+        assert sum(url == answered for answered, _ in answers) >= 3, (path, "and it shows what the forms get")
+        for kind in ("application/json", "application/vnd.msgpack", "text/plain"):  # had a browser not asked first
+            for fields in ({"origin": "http://other.example"}, {"sec_fetch_site": "cross-site"}):
+                assert ask(address, path, [], content_type=kind, **fields)[0] in (403, 415), (path, kind, fields)
+        own = {"origin": f"http://{address}", "sec_fetch_site": "same-origin", "content_type": "application/json"}
+        assert ask(address, path, [], **own)[0] not in (403, 404, 405, 415), (path, "its own page is let in")
