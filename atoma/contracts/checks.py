@@ -1,4 +1,4 @@
-"""Doors that take a wrong thing say so: static types are a promise of the caller, not a fact."""
+"""Checks of arguments at run time: static types are a promise of the caller, not a fact."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from atoma.errors import ValidationError
 
 
 def is_a(value: object, kind: type) -> bool:
-    """Whether ``value`` is an object of ``kind``, whatever its declared type says; a class is none."""
+    """Return whether ``value`` is an object of ``kind``, whatever its declared type says; a class is not an object of itself."""
     return isinstance(value, kind) and not isinstance(value, type)
 
 
 def check_word(name: str, value: str, known: Sequence[str]) -> None:
-    """Refuse a misspelt choice, which would otherwise mean the default without a word.
+    """Refuse a misspelt choice, which would otherwise silently mean the default.
 
     Raises:
         ValidationError: ``value`` is not one of ``known``.

@@ -1,4 +1,4 @@
-"""The one place where messages become bytes: msgpack, through msgspec.
+"""The codec of messages: MessagePack, through msgspec. No other module encodes messages.
 
 Encoding is deterministic for equal values built in the same order; bodies of mutations are encoded once and kept.
 """
@@ -28,15 +28,15 @@ def _decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
 
 
 def encode(message: object) -> bytes:
-    """The msgpack bytes of ``message``, a contract struct or a plain value."""
+    """Return the MessagePack bytes of ``message``, a contract struct or a plain value."""
     return _encoder.encode(message)
 
 
 def decode(data: bytes | bytearray | memoryview, kind: type[T]) -> T:
-    """The ``kind`` that ``data`` encodes.
+    """Return the ``kind`` that ``data`` encodes.
 
     Raises:
-        ProtocolError: The bytes are not msgpack, or are not a ``kind``.
+        ProtocolError: The bytes are not MessagePack, or not a ``kind``.
     """
     try:
         return _decoder(kind).decode(data)

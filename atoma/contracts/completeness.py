@@ -1,4 +1,4 @@
-"""How complete an answer can be."""
+"""The completeness of answers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _BADNESS: dict[Extent, int] = {"complete": 0, "stale": 1, "partial": 2}
 
 
 class Completeness(msgspec.Struct, frozen=True):
-    """A statement whether an answer has every row; the rows themselves do not say, and least of all an empty answer.
+    """A statement about whether an answer has every row, which the rows themselves cannot say, least of all an empty answer.
 
     Attributes:
-        state: ``complete``: every row that existed a second ago, as far as anybody could tell. ``stale``: every row
+        state: ``complete``: every row that existed a second ago, as far as is known. ``stale``: every row
             that existed at an earlier time. ``partial``: rows may be missing that have never been on this device.
-        scopes: The scopes that cause the state, in order; none if it is ``complete``, or if rows are kept on this
+        scopes: The scopes that cause the state, in order; empty if it is ``complete``, or if rows are kept on this
             device only as they are asked for.
         since_ms: Wall-clock time until which a ``stale`` answer was complete; 0 if that was before the client was
             opened.
@@ -33,7 +33,7 @@ COMPLETE = Completeness()
 
 
 def together(parts: Iterable[Completeness]) -> Completeness:
-    """The completeness of an answer that needs all of ``parts``: the worst of them, and since the earliest of these."""
+    """Return the completeness of an answer that needs all of ``parts``: the worst of them, since the earliest time among these."""
     state: Extent = "complete"
     worst: list[Completeness] = []
     for part in parts:
@@ -48,5 +48,5 @@ def together(parts: Iterable[Completeness]) -> Completeness:
 
 
 def either(parts: Iterable[Completeness]) -> Completeness:
-    """The completeness of an answer to which each of ``parts`` has added its rows: the best of them."""
+    """Return the completeness of an answer to which each of ``parts`` has added its rows: the best of them."""
     return min(parts, key=lambda part: _BADNESS[part.state], default=COMPLETE)

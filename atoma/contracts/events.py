@@ -1,6 +1,6 @@
-"""What the kernel and the sync lanes report about themselves: at most once, may be lost, never on the critical path.
+"""The events of the kernel and the sync lanes: delivered at most once, possibly lost, never on the critical path.
 
-``at`` is when it happened, in seconds on the client's clock.
+``at`` is the time of the event, in seconds on the client's clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from atoma.contracts.replica import RepairReport
 
 
 class WriteDispatched(msgspec.Struct, frozen=True):
-    """A write is about to run; a hint, never the outbox.
+    """The event that a write is about to run; a hint, not the outbox.
 
     Attributes:
         request: The write as its policy carries it out: entries, options, context and key.
@@ -47,7 +47,7 @@ class WriteDispatched(msgspec.Struct, frozen=True):
 
 
 class WriteSettled(msgspec.Struct, frozen=True):
-    """A write has its result."""
+    """The event that a write has its result."""
 
     trace_id: str
     idem: str
@@ -59,17 +59,17 @@ class WriteSettled(msgspec.Struct, frozen=True):
 
 
 class WriteResolved(msgspec.Struct, frozen=True):
-    """The news that somebody asked what became of a write.
+    """The event that somebody has asked what became of a write.
 
     Attributes:
-        trace_id: Trace id of the asking.
+        trace_id: Trace id of the question.
         idem: The write's key.
-        policy: The policy that was asked by.
-        status: What the write's lost answer said; None when there was none.
+        policy: The policy of the question.
+        status: The status in the write's lost answer; None if there was none.
         abandoned: The write was not and never will be applied.
-        error: Code of the error, when nobody could tell.
-        path: Who was asked.
-        at: When it was answered.
+        error: Code of the error, if there was no answer.
+        path: The nodes that were asked.
+        at: The time of the answer.
     """
 
     trace_id: str
@@ -83,14 +83,14 @@ class WriteResolved(msgspec.Struct, frozen=True):
 
 
 class WriteTakenBack(msgspec.Struct, frozen=True):
-    """Rows that were shown before the authority had answered are as they would be without the write.
+    """The event that rows which were shown before the authority had answered are back in the state without the write.
 
     Attributes:
         trace_id: The request's trace id.
         idem: The write's key.
         policy: The policy it ran under.
-        rows: ``(store, id)`` of what was taken back; not all of the write, if the authority took a part.
-        code: Why: the authority's code, or that of the failure; ``UNKNOWN_OUTCOME`` when nobody could find out.
+        rows: ``(store, id)`` of the rows that were taken back; not all of the write's if the authority accepted a part.
+        code: The authority's code, or that of the failure; ``UNKNOWN_OUTCOME`` if the outcome could not be found out.
     """
 
     trace_id: str
@@ -101,13 +101,13 @@ class WriteTakenBack(msgspec.Struct, frozen=True):
 
 
 class HookFailed(msgspec.Struct, frozen=True):
-    """A hook of a store failed, and only that: the write stands, the answer is true.
+    """The event that a hook of a store failed, and only the hook: the write stands, and the answer is true.
 
     Attributes:
-        hook: Which one.
-        store: Its store.
-        id: The row it was called for; ``""`` for ``writeback``, which gets all rows of an answer.
-        error: What it raised.
+        hook: The name of the hook.
+        store: The store of the hook.
+        id: The row for which it was called; ``""`` for ``writeback``, which gets all rows of an answer.
+        error: The exception that it raised.
     """
 
     hook: Literal["after_save", "writeback"]
@@ -117,7 +117,7 @@ class HookFailed(msgspec.Struct, frozen=True):
 
 
 class QueryFinished(msgspec.Struct, frozen=True):
-    """A query has its result, or failed with the code ``error``."""
+    """The event that a query has its result, or failed with the code ``error``."""
 
     trace_id: str
     store: str
@@ -128,7 +128,7 @@ class QueryFinished(msgspec.Struct, frozen=True):
 
 
 class StepStarted(msgspec.Struct, frozen=True):
-    """A node begins."""
+    """The event that a node begins."""
 
     trace_id: str
     node: str
@@ -137,7 +137,7 @@ class StepStarted(msgspec.Struct, frozen=True):
 
 
 class StepFinished(msgspec.Struct, frozen=True):
-    """A node ended."""
+    """The event that a node ended."""
 
     trace_id: str
     node: str
@@ -149,7 +149,7 @@ class StepFinished(msgspec.Struct, frozen=True):
 
 
 class RetryScheduled(msgspec.Struct, frozen=True):
-    """A retry, the try number ``attempt``, begins after ``delay_s`` seconds."""
+    """The event that a retry, attempt number ``attempt``, will begin after ``delay_s`` seconds."""
 
     trace_id: str
     node: str
@@ -159,7 +159,7 @@ class RetryScheduled(msgspec.Struct, frozen=True):
 
 
 class FallbackTaken(msgspec.Struct, frozen=True):
-    """An alternative is tried because of ``error``."""
+    """The event that an alternative is tried because of ``error``."""
 
     trace_id: str
     failed: str
@@ -167,14 +167,14 @@ class FallbackTaken(msgspec.Struct, frozen=True):
 
 
 class BreakerChanged(msgspec.Struct, frozen=True):
-    """A breaker moved to ``state`` (``closed``, ``open``, ``half-open``)."""
+    """The event that a breaker moved to ``state`` (``closed``, ``open``, ``half-open``)."""
 
     node: str
     state: str
 
 
 class ConflictDetected(msgspec.Struct, frozen=True):
-    """A write came back refused or merged and something the user typed lies in the inbox."""
+    """The event that a write was refused or merged, so that a change of the user's is in the inbox."""
 
     scope: str
     store: str
@@ -183,57 +183,57 @@ class ConflictDetected(msgspec.Struct, frozen=True):
 
 
 class SyncStateChanged(msgspec.Struct, frozen=True):
-    """The sync lanes moved to ``state`` (``offline``, ``connecting``, ``repairing``, ``online``, ``stalled``, ``stopped``)."""
+    """The event that the sync lanes moved to ``state`` (``offline``, ``connecting``, ``repairing``, ``online``, ``stalled``, ``stopped``)."""
 
     state: str
     reason: str
 
 
 class ScopeBrought(msgspec.Struct, frozen=True):
-    """A scope was brought along: it replicates on this device from now on, and its rows are on their way."""
+    """The event that a scope was brought along: it replicates on this device from now on, and its rows will follow."""
 
     scope: str
 
 
 class ScopeLeft(msgspec.Struct, frozen=True):
-    """A scope that was brought along has left this device with its rows, as nobody has used it any more."""
+    """The event that a scope which was brought along has left this device with its rows, because it was no longer used."""
 
     scope: str
 
 
 class RepairStarted(msgspec.Struct, frozen=True):
-    """The file does not continue the hub's history and is being repaired."""
+    """The event that a repair begins, because the file does not continue the hub's history."""
 
     cause: str
     why: str
 
 
 class RepairDone(msgspec.Struct, frozen=True):
-    """A repair was committed."""
+    """The event that a repair was committed."""
 
     report: RepairReport
 
 
 class LostRowsExpired(msgspec.Struct, frozen=True):
-    """Rows that a restored hub had lost have waited thirty days for somebody to decide, and are not offered any more."""
+    """The event that rows which a restored hub had lost have waited thirty days for a decision, and are no longer offered."""
 
     rows: int
 
 
 SqlKind: TypeAlias = Literal["read", "write", "commit"]
-"""What SQL is for: what only reads, what a write group reads and writes, and its COMMIT where that is sent by itself."""
+"""The purpose of SQL: reading only, the reads and writes of a write group, or its COMMIT if that is sent separately."""
 
 
 class SqlBatch(msgspec.Struct, frozen=True):
     """Statements that a hub sent to its database together, without their text and their values.
 
     Attributes:
-        kind: What they are for.
+        kind: The purpose of the statements.
         system: The database, as OpenTelemetry names it: ``sqlite``, ``postgresql``.
-        statements: How many there were.
-        calls: How many calls had a part in them: a write group is of all calls that waited.
-        after: Seconds after the beginning of the call.
-        seconds: How long they took; of a commit, until the hub was told that it is on the disk.
+        statements: Number of statements.
+        calls: Number of calls that they belong to: a write group serves all calls that waited.
+        after: Seconds from the beginning of the call.
+        seconds: Duration in seconds; for a commit, until the hub knew that it is on the disk.
     """
 
     kind: SqlKind
@@ -245,16 +245,16 @@ class SqlBatch(msgspec.Struct, frozen=True):
 
 
 class CallServed(msgspec.Struct, frozen=True):
-    """A hub has answered one call; reported by the hub, not by a client.
+    """The event that a hub has answered a call; the hub reports it, not a client.
 
     Attributes:
-        trace_id: The caller's, ``""`` for calls of the sync lanes.
-        method: What was called.
-        seconds: How long it took.
-        error: Code of the error, ``CANCELLED`` when the caller gave up, ``""`` when it was answered.
+        trace_id: The caller's trace id; ``""`` for calls of the sync lanes.
+        method: The method that was called.
+        seconds: Duration in seconds.
+        error: Code of the error; ``CANCELLED`` if the caller cancelled, ``""`` if the call was answered.
         ended_ms: Wall clock at the end, in milliseconds.
-        batches: The SQL of the call in the order in which it ended, the first ones of it.
-        left_out: How many more batches there were.
+        batches: The first batches of the call's SQL, in the order in which they ended.
+        left_out: Number of further batches.
     """
 
     trace_id: str
@@ -267,13 +267,13 @@ class CallServed(msgspec.Struct, frozen=True):
 
 
 class ClientAhead(msgspec.Struct, frozen=True):
-    """A client has received verdicts that this hub has not given, so the hub was restored. Reported by the hub.
+    """The event that a client has received verdicts that this hub has not given, so the hub was restored. The hub reports it.
 
     Attributes:
-        principal: Whose client it is.
+        principal: The principal of the client.
         client: The client.
-        last_mid: Last mutation of it that the hub has decided.
-        confirmed: Every mutation up to this one has been decided, says the client.
+        last_mid: The last mutation of the client that the hub has decided.
+        confirmed: According to the client, every mutation up to this one has been decided.
         at_ms: Wall clock, in milliseconds.
     """
 
@@ -285,7 +285,7 @@ class ClientAhead(msgspec.Struct, frozen=True):
 
 
 HubEvent: TypeAlias = CallServed | ClientAhead
-"""What a hub reports to its listener."""
+"""An event that a hub reports to its listener."""
 
 Event: TypeAlias = (
     WriteDispatched

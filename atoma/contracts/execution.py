@@ -25,7 +25,7 @@ Confirm: TypeAlias = Literal["optimistic", "strict"]
 Durability: TypeAlias = Literal["full", "normal"]
 WriteStatus: TypeAlias = Literal["confirmed", "partial", "rejected", "undecided"]
 WriteState: TypeAlias = Literal["local", "undecided", "queued", "sent", "accepted", "observed", "rejected", "dead"]
-"""The closed set of states of a write (F09); ``undecided`` is in no outbox and has no answer."""
+"""The states of a write; an ``undecided`` one is in no outbox and has no answer."""
 
 
 class OperationContext(msgspec.Struct, frozen=True):
@@ -33,11 +33,11 @@ class OperationContext(msgspec.Struct, frozen=True):
 
     Attributes:
         trace_id: One id from the caller to the hub's SQL.
-        policy: Name of the policy that carries the request out; ``""`` takes the client's default.
-        deadline: Absolute, on Trio's clock; ``math.inf`` when the caller set none. The kernel reads it once from the
+        policy: Name of the policy that carries out the request; ``""`` takes the client's default.
+        deadline: Absolute time on Trio's clock; ``math.inf`` if the caller set none. The kernel reads it once from the
             caller's cancel scope.
-        staged: For a write: the runtime keeps this device's rows itself, so a local write node only nods. The result
-            then carries what a remote node answered, if one did.
+        staged: For a write: the runtime keeps this device's rows itself, so a local write node has nothing to do. The result
+            then carries the answer of a remote node, if there is one.
     """
 
     trace_id: str
@@ -47,7 +47,7 @@ class OperationContext(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One entry of the trail: which node ran, how it ended, how long it took.
+    """An entry of the trail: which node ran, how it ended, how long it took.
 
     Attributes:
         node: Node id, as registered.
@@ -100,7 +100,7 @@ class QueryRequest(msgspec.Struct, frozen=True):
 
     @property
     def store(self) -> str:
-        """The store that is read first; its policy carries the query out."""
+        """The store that is read first; its policy carries out the query."""
         return self.query.store
 
 
@@ -139,7 +139,7 @@ class WriteOptions(msgspec.Struct, frozen=True):
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """The rows that a query has found, of which a unit was made.
+    """The rows that a query has found and from which a unit was made.
 
     Attributes:
         query: The query.
@@ -159,11 +159,11 @@ class WriteRequest(msgspec.Struct, frozen=True):
         context: Trace, policy, deadline.
         idem: Idempotency key, drawn before the first node runs and reused by every retry, fallback and outbox entry.
             Item ``n`` of a non-atomic unit has the key :func:`item_key`.
-        matches: What it depends on: the query is asked again in the transaction, and other rows are a conflict. For
+        matches: The result on which it depends: the query runs again in the transaction, and different rows are a conflict. For
             units that are written on this device.
-        parts: How many entries each mutation of an atomic unit has; ``()`` for one mutation of all of them. For units
+        parts: Number of entries in each mutation of an atomic unit; ``()`` for one mutation of all of them. For units
             that are written on this device.
-        mark: The group that it belongs to, where groups can be undone; this device's own.
+        mark: The undo group to which it belongs, if there is one; only this device knows it.
     """
 
     entries: tuple[Op, ...]
@@ -176,7 +176,7 @@ class WriteRequest(msgspec.Struct, frozen=True):
 
 
 def mutation_key(request: WriteRequest, index: int) -> str:
-    """Idempotency key of the mutation that entry ``index`` of a unit belongs to."""
+    """Return the idempotency key of the mutation to which entry ``index`` of a unit belongs."""
     if len(request.parts) > 1:
         starts = itertools.accumulate(request.parts, initial=0)
         return f"{request.idem}:{max(start for start in starts if start <= index)}"
@@ -184,7 +184,7 @@ def mutation_key(request: WriteRequest, index: int) -> str:
 
 
 def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:
-    """Idempotency key of one mutation of a unit: the unit's own when it is one mutation, else numbered."""
+    """Return the idempotency key of one mutation of a unit: the unit's own key if it is one mutation, else with a number."""
     return idem if atomic or size == 1 else f"{idem}:{index}"
 
 
@@ -195,11 +195,11 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
         id: The entry's id.
         ok: Whether it was written (a change that changes nothing is ok).
         changed: Whether the row is different now.
-        version: Local version of the row, 0 when there is none or the write was remote.
-        row: Image after the write, or, when it was refused, as it is, so that the caller can merge; None when there
+        version: Local version of the row; 0 if there is none or the write was remote.
+        row: Image after the write or, if it was refused, the present one, so that the caller can merge; None if there
             is no row or it is not known.
         error: Why it was refused; None when ok.
-        decided: False when it is shown here, lies in no outbox, and the machine that decides it has not answered.
+        decided: False if it is shown here, is in no outbox, and the machine that decides it has not answered.
     """
 
     id: str
@@ -212,7 +212,7 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
 
 
 def restated(result: msgspec.Struct, kind: type[R], **own: object) -> R:
-    """What became of an entry in another form: a ``kind``, with the fields that both have and with ``own`` beside them.
+    """Return the result of an entry in another form: a ``kind`` with the fields that both have, and with ``own`` beside them.
 
     Devices and hubs keep such results and protocols send them, each with fields of its own. Nobody lists the fields
     that they share, so that a new one arrives wherever a form has it.
@@ -230,11 +230,11 @@ class WriteResult(msgspec.Struct, frozen=True):
     """The result of a unit.
 
     Attributes:
-        status: ``undecided`` while an item is; then ``confirmed`` all ok, ``rejected`` none, ``partial`` otherwise.
+        status: ``undecided`` while an item is; then ``confirmed`` if all are ok, ``rejected`` if none is, ``partial`` otherwise.
         items: One per entry, same order.
         meta: How it came about.
         receipts: One per entry: follows the write to the authority; None where there is nothing to follow.
-        recalled_by: Key by which the unit is recalled after a restart; ``""`` where nothing of it lies in an outbox.
+        recalled_by: Key by which the unit can be followed after a restart; ``""`` if nothing of it is in an outbox.
     """
 
     status: WriteStatus
@@ -248,9 +248,9 @@ class ResolveRequest(msgspec.Struct, frozen=True):
     """A question about the write with this key; the authority makes sure that its answer stays true.
 
     Attributes:
-        idem: The key of the whole write, as :attr:`WriteRequest.idem` had it.
+        idem: The key of the whole write, as in :attr:`WriteRequest.idem`.
         context: Trace, policy, deadline.
-        nodes: Nodes of this client that may have passed the write on; empty for those that the policy can ask. They say
+        nodes: Nodes of this client that may have passed the write on; empty for those that the policy can ask. They mean
             nothing to the authority.
     """
 
@@ -280,7 +280,7 @@ class Resolution(msgspec.Struct, frozen=True):
 
 
 def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
-    """The one status that agrees with ``items`` (A23)."""
+    """Return the status that agrees with ``items``."""
     ok = 0
     for item in items:
         if not item.decided:
@@ -291,7 +291,7 @@ def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
 
 @runtime_checkable
 class Receipt(Protocol):
-    """A follower of one durable write, to the authority's verdict."""
+    """A Protocol for following one durable write to the authority's verdict."""
 
     @property
     def state(self) -> WriteState:
@@ -300,11 +300,11 @@ class Receipt(Protocol):
 
     @property
     def meta(self) -> ExecutionMeta | None:
-        """How the write came to its end, when that is more than the write's own result says; else None."""
+        """How the write came to its end, if that adds to the write's own result; else None."""
         ...
 
     async def wait(self, *, observed: bool) -> int:
-        """Wait for the verdict and return the hub sequence the write got.
+        """Wait for the verdict and return the hub sequence of the write.
 
         Args:
             observed: Also wait until the confirmed base holds the write.
@@ -312,17 +312,17 @@ class Receipt(Protocol):
         Raises:
             WriteRejected: The authority refused it.
 
-        Cancelling the wait changes nothing about the write.
+        Cancelling the wait does not affect the write.
         """
         ...
 
     async def moved(self, since: WriteState) -> WriteState | None:
-        """Wait until the write is in another state than ``since``; that state, None when ``since`` is its last.
+        """Wait until the state of the write is no longer ``since``, and return the new state; None if ``since`` is its last.
 
         Raises:
             ClosedError: The client was closed first.
 
-        Cancelling the wait changes nothing about the write.
+        Cancelling the wait does not affect the write.
         """
         ...
 
@@ -331,12 +331,12 @@ _follows: dict[type[object], bool] = {}
 
 
 def as_receipt(value: object) -> Receipt | None:
-    """``value`` as what it is by contract: a receipt, or None where there is nothing to follow.
+    """Return ``value`` as a receipt, or None if there is nothing to follow.
 
-    Each class is looked at once, because asking a Protocol is slow.
+    Each class is checked once, because checking a Protocol is slow.
 
     Raises:
-        ExecutionError: It is neither: whoever waited for it would wait for nothing.
+        ExecutionError: It is neither, so that a caller would wait in vain.
     """
     if value is None:
         return None
@@ -352,10 +352,10 @@ def as_receipt(value: object) -> Receipt | None:
 
 
 def note_path(error: AtomaError, path: Sequence[Step]) -> None:
-    """Keep with ``error`` the trail that led to it."""
+    """Attach to ``error`` the trail that led to it."""
     error.__dict__["_path"] = tuple(path)
 
 
 def path_of(error: AtomaError) -> tuple[Step, ...]:
-    """The trail of the request that ended with ``error``: what its result would have had; empty when none was run."""
+    """Return the trail of the request that ended with ``error``; empty if no node was run."""
     return cast("tuple[Step, ...]", error.__dict__.get("_path", ()))

@@ -1,4 +1,4 @@
-"""How a query will be carried out, before it is: what a device's database does, what live queries and hubs make of it."""
+"""Explanations of queries before they run: what a device's database does, and how live queries and hubs treat them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Access(msgspec.Struct, frozen=True):
 
     Attributes:
         store: The store; ``""`` for a derived table.
-        level: Which include it is read for; ``""`` for the query itself.
-        line: What the database says: ``SEARCH cards USING INDEX _atoma_index_cards__lane (lane=?)``.
+        level: The include for which it is read; ``""`` for the query itself.
+        line: The database's own description: ``SEARCH cards USING INDEX _atoma_index_cards__lane (lane=?)``.
         index: The index that is used; ``""`` for none.
-        scans: Whether every row is looked at, from the first one to the last one that is needed; so it is, too, where the
-            database makes an index for this one query.
-        sorts: Whether rows are sorted after they were read; of children, those of each parent before its limit is counted.
+        scans: Whether every row is read, from the first one to the last one that is needed; also true if the
+            database builds an index for this one query.
+        sorts: Whether rows are sorted after they were read; for children, those of each parent before its limit is applied.
     """
 
     store: str
@@ -27,15 +27,15 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """An account of what becomes of a query; ``print()`` shows it.
+    """An explanation of how a query is carried out; ``print()`` shows it.
 
     Attributes:
-        query: The query in SQL's words.
-        sources: How this device's database reads each source; none when there is no database that can tell.
-        limit: Most rows of the answer; None without a bound.
-        live: How the query is followed, or why it is not.
-        hub: ``ok``, or why a hub does not answer it.
-        warnings: Which index is missing, each with the line to add.
+        query: The query, written as SQL.
+        sources: How this device's database reads each source; empty if there is no database that can say.
+        limit: Maximum number of rows in the answer; None without a limit.
+        live: How the query is followed live, or why it cannot be.
+        hub: ``ok``, or why a hub cannot answer it.
+        warnings: Missing indexes, each with the line to add.
     """
 
     query: str

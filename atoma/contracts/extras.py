@@ -1,4 +1,4 @@
-"""The extras of the distribution: what a part needs that not every program uses, and how that is said when it is missing."""
+"""The extras of the distribution: libraries that not every program needs, and the message when one is missing."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 DISTRIBUTION = "atoma-runtime"
 OWN = ("atoma", "atoma_stores", "atoma_transports")
 IN_THE_NAMESAKE = "parse_rss_file"
-"""A name that the feed parser has and that we do not."""
+"""A name that the feed parser has and this package does not."""
 
 
 def install_line(extra: str) -> str:
-    """What to run in a shell to have an extra."""
+    """Return the command that installs an extra."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 @contextmanager
 def needs_extra(extra: str) -> Generator[None]:
-    """Let imports in the block that find no library say which extra has it.
+    """Make imports in the block that find no library say which extra contains it.
 
     Raises:
-        ModuleNotFoundError: As without the block, with another message.
+        ModuleNotFoundError: As without the block, but with that message.
     """
     try:
         yield
@@ -36,10 +36,10 @@ def needs_extra(extra: str) -> Generator[None]:
 def refuse_namesake() -> None:
     """Make sure that the package ``atoma`` is this project's.
 
-    The package index has a feed parser of that name. Installed later, it replaces ``atoma/__init__.py`` and leaves the rest.
+    The package index has a feed parser of the same name. If it is installed later, it replaces ``atoma/__init__.py`` and leaves the rest.
 
     Raises:
-        ImportError: It is that parser's.
+        ImportError: The package is that parser's.
     """
     if hasattr(sys.modules[OWN[0]], IN_THE_NAMESAKE):
         raise ImportError(

@@ -1,4 +1,4 @@
-"""What an error says, as the table of codes has it: for whoever has to act on it."""
+"""The meaning of an error by the table of codes, for the code that has to act on it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from atoma.errors import (
 
 
 def code_of(error: AtomaError) -> str:
-    """The stable code of ``error``; the other side's own when that is where it is from."""
+    """Return the stable code of ``error``; the other side's own code if the error came from there."""
     return error.remote_code if isinstance(error, RemoteError) else error.code
 
 
 def verdict_of(error: AtomaError) -> Verdict:
-    """What ``error`` says about the write that it ended.
+    """Return what ``error`` says about the write that it ended.
 
-    A connection that failed judges nothing: then it only matters whether the other side may have seen the request.
+    A failed connection decides nothing: then it only matters whether the other side may have seen the request.
     """
     if isinstance(error, TransportError) and not isinstance(error, AuthenticationError):
         return "unknown" if error.maybe_sent else "undone"
@@ -33,19 +33,19 @@ def verdict_of(error: AtomaError) -> Verdict:
 
 
 def retry_after_s(error: BaseException) -> float:
-    """Seconds that the other side, or a breaker, asks to wait before the next try; 0 when it does not say."""
+    """Return the seconds that the other side, or a breaker, asks to wait before the next attempt; 0 if it does not say."""
     if isinstance(error, WriteUnknown) and error.__cause__ is not None:
         return retry_after_s(error.__cause__)
     return error.retry_after_s if isinstance(error, RemoteError | CircuitOpen) else 0.0
 
 
 def refusal(code: str, message: str, *, retry_after_ms: int = 0, info: Mapping[str, str] | None = None) -> ErrorInfo:
-    """An error of the table as data; whether to retry is what the table says."""
+    """Return an error of the table as data; the table says whether to retry."""
     return ErrorInfo(code, message, row(code).retryable, retry_after_ms, dict(info or {}))
 
 
 def info_from(error: BaseException) -> ErrorInfo:
-    """``error`` as data, for this device: a status, the outbox, the result of an item."""
+    """Return ``error`` as data, for this device: a status, the outbox, the result of an item."""
     if not isinstance(error, AtomaError):
         return refusal("INTERNAL", f"{type(error).__name__}: {error}")
     code, message, facts = code_of(error), str(error), dict[str, str]()

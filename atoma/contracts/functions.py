@@ -1,4 +1,4 @@
-"""The function table: what a query may call, what it takes and what it gives.
+"""The function table: the functions that a query may call, with their argument and result types.
 
 A function has three further rows: its meaning in Python (``atoma.query.functions``), its SQL
 (``atoma_stores.sql.functions``) and its line in the documentation. Modules in which one is missing do not import
@@ -21,25 +21,25 @@ import msgspec
 T = TypeVar("T")
 
 Need: TypeAlias = Literal["", "equality", "order", "text", "total"]
-"""What the type of a column has to answer as Python does, so that the function may look at it."""
+"""The operations that the type of a column must carry out as Python does before the function may use it."""
 
 
 class Function(msgspec.Struct, frozen=True):
-    """One row of the table.
+    """A row of the function table.
 
     Attributes:
-        takes: The types of the arguments in order: a type, ``same`` (all that say so have one type, a literal takes that of
+        takes: The types of the arguments in order: a type, ``same`` (all of these have one type, a literal takes that of
             its neighbours), or ``any``.
         gives: The type of the result; ``same`` is the one of its ``same`` arguments.
-        rest: Whether the last argument may come any number of times, none included.
+        rest: Whether the last argument may be repeated any number of times, or be left out.
         need: What its columns have to answer.
         nullable: Whether the result may be NULL: ``never``, ``always``, ``any`` when an argument is, ``all`` when every one
             is, ``same`` when one of the ``same`` arguments is, ``real`` like ``any``, and when it is a real, as infinity
             less infinity is not a number.
-        sign: How people write it; ``""`` for ``name(…)``.
+        sign: How it is written; ``""`` for ``name(…)``.
         literals: The numbers of arguments that have to be literals.
-        among: What ``same`` may be; nothing allows every type. A decimal stands for those with places.
-        library: What has to be installed for it; ``""`` for nothing.
+        among: The types that ``same`` may be; empty for every type. A decimal stands for those with places.
+        library: The library that it needs; ``""`` for none.
     """
 
     takes: tuple[str, ...]
@@ -128,7 +128,7 @@ class Aggregate(msgspec.Struct, frozen=True):
         takes: The types of its argument; ``decimal`` stands for those with places.
         gives: The type of the result; ``same`` is the argument's.
         need: What its column has to answer.
-        empty: Whether it is NULL over no values.
+        empty: Whether it is NULL if there are no values.
     """
 
     takes: tuple[str, ...]
@@ -149,7 +149,7 @@ AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
 
 
 def family(kind: str) -> str:
-    """A type without its places: ``decimal`` for ``decimal(2)``."""
+    """Return a type without its places: ``decimal`` for ``decimal(2)``."""
     return kind.partition("(")[0]
 
 

@@ -1,4 +1,4 @@
-"""What a device remembers of its past: commits, what each changed, and the groups that can be undone."""
+"""A device's history as data: commits, what each changed, and the groups that can be undone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import ValidationError
 
 Turn: TypeAlias = Literal["do", "undo", "redo"]
-"""What a unit is to its group: a part of it, or what takes it back, or what brings it back."""
+"""The role of a unit in its group: a part of it, its undo, or its redo."""
 
 S = TypeVar("S", "_Head", "_Line")
 
@@ -28,8 +28,8 @@ class UndoMark(msgspec.Struct, frozen=True):
     Attributes:
         group: Key of the group, drawn when it was opened.
         stack: Where the group lies.
-        label: What the user calls it.
-        turn: ``undo`` and ``redo`` turn the group over: what the unit does takes the place of what the group did.
+        label: The label for users.
+        turn: ``undo`` and ``redo`` replace what the group did by what the unit does.
     """
 
     group: str
@@ -45,7 +45,7 @@ class PastCommit(msgspec.Struct, frozen=True):
         commit: Its number.
         at_ms: When it was made, by this device's clock, in milliseconds since 1970.
         rows: How many visible rows it changed.
-        key: Key of the call that wrote it; ``""`` for what came from elsewhere, a page of the hub for example.
+        key: Key of the call that wrote it; ``""`` for a change from elsewhere, such as a page of the hub.
         group: The group that it belongs to now, ``""`` for none.
     """
 
@@ -77,7 +77,7 @@ class RowChange(msgspec.Struct, frozen=True):
 
 
 class Changeset(msgspec.Struct, frozen=True):
-    """The changes of the visible rows by one commit, or several in a row; as data, so that it can be sent, inverted and applied.
+    """The changes of the visible rows by one or several consecutive commits, as data that can be sent, inverted and applied.
 
     Attributes:
         commit: Number of the commit, on the device that made it.
@@ -92,16 +92,16 @@ class Changeset(msgspec.Struct, frozen=True):
     changes: tuple[RowChange, ...]
 
     def inverted(self) -> Changeset:
-        """What takes it back: applied, it leaves the rows as they were before."""
+        """Return the changeset that undoes this one: applied, it restores the rows as they were before."""
         back = tuple(replace(each, before=each.after, after=each.before) for each in self.changes)
         return replace(self, changes=back)
 
     def only(self, wanted: Callable[[RowChange], bool]) -> Changeset:
-        """The changes of it that are ``wanted``."""
+        """Return a changeset with only the changes that are ``wanted``."""
         return replace(self, changes=tuple(filter(wanted, self.changes)))
 
     def to_ndjson(self) -> str:
-        """The changeset as lines of JSON: what it is, then a line per row; for files, bug reports, other programs."""
+        """Return the changeset as lines of JSON: a header, then a line per row; for files, bug reports, other programs."""
         head = {"atoma": "changeset", "format": FORMAT, "schema_version": self.schema_version}
         lines: list[object] = [{**head, "commit": self.commit, "at_ms": self.at_ms}]
         for each in self.changes:
@@ -112,17 +112,17 @@ class Changeset(msgspec.Struct, frozen=True):
 
     @staticmethod
     def from_ndjson(text: str) -> Changeset:
-        """The changeset that :meth:`to_ndjson` gave.
+        """Return the changeset from the text that :meth:`to_ndjson` returned.
 
         Raises:
             ValidationError: ``text`` is not a changeset; the message names the line.
         """
         lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         if not lines:
-            raise ValidationError("a changeset begins with a line that says what it is; this text is empty")
+            raise ValidationError("a changeset begins with a header line; this text is empty")
         head = _read(_Head, *lines[0])
         if head.atoma != "changeset" or head.format != FORMAT:
-            raise ValidationError(f"line 1: this is no changeset of format {FORMAT}")
+            raise ValidationError(f"line 1: this is not a changeset of format {FORMAT}")
         return Changeset(head.commit, head.at_ms, head.schema_version, tuple(_changes(lines[1:])))
 
 
@@ -154,7 +154,7 @@ def _read(kind: type[S], number: int, line: str) -> S:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise ValidationError(f"line {number} is no line of a changeset: {error}") from None
+        raise ValidationError(f"line {number} is not a line of a changeset: {error}") from None
 
 
 def _told(image: RowImage | None) -> dict[str, object] | None:
@@ -186,15 +186,15 @@ def _value(told: object, name: str, number: int) -> Scalar:
                 pass
     except ValueError:
         pass
-    raise ValidationError(f"line {number}: {name} has a value that no column holds", field=name, value=told)
+    raise ValidationError(f"line {number}: {name} has a value that no column can hold", field=name, value=told)
 
 
 class UndoStep(msgspec.Struct, frozen=True):
-    """A group of writes on a stack, as it stands in the file.
+    """A group of writes on an undo stack, as the file has it.
 
     Attributes:
         key: Its key.
-        label: What the user calls it.
+        label: The label for users.
         at_ms: When its first write was made, in milliseconds since 1970.
         undone: Whether it has been undone, so that it can be redone.
     """
@@ -206,11 +206,11 @@ class UndoStep(msgspec.Struct, frozen=True):
 
 
 class TurnedOver(msgspec.Struct, frozen=True):
-    """The newest step of a stack, newest commit first: the changes to take back when it is turned over.
+    """The newest step of an undo stack, with the changes to take back for undo or redo, newest commit first.
 
     Attributes:
         step: The step.
-        commits: What its commits did.
+        commits: The changes of its commits.
     """
 
     step: UndoStep

@@ -1,4 +1,4 @@
-"""The bounds of a query, in one table: the builder, the engines, the wire and the hub refuse what is beyond them alike."""
+"""The limits of a query, in one table, by which the builder, the engines, the protocol and the hub all refuse a larger query."""
 
 from __future__ import annotations
 
@@ -7,62 +7,62 @@ from collections.abc import Mapping
 import msgspec
 
 DEPTH_MAX = 32
-"""Conditions within conditions."""
+"""Maximum depth of conditions within conditions."""
 MUTATION_OPS = 1_000
-"""Operations of one mutation, unless a hub says otherwise."""
+"""Maximum number of operations in one mutation, unless a hub says otherwise."""
 IDEM_BYTES = 200
-"""UTF-8 bytes of the idempotency key of a write."""
+"""Maximum size of a write's idempotency key, in bytes of UTF-8."""
 CONDITIONS_MAX = 1_000
-"""Conditions of one query, those that join others included."""
+"""Maximum number of conditions in one query, including those that combine others."""
 SOURCES_MAX = 8
-"""Stores and plans that one plan reads, its joins included."""
+"""Maximum number of stores and plans that one plan reads, its joins included."""
 COLUMNS_MAX = 64
-"""Columns of a result, keys of a group, sort keys."""
+"""Maximum number of columns of a result, of keys of a group, and of sort keys."""
 PLANS_MAX = 64
-"""Plans within a query: subqueries, derived tables, branches of includes."""
+"""Maximum number of plans within a query: subqueries, derived tables, branches of includes."""
 INCLUDES_DEEP_MAX = 4
-"""Includes within includes."""
+"""Maximum depth of includes within includes."""
 INCLUDES_MAX = 16
-"""Branches of all includes of a query."""
+"""Maximum number of branches of all includes of a query."""
 VALUES_MAX = 1_000
-"""Values of one ``in_()``."""
+"""Maximum number of values of one ``in_()``."""
 PARAMETERS_MAX = 4_096
-"""Values that one query compares with, those of every ``in_()`` included."""
+"""Maximum number of values that one query compares with, those of every ``in_()`` included."""
 PARAMETERS_BYTES_MAX = 64 * 1024
-"""UTF-8 bytes of the texts, and bytes, that one query compares with, together."""
+"""Maximum size of all texts (in UTF-8) and byte strings that one query compares with, in bytes."""
 QUERY_BYTES_MAX = 128 * 1024
-"""Bytes of a query as it travels, its values included."""
+"""Maximum size of an encoded query with its values, in bytes."""
 OFFSET_MAX = 100_000
-"""Rows that are skipped: each of them is read nevertheless."""
+"""Maximum number of rows that are skipped: each of them is read nevertheless."""
 PATTERN_BYTES_MAX = 256
-"""UTF-8 bytes of one pattern of ``like`` or ``regex``: what one row costs is its text times its pattern, and nothing stops SQLite within
+"""Maximum size of a pattern of ``like`` or ``regex``, in bytes of UTF-8: a row costs its text times its pattern, and nothing stops SQLite within
 a row."""
 WILDCARDS_MAX = 8
-"""Unescaped ``%`` and ``_`` of one pattern of ``like``."""
+"""Maximum number of unescaped ``%`` and ``_`` in one pattern of ``like``."""
 PATTERNS_BYTES_MAX = 2_048
-"""UTF-8 bytes of all patterns of one query together."""
+"""Maximum size of all patterns of one query together, in bytes of UTF-8."""
 REPLACED_MAX = 1_000_000
-"""Characters of what ``replace`` makes of a text: each one within another could make it many times as long."""
+"""Maximum length of a result of ``replace``, in characters: nested calls could each make a text many times as long."""
 REGEXES_MAX = 8
-"""Regular expressions of one query: a hub compiles them on its loop, before it knows whether the query is any good."""
+"""Maximum number of regular expressions in one query: a hub compiles them on its loop, before it knows whether the query is valid."""
 REGEX_MEMORY = 128 * 1024
-"""Bytes that a regular expression may take: they bound its program, to some thousand steps, and with these the time that it takes
+"""Maximum memory of a regular expression, in bytes: it limits the program to some thousand steps, and with them the time that it takes
 to compile one, a millisecond or so."""
 REGEX_STEPS_MAX = 100_000_000
-"""Bytes of a text times steps of the regular expression that looks through it: at most that much is done for one row, about a
+"""Maximum product of a text's bytes and the steps of the regular expression that searches it: the work for one row, about a
 second of it."""
 GROUPS_MAX = 10_000
-"""Groups of an answer; they are counted as it is made."""
+"""Maximum number of groups in an answer; they are counted while it is computed."""
 ROWS_MAX = 10_000
-"""Rows of a hub's answer."""
+"""Maximum number of rows in a hub's answer."""
 LIVE_SQL_ROWS_MAX = 100_000
-"""Rows of a statement that is followed."""
+"""Maximum number of rows of a statement that is followed live."""
 LIVE_SQL_S = 10.0
-"""Seconds that such a statement may take: every other live result of the client waits for it."""
+"""Maximum duration of such a statement, in seconds: every other live result of the client waits for it."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """The bounds that a query is held to: those of the table, or lower ones of a hub that wants less.
+    """The limits for a query: those of the table, or lower ones that a hub sets.
 
     Attributes:
         depth: See :data:`DEPTH_MAX`, and so on.
@@ -103,13 +103,13 @@ class Bounds(msgspec.Struct, frozen=True):
     groups: int = GROUPS_MAX
 
     def lower(self) -> dict[str, int]:
-        """Those that are lower than the table's, by name."""
+        """Return the limits that are lower than the table's, by name."""
         table, own = msgspec.structs.asdict(BOUNDS), msgspec.structs.asdict(self)
         return {name: bound for name, bound in own.items() if bound < table[name]}
 
     @staticmethod
     def lowered(told: Mapping[str, int]) -> Bounds:
-        """The table with what somebody has announced to be lower; names that are not known are passed over."""
+        """Return the table with the lower limits that the other side has announced; unknown names are ignored."""
         table: dict[str, int] = msgspec.structs.asdict(BOUNDS)
         return Bounds(**{name: min(bound, told.get(name, bound)) for name, bound in table.items()})
 

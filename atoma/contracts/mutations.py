@@ -1,4 +1,4 @@
-"""Operations on rows and what they add up to: the language of local writes, the overlay, the outbox and the hub.
+"""Operations on rows and the units that they form, as used by local writes, the overlay, the outbox and the hub.
 
 Visible state = confirmed base + pending mutations in local order. See ``docs/explanation/overlay.md``.
 """
@@ -25,7 +25,7 @@ OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
 KIND_OF: Mapping[str, OpKind] = MappingProxyType(
     {"insert": "create", "update": "patch", "upsert": "upsert", "delete": "delete"}
 )
-"""The kinds of operations by the words that other programs use."""
+"""The kinds of operations, by the words that other programs use."""
 PendingKind: TypeAlias = Literal["outbox", "held", "volatile"]
 
 QUEUED, ACKED = 0, 1
@@ -33,7 +33,7 @@ QUEUED, ACKED = 0, 1
 HELD_MID = -1
 """The number of a mutation that is held: it gets one when it is released."""
 BUILDS_ON_HELD = "it builds on a write that is held"
-"""Why a mutation is held that nobody has held by hand."""
+"""The reason of a mutation that is held although nobody has held it by hand."""
 
 
 EditKind: TypeAlias = Literal["inc", "add", "remove", "max", "min"]
@@ -41,13 +41,13 @@ EDIT_KINDS: tuple[EditKind, ...] = get_args(EditKind)
 
 
 class Edit(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A change of one column that says what to do to the value that is there, so that it merges with changes of others.
+    """A change of one column relative to its present value, so that it merges with changes of others.
 
     Attributes:
         field: The column.
         kind: ``inc`` adds a number, ``add`` and ``remove`` elements to and from a set, ``max`` and ``min`` keep the larger
             and the smaller value.
-        operand: By how much, which elements, or the other value: a value of the column.
+        operand: The amount, the elements, or the other value, as a value of the column.
     """
 
     field: str
@@ -58,8 +58,8 @@ class Edit(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One operation on one row: the same value from the caller's write to the hub's decision.
 
-    It is changed by ``msgspec.structs.replace`` only, so that whatever it is given stays with it. Fields are appended, with a
-    default: bytes that lack them are read, and peers that do not know them pass over them.
+    Change it by ``msgspec.structs.replace`` only, so that every field is kept. Fields are appended, with a
+    default: bytes that lack them can be read, and peers that do not know them ignore them.
 
     Attributes:
         kind: ``create`` the id must be free, ``patch`` changed columns only, the id must exist, ``replace`` the whole row,
@@ -93,12 +93,12 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def awaits_id(self) -> bool:
-        """Whether it makes a row whose id the hub has yet to draw."""
+        """Whether it creates a row whose id the hub has yet to draw."""
         return not self.id and self.kind == "create"
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """The first name of a mutation, which it keeps for ever: its client, its number there, and the digest after it."""
+    """The original identity of a mutation, which it keeps for ever: its client, its number there, and the digest after it."""
 
     client_id: bytes
     mid: int

@@ -1,4 +1,4 @@
-"""What waits on a device to be sent, as it is shown to people."""
+"""The outbox as it is shown to people."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class WaitingWrite(msgspec.Struct, frozen=True):
     """One write of the outbox: a mutation, which the hub takes or refuses as a whole.
 
     Attributes:
-        key: What it is called here and everywhere; handles know it too.
+        key: Its idempotency key, by which handles and the hub know it too.
         scope: The one scope that it touches.
-        state: How far it is.
-        ops: What it does, in today's terms, in order.
+        state: Its progress.
+        ops: Its operations in order, in terms of the current schema.
         written_ms: Wall-clock time of this device when it was written.
         mid: Its number towards the hub, -1 while it is held.
-        attempts: How often it was sent in vain.
+        attempts: How often it was sent without success.
         next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
-        why: What the last attempt failed with; of a held one, why it is held; else ``""``.
+        why: Why the last attempt failed; for a held one, why it is held; else ``""``.
         editable: Whether it can be held, edited and discarded: nobody but this device has seen it.
     """
 
@@ -42,5 +42,5 @@ class WaitingWrite(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> Mapping[tuple[str, str], str]:
-        """The rows that it is on, as store and id, with the last thing that is done to each."""
+        """The rows that it changes, as store and id, with the last operation on each."""
         return {(op.store, op.id): op.kind for op in self.ops}

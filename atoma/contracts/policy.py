@@ -46,12 +46,12 @@ class Combinator(Protocol):
 
 @runtime_checkable
 class RunnableCombinator(Combinator, Protocol):
-    """A combinator of a user's own: it decides when its children run, and which answer is given."""
+    """A Protocol for a user's own combinator: it decides when its children run, and which answer is given."""
 
     async def run(self, request: Req, steps: Sequence[Callable[[Req], Awaitable[Res]]]) -> Res:
-        """Carry ``request`` out with ``steps``, the compiled children in order.
+        """Carry out ``request`` with ``steps``, the compiled children in order.
 
-        A step raises an ``AtomaError`` when it fails. Cancellation has to pass through. The steps record the trail and
+        A step raises an ``AtomaError`` when it fails. Cancellation must pass through. The steps record the trail and
         the events; an exception of the combinator's own is translated into an ``ExecutionError``. After a step whose
         write may have been carried out, every failure but a refusal is ``WriteUnknown``.
         """

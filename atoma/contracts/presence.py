@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 SESSION_BYTES = 16
-"""Size of a presence's secret name: random, known to its client and the hub."""
+"""Size of a presence's secret name, in bytes; it is random, and known only to its client and the hub."""
 STATE_BYTES = 1024
-"""Most bytes of a state, as a hub that says nothing else takes them."""
+"""Maximum size of a state in bytes, unless a hub sets another limit."""
 LEASE_S = 15.0
-"""How long somebody whose connection was lost is still shown."""
+"""Seconds for which a session is still shown after its connection was lost."""
 
 
 class PresenceRequest(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class PresenceRequest(msgspec.Struct, frozen=True):
     Attributes:
         scope: The scope.
         session: The caller's name for this presence: 16 random bytes, which others are never told.
-        number: Counts what the session has said, from 1: of two states the one with the higher number counts.
+        number: Number of the session's state, from 1: of two states, the one with the higher number counts.
         state: What others see, as JSON text.
     """
 
@@ -29,12 +29,12 @@ class PresenceRequest(msgspec.Struct, frozen=True):
 
 
 class Present(msgspec.Struct, frozen=True):
-    """Somebody who is there.
+    """A session that is present in a scope.
 
     Attributes:
         session: Tells the presences of one subject apart; made from the name that the client gave, which it does not tell.
-        subject: Whose it is.
-        state: What they say, as JSON text.
+        subject: The subject of its principal.
+        state: Its state, as JSON text.
     """
 
     session: str
@@ -43,12 +43,12 @@ class Present(msgspec.Struct, frozen=True):
 
 
 class PresenceChange(msgspec.Struct, frozen=True):
-    """What has changed about who is there.
+    """A change of the sessions in a scope.
 
     Attributes:
-        here: Who has come, or says something else.
-        gone: Sessions that are there no more.
-        whole: ``here`` is everybody, and whoever else was known is gone; true of the first one.
+        here: The sessions that have come, or have another state.
+        gone: The sessions that have left.
+        whole: Whether ``here`` is everybody, so that all other known sessions have left; true for the first change.
     """
 
     here: tuple[Present, ...] = ()
@@ -74,7 +74,7 @@ class AppearReply(msgspec.Struct, frozen=True):
     """The answer to :class:`AppearRequest`.
 
     Attributes:
-        known: False when nobody of that session is there: it has to ask to be there again.
+        known: False if that session is not present: it must enter the scope again.
     """
 
     known: bool = True

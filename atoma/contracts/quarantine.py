@@ -1,4 +1,4 @@
-"""What a migration has put aside."""
+"""The quarantine of migrations."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import msgspec
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """Something that a migration could not convert, and has put aside.
+    """A value that a migration could not convert and has put into quarantine.
 
     Attributes:
-        number: Which entry it is.
+        number: The number of the entry.
         store: Store of the row.
         id: Id of the row.
-        what: What it was: ``a row``, ``a confirmed row``, ``a write that waits``, ``an entry of the log`` …
-        reason: Why it could not be converted, for a person.
-        version: Version of the schema that it is of.
-        kept: Its values, as columns held them then; bytes as hexadecimal digits.
+        what: The kind of value: ``a row``, ``a confirmed row``, ``a write that waits``, ``an entry of the log`` …
+        reason: Why it could not be converted, for people.
+        version: The version of its schema.
+        kept: Its values as its columns held them; bytes as hexadecimal digits.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""A query as plain data: what ``atoma.query`` builds and checks, and what engines, hubs and transports carry out.
+"""Queries as plain data, which ``atoma.query`` builds and checks, and engines, hubs and transports carry out.
 
 A :class:`Plan` is the shape of a question, and a :class:`BoundQuery` is that shape with the values it is asked with. A
 query in normal form has all of its values there, so that two queries of one shape are one plan: it is the key of the
@@ -9,7 +9,7 @@ zero are the sources of the plans around it: -1 is the first source of the next 
 joins, then through the plan around that one. Names can therefore never clash.
 
 The meaning is the same everywhere: SQL's three-valued logic, no conversions, text by code point, NULL first in
-ascending order. The functions a query may call stand in :mod:`atoma.contracts.functions`.
+ascending order. The functions that a query may call are in :mod:`atoma.contracts.functions`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Literal, TypeAlias, Union
 import msgspec
 
 PLAN_VERSION = 1
-"""The version of this form as it travels."""
+"""The version of this form in messages."""
 
 AS_WRITTEN = ""
-"""The type of a literal that nothing has encoded yet: it takes the form of what it stands beside."""
+"""The type of a literal that is not encoded yet: it takes the form of the value beside it."""
 NULL = "null"
 """The type of a literal NULL."""
 PATH = "path"
@@ -38,7 +38,7 @@ JoinKind: TypeAlias = Literal["inner", "left"]
 
 
 class Lit(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="lit", gc=False):
-    """A value that stands in the query.
+    """A value within the query.
 
     Attributes:
         type: Its type; :data:`AS_WRITTEN` before the query is checked.
@@ -50,7 +50,7 @@ class Lit(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="l
 
 
 class Param(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="param", gc=False):
-    """A value that stands beside the query, by its place in :attr:`BoundQuery.params`."""
+    """A value beside the query, by its index in :attr:`BoundQuery.params`."""
 
     index: int
     type: str

@@ -1,4 +1,4 @@
-"""SQL that a program wrote itself: what it asks, what SQLite says of it beforehand, and what it answers."""
+"""SQL that a program wrote itself: the statement, what SQLite says of it beforehand, and the answer."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class SqlQuery(msgspec.Struct, frozen=True):
 
 
 Question: TypeAlias = BoundQuery | SqlQuery
-"""What the database of a device is asked."""
+"""A question to the database of a device."""
 
 
 class SqlOutline(msgspec.Struct, frozen=True):
-    """What SQLite says of a statement before it runs.
+    """The description of a statement by SQLite before it runs.
 
     Attributes:
         query: The statement.

@@ -1,4 +1,4 @@
-"""Waiting for the authority's verdict on a write: held by the one who waits, and moved by the one who knows."""
+"""Receipts, which follow writes to the authority's verdict: one side waits on them, the other side moves them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class WriteReceipt:
     """The :class:`~atoma.contracts.execution.Receipt` of one write; notified on the loop's thread.
 
     Args:
-        state: Where the write is.
-        seq: The sequence that the authority gave it, if it is known.
-        meta: How it came to its end, when that is more than the write's own result says.
-        settled: Whether nothing more will come, so that there is nothing to wait for.
+        state: The present state of the write.
+        seq: The sequence that the authority gave the write, if it is known.
+        meta: How the write came to its end, if that adds to the write's own result.
+        settled: Whether the state is final, so that there is nothing to wait for.
     """
 
     __slots__ = ("__weakref__", "_closed", "_failure", "_meta", "_moved", "_seq", "_settled", "_state")
@@ -42,7 +42,7 @@ class WriteReceipt:
 
     @property
     def meta(self) -> ExecutionMeta | None:
-        """How the write came to its end, when that is more than the write's own result says; else None."""
+        """How the write came to its end, if that adds to the write's own result; else None."""
         return self._meta
 
     @property
@@ -60,7 +60,7 @@ class WriteReceipt:
             WriteRejected: The authority refused it, it was taken back, or it was set aside; ``reason`` says which.
             ClosedError: The client was closed first.
 
-        Cancelling the wait changes nothing about the write.
+        Cancelling the wait does not affect the write.
         """
         await trio.lowlevel.checkpoint()
         while not self._answers(observed):
@@ -68,12 +68,12 @@ class WriteReceipt:
         return self._seq
 
     async def moved(self, since: WriteState) -> WriteState | None:
-        """Wait until the write is in another state than ``since``; that state, None when ``since`` is its last.
+        """Wait until the state of the write is no longer ``since``, and return the new state; None if ``since`` is its last.
 
         Raises:
             ClosedError: The client was closed first.
 
-        Cancelling the wait changes nothing about the write.
+        Cancelling the wait does not affect the write.
         """
         await trio.lowlevel.checkpoint()
         while self._state == since and not self._settled:
@@ -94,14 +94,14 @@ class WriteReceipt:
         return False
 
     def move(self, state: WriteState, seq: int = 0) -> None:
-        """Take a new state and wake whoever waits."""
+        """Take a new state and wake the tasks that wait."""
         self._state = state
         self._seq = seq or self._seq
         moved, self._moved = self._moved, trio.Event()
         moved.set()
 
     def settle(self, state: WriteState, seq: int = 0, meta: ExecutionMeta | None = None) -> None:
-        """Take the last state: nothing more will come."""
+        """Take the final state."""
         self._settled = True
         self._meta = meta
         self.move(state, seq)
@@ -115,23 +115,23 @@ class WriteReceipt:
         id: str = "",
         meta: ExecutionMeta | None = None,
     ) -> None:
-        """Take a last state, which is raised where somebody waits."""
+        """Take a final state that is raised as an error in the tasks that wait."""
         self._failure = (error, store, id)
         self.settle(state, meta=meta)
 
     def close(self, message: str) -> None:
-        """Wake whoever waits: nothing more will come. A write that has its verdict keeps it."""
+        """Wake the tasks that wait, because no further state will come. A write that has its verdict keeps it."""
         self._closed = message
         self.move(self._state)
 
 
 async def await_verdicts(items: Sequence[WriteItemResult], receipts: Sequence[object]) -> tuple[WriteItemResult, ...]:
-    """``items`` as the authority judged them: those that it refused are refused here, too.
+    """Return ``items`` with the verdicts of the authority: those that it refused are refused here, too.
 
     Raises:
         ClosedError: The client was closed first.
 
-    Cancelling the wait changes nothing about the writes.
+    Cancelling the wait does not affect the writes.
     """
     judged: list[WriteItemResult] = []
     for item, value in zip(items, receipts, strict=True):

@@ -1,4 +1,4 @@
-"""A device's replica as data: who it is to the hub, how far it has come, what the hub refused, lost or had repaired."""
+"""A device's replica as data: its identity at the hub, its progress, what the hub refused or lost, and past repairs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
         tail_digest: Digest chain after mutation ``next_mid - 1``.
         confirmed_mid: Every mutation up to this one has left the outbox.
         hub_id: Hub the file belongs to, ``b""`` before first contact of one that was not pre-built.
-        principal: Who the file belongs to at the hub, ``""`` before first contact.
+        principal: The principal to whom the file belongs at the hub; ``""`` before first contact.
         behind: Version under which the file has taken rows from a hub of a later one, turned into its own; 0 for none. They are
             fetched anew when the file is of a later version itself.
         renew: Whether somebody has asked for a new client id, because the file is a copy; it takes one at the next contact
@@ -110,14 +110,14 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class ReplicaDelta(msgspec.Struct, frozen=True):
-    """What a commit has changed of the state of a replica, as it is with that commit.
+    """The change of a replica's state by a commit.
 
     Attributes:
-        identity: Who the file is to the hub, and how far its outbox goes; None where that stayed as it was.
-        held: How many mutations are held; None where none was held or released.
-        hurries: How often somebody has asked that what is queued be sent at once; None where nobody has.
-        scopes: How far each scope is that has moved.
-        brought: All that was brought along; None where that stayed as it was.
+        identity: The file's identity at the hub, and the extent of its outbox; None if unchanged.
+        held: Number of held mutations; None if none was held or released.
+        hurries: How often somebody has asked for queued writes to be sent at once; None if nobody has.
+        scopes: The progress of each scope that has moved.
+        brought: Everything that was brought along; None if unchanged.
     """
 
     identity: ClientIdentity | None = None
@@ -140,7 +140,7 @@ class Portion(msgspec.Struct, frozen=True, order=True):
 
 
 class BroughtScope(msgspec.Struct, frozen=True):
-    """A scope, or a part of one, that a program has brought along while it ran, for as long as it is used and a while longer.
+    """A scope, or a part of one, that a program has brought along while it ran; it stays while it is used, and for some time afterwards.
 
     Attributes:
         portion: What was brought along.
@@ -159,21 +159,22 @@ class BroughtScope(msgspec.Struct, frozen=True):
 
 
 class LostRow(msgspec.Struct, frozen=True):
-    """A row that the hub has lost and this device still had: kept until somebody offers it or lets it go.
+    """A row that the hub has lost and this device still had; it is kept until somebody offers or discards it.
 
     Attributes:
-        number: Which entry it is.
+        number: The number of the entry.
         store: Store of the row.
         id: Id of the row.
         scope: Scope of the row.
         image: The row as the device had it, None when it was deleted.
         theirs: The row as the restored hub has it, None when it has none.
-        reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
-            device's, ``unproven`` by a file from before proofs, ``read-only``, ``deletion`` of a row that the hub still has
-            while the operator has not allowed that, or a row that is to have a unique value of such a one, ``adopted`` from another hub that the file belonged to; ``superseded``
-            it was offered, and a device that had seen more was there before.
-        fork: Where the hub's history has left the device's.
-        recovers: Where in the lost history the row was like that.
+        reason: Why it was not offered. ``ask``, ``forget``: the operator decided so. ``inbox``, ``drop``: this device's setting
+            says so. ``unproven``: the file is from before proofs. ``read-only``: the device may not write in the scope.
+            ``deletion``: it is the deletion of a row that the hub still has, which the operator has not allowed, or a row with a
+            unique value of such a row. ``adopted``: it is from another hub to which the file belonged. ``superseded``: it was
+            offered, and a device that had seen more had come before.
+        fork: The sequence at which the hub's history has left the device's.
+        recovers: The position of the row in the lost history.
         at_ms: Wall-clock time of the repair.
         resolution: ``""`` while open, then ``offered``, ``discarded``, ``superseded``, or ``expired`` after thirty days.
     """
@@ -197,7 +198,7 @@ class RepairReport(msgspec.Struct, frozen=True):
     Attributes:
         cause: ``HUB_LOST_DATA`` the hub was restored; ``CLIENT_FORKED`` the file was restored or copied;
             ``CLIENT_EXPIRED`` the hub had forgotten the file; ``WRONG_HUB`` it was handed over to another hub or principal.
-        why: What was seen, for a person.
+        why: The observation that led to the repair, for people.
         at_ms: Wall-clock time.
         forks: Scopes whose rows were replaced by the hub's, with the sequence behind which the hub had lost what the file
             had seen.
@@ -207,8 +208,8 @@ class RepairReport(msgspec.Struct, frozen=True):
         to_inbox: Pending writes that built on a refused one.
         offered: Rows that the hub had lost and is offered again.
         lost: Rows that it had lost and that wait in :attr:`SyncControl.lost`.
-        old_client_id: Who the file was to the hub.
-        new_client_id: Who it is from then on.
+        old_client_id: The file's client id before the repair.
+        new_client_id: The file's client id from then on.
     """
 
     cause: str
@@ -226,7 +227,7 @@ class RepairReport(msgspec.Struct, frozen=True):
 
 
 class InboxEntry(msgspec.Struct, frozen=True):
-    """Work of the user's that the hub refused or cut: nothing is ever dropped silently.
+    """A change of the user's that the hub refused or dropped: nothing is ever lost silently.
 
     Attributes:
         mid: The mutation.
@@ -234,8 +235,8 @@ class InboxEntry(msgspec.Struct, frozen=True):
         id: Id of the row.
         scope: Scope of the row.
         code: Why (``CONFLICT``, ``DENIED``, ``INVALID``, ``DEPENDENCY_REJECTED``, ``MERGED`` …).
-        message: For a person.
-        op: What the user had asked for.
+        message: The explanation, for people.
+        op: The operation that the user had made.
         base: Image the user had seen when writing, None when there was no row.
         mine: Image the user had made, None when they deleted it.
         theirs: The hub's image, None when there is none or it may not be read.

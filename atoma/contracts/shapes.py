@@ -1,4 +1,4 @@
-"""Shapes as they travel and as a device keeps them, and how a position says of which of them it is."""
+"""Shapes in messages and in a device's file, and how a position says to which of them it belongs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 from atoma.contracts.codec import decode, encode
 
 SHAPES_MAX = 32
-"""Most shapes in which one device takes parts of one scope."""
+"""Maximum number of shapes in which one device takes parts of one scope."""
 SHAPE_BYTES = 4_096
-"""Most bytes of a shape with its values."""
+"""Maximum size of a shape with its values, in bytes."""
 MARK_BYTES = 16
 
 
@@ -22,7 +22,7 @@ class ShapeCall(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         name: The name that the hub declares it under.
         values: Each parameter by name, in order, with its value as a column stores it.
-        condition: Digest of the condition that this comes to where it was made. A hub that declares the shape otherwise refuses it.
+        condition: Digest of the shape's condition at its origin. A hub that declares the shape differently refuses it.
     """
 
     name: str
@@ -31,12 +31,12 @@ class ShapeCall(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def data(self) -> bytes:
-        """It as bytes, equal for equal calls."""
+        """The call as bytes, equal for equal calls."""
         return encode(self)
 
 
 def read_call(data: bytes) -> ShapeCall:
-    """The call that ``data`` is.
+    """Return the call that ``data`` encodes.
 
     Raises:
         ProtocolError: It is none.

@@ -1,7 +1,7 @@
-"""How much there is in MessagePack, before it is decoded.
+"""Counting the values in MessagePack before it is decoded.
 
-Decoding cannot be interrupted, and what it costs goes by the number of values, above all of lists and maps, not by bytes:
-a megabyte of empty lists takes a hundred times as long as a megabyte of text. So whoever takes messages from others counts
+Decoding cannot be interrupted, and its cost depends on the number of values, above all of lists and maps, not on bytes:
+a megabyte of empty lists takes a hundred times as long as a megabyte of text. So a receiver of messages counts the values
 first, in turns between which other tasks run.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 VALUES_MAX = 100_000
-"""Values in one message, keys included; about 10 ms of decoding."""
+"""Maximum number of values in one message, keys included; about 10 ms of decoding."""
 CONTAINERS_MAX = 20_000
-"""Lists and maps among them."""
+"""Maximum number of lists and maps among them."""
 UNCOUNTED_BYTES = 32 * 1024
-"""A message of this size or less cannot hold too much."""
+"""Size in bytes up to which a message cannot hold too many values."""
 TURN_VALUES = 4_000
 
 
@@ -42,7 +42,7 @@ _SIZES = _table()
 
 
 class Survey:
-    """A count of the values in MessagePack; what is none is passed over, for the decoder to refuse.
+    """A count of the values in MessagePack; anything else is skipped and left to the decoder.
 
     Attributes:
         values: How many were found so far, over all that was looked through.

@@ -39,13 +39,13 @@ class Mutation(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """A position in a scope's log, as somebody sees it.
+    """A position in a scope's log, for one view of the scope.
 
     Attributes:
         epoch: The hub's epoch.
         seq: The sequence.
         hash: Lineage hash at that sequence.
-        view: Tells which rows of the scope are given out to whoever the position is for, opaque; empty for all of them.
+        view: The view of the scope to which the position belongs, opaque; empty for all rows.
         LATER: As in :class:`OpenRequest`.
     """
 
@@ -103,7 +103,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Bounds the hub holds its clients to; sizes in bytes."""
+    """The limits that a hub sets for its clients; sizes in bytes."""
 
     frame_bytes: int = 4 * 1024 * 1024 + 65536
     mutation_bytes: int = 1024 * 1024
@@ -155,11 +155,11 @@ class ScopeShapes(msgspec.Struct, frozen=True):
 
 
 class ShapeRefusal(msgspec.Struct, frozen=True):
-    """A shape that the hub does not give out.
+    """A shape that the hub refuses.
 
     Attributes:
         shape: The shape, as it was asked for.
-        error: Why.
+        error: The reason.
     """
 
     shape: bytes
@@ -218,7 +218,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         scope: The scope.
         head: Its last sequence.
         floor: The oldest cursor that can still be continued.
-        error: Why it is refused, None when it is not.
+        error: Why it is refused; None if it is not.
         fork: Up to where the client's history of the scope and the hub's are one: the client's cursor when the hub has
             lost nothing that it has seen, less when it has. None when the client gave no place.
         writable: Whether the client may write there.
@@ -244,7 +244,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
 
 
 class EpochWord(msgspec.Struct, frozen=True):
-    """The operator's word of today about what came behind the end of an epoch.
+    """The operator's present decision about what came after the end of an epoch.
 
     Attributes:
         epoch: The epoch that has ended.
@@ -265,7 +265,7 @@ class OpenReply(msgspec.Struct, frozen=True):
     Attributes:
         hub_id: The hub, forever.
         epoch: Changes when the hub's history may have been cut.
-        principal: Who the token says the client is.
+        principal: The principal of the token.
         last_mid: Last mutation of this client the hub decided.
         last_digest: Digest chain after it.
         scopes: One per requested scope.

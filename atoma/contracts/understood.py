@@ -1,4 +1,4 @@
-"""What a hub says that it understands, when it greets: so what it cannot answer, or would misread, is not even sent."""
+"""The capabilities that a hub announces in its greeting, so that what it cannot answer, or would misread, is not even sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atoma.contracts.query import PLAN_VERSION
 
 
 class Understood(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The queries and writes that one side understands. One that says nothing, because it is older than plans, understands none.
+    """The queries and writes that one side understands. A side that announces nothing, because it is older than plans, understands none.
 
     Attributes:
         plan: Versions of the form in which plans travel.

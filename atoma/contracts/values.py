@@ -1,4 +1,4 @@
-"""The values that travel: what a column holds, what a row is, what an error looks like on the wire."""
+"""The values in messages: columns, rows and errors."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import msgspec
 from atoma.errors import RemoteError
 
 Scalar: TypeAlias = bool | int | float | str | bytes | None
-"""What one column holds once encoded: SQLite's storage classes (booleans are stored as 0 and 1)."""
+"""An encoded column value: one of SQLite's storage classes (booleans are stored as 0 and 1)."""
 
 RowImage: TypeAlias = dict[str, Scalar]
 """One row: column name → stored value, every declared column present, no ``_``-prefixed system column but :data:`HIDDEN`."""
 
 HIDDEN = "_hidden"
-"""The column of a store with soft delete that holds when a row was deleted; NULL while it is not."""
+"""The column of a store with soft delete that holds the time of a row's deletion; NULL if it is not deleted."""
 
 
 def is_hidden(image: RowImage | None) -> bool:
-    """Whether ``image`` is of a row that was deleted softly: it is kept, and no read finds it unless it asks for such rows."""
+    """Return whether ``image`` is of a softly deleted row, which is kept but found only by reads that ask for such rows."""
     return image is not None and image.get(HIDDEN) is not None
 
 
 def is_gone(image: RowImage | None) -> bool:
-    """Whether there is nothing to see of a row: it is not there, or was deleted softly."""
+    """Return whether a row is not visible: it does not exist, or was softly deleted."""
     return image is None or image.get(HIDDEN) is not None
 
 
@@ -56,13 +56,13 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error as data: equal on every transport, and inside item results.
+    """An error as data, the same on every transport and inside item results.
 
     Attributes:
         code: Stable identifier (``errors.AtomaError.code`` or one of the protocol's).
-        message: What, where and what to do, for a person.
+        message: What happened, where, and what to do, for people.
         retryable: Whether the same request may succeed later.
-        retry_after_ms: Milliseconds to wait first, 0 when not stated.
+        retry_after_ms: Milliseconds to wait before a retry; 0 if not stated.
         info: Further facts, by name.
     """
 
@@ -74,7 +74,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def remote_error(info: ErrorInfo) -> RemoteError:
-    """The exception that an error which came as data stands for."""
+    """Return the exception for an error that arrived as data."""
     return RemoteError(
         info.message,
         remote_code=info.code,
@@ -88,7 +88,7 @@ _SCALARS = frozenset((bool, int, float, str, bytes, type(None)))
 
 
 def as_image(values: dict[str, object]) -> RowImage:
-    """View decoded column values as a row image; raises ``TypeError`` on a value no column can hold."""
+    """Return decoded column values as a row image; raises ``TypeError`` for a value that no column can hold."""
     if _SCALARS.issuperset(map(type, values.values())):
         return cast("RowImage", values)
     for name, value in values.items():

@@ -1,7 +1,7 @@
-"""Versions of rows as a hub gives them to direct callers: a sequence, and which epoch it is a number of.
+"""Versions of rows as a hub gives them to direct callers: a sequence, and the epoch that it belongs to.
 
-A hub that was restored gives its sequences out anew. So a version names the epoch in its upper bits: one of a history that
-is lost equals none of the new one. The hub's first epoch goes without a name, and what was given in an earlier epoch stays as it
+A restored hub assigns its sequences again. So a version names the epoch in its upper bits: one of a history that
+was lost never equals one of the new history. The hub's first epoch goes without a name, and what was given in an earlier epoch stays as it
 was given, so that versions are plain sequences until a hub is restored, and nothing but a loss makes one of them void.
 """
 
@@ -25,7 +25,7 @@ def tag_of(epoch: bytes) -> int:
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """The versions of one scope.
+    """The version numbers of one scope.
 
     Attributes:
         ends: The scope's head at the end of every epoch that has ended, oldest first, and what names the epoch: 0 for the

@@ -1,4 +1,4 @@
-"""What comes back into the local database, as a value: what an authority holds, and what it decided by idempotency key."""
+"""The data that returns to the local database: the rows of an authority, and its decisions by idempotency key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How requests are carried out: policies, the words they are written in, and the kernel that runs them."""
+"""The execution kernel, the policies that it runs, and the combinators in which they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled forms of the steps that run several others at the same time: the only ones with a nursery."""
+"""Compiled forms of the steps that run several others concurrently: the only ones with a nursery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that go on after the answer was given: supervised, bounded, told by events, cancelled with the client."""
+"""Steps that continue after the answer: supervised, bounded, reported by events, cancelled with the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("atoma.kernel")
 
 
 Settle: TypeAlias = Callable[[Parts, Req, Res | None, AtomaError | None, Execution], Awaitable[None]]
-"""What is done with the end of a detached run; exactly one of result and error is given."""
+"""A function that is called at the end of a detached run, with either a result or an error."""
 
 
 class Detached(Generic[Req, Res]):
@@ -35,7 +35,7 @@ class Detached(Generic[Req, Res]):
         step: What runs.
         what: The nodes in it.
         settle: What is done with its end.
-        required: Refuse the whole request when there is no place (writes), instead of answering without it.
+        required: Whether the whole request is refused if there is no place (writes), instead of being answered without the step.
     """
 
     __slots__ = ("_parts", "_required", "_settle", "_side", "_step", "_what")

@@ -1,4 +1,4 @@
-"""Compiled forms of the steps that remember something between requests: breaker, bulkhead and cache."""
+"""Compiled forms of the steps with state between requests: breaker, bulkhead and cache."""
 
 from __future__ import annotations
 

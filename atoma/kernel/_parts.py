@@ -1,4 +1,4 @@
-"""What compiled steps share: nodes, clock, events, and how a step enters the trail."""
+"""The parts that compiled steps share: nodes, clock, events, and the trail's entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled forms of the steps that run one thing after the other; none of them needs a nursery."""
+"""Compiled forms of the steps that run others one after the other; none of them needs a nursery."""
 
 from __future__ import annotations
 

@@ -1,24 +1,24 @@
-"""The words policies are written in: frozen, hashable values that say what is to happen, without doing it.
+"""The combinators of policies: frozen, hashable values that say what is to happen, without doing it.
 
-| word | says |
+| combinator | meaning |
 |---|---|
 | ``node(id)`` | run a registered node |
 | ``sequence(a, b, …)`` | one after the other; the first that fails or refuses ends it |
-| ``fallback(a, b, …)`` | the next when the one before failed (reads: retryably, writes: certainly not sent) |
+| ``fallback(a, b, …)`` | the next one if the previous one failed (reads: retryably, writes: certainly not sent) |
 | ``parallel(a, b, …)`` | all at once; ``answer`` says how many have to succeed |
 | ``race(a, b, …)`` | all at once; the first good answer wins, the others are cancelled |
-| ``hedge(a, b, delay_s=)`` | b joins when a is late |
+| ``hedge(a, b, delay_s=)`` | b joins if a is late |
 | ``merge(a, b, …)`` | all at once, joined into one result by a merge node (queries only) |
 | ``timeout(step, …)`` | a budget inside the caller's budget |
-| ``retry(step, …)`` | again after a retryable failure, with exponential, fully jittered waits |
-| ``breaker(step, …)`` | after failures in a row, refuse calls for a while |
-| ``bulkhead(step, …)`` | a bound on concurrent calls and on those that wait |
+| ``retry(step, …)`` | again after a retryable failure, with exponential, fully jittered delays |
+| ``breaker(step, …)`` | a circuit breaker: after several failures in a row, calls are refused for a while |
+| ``bulkhead(step, …)`` | a limit on concurrent calls and on waiting ones |
 | ``atomic(id, …)`` | staging nodes in one local transaction (writes only) |
-| ``detach(step)`` | after the answer is given, in the client's nursery |
-| ``verdict(step)`` | where the write is strict, wait for the authority's verdict on what the step wrote (writes only) |
+| ``detach(step)`` | after the answer, in the client's nursery |
+| ``verdict(step)`` | if the write is strict, wait for the authority's verdict on what the step wrote (writes only) |
 | ``cache(step, …)`` | recent and running query results, shared (queries only) |
 | ``when_synced(a, b)`` | a for stores that replicate, b for the others |
-| ``refuse(reason)`` | this way is not open |
+| ``refuse(reason)`` | the request is refused |
 """
 
 from __future__ import annotations
@@ -279,18 +279,18 @@ OURS: Final = (
     AtomicStep, BreakerStep, BulkheadStep, CacheStep, DetachStep, FallbackStep, MergeStep, NodeStep, ParallelStep,
     RaceStep, RefuseStep, RetryStep, SequenceStep, SyncedStep, TimeoutStep, VerdictStep,
 )  # fmt: skip
-"""The elements of a policy graph that are Atoma's own."""
+"""The classes of Atoma's own elements of a policy graph."""
 
 
 def is_step(value: object) -> TypeGuard[Combinator]:
-    """Whether ``value`` is an element of a policy graph; looking at the members of our own would take long."""
+    """Return whether ``value`` is an element of a policy graph, without the slow check of a Protocol for Atoma's own."""
     return isinstance(value, OURS) or is_a(value, Combinator)
 
 
 def node(id: str) -> NodeStep:
     """Run the node registered as ``id``.
 
-    What it raises is translated by a fixed table; every run leaves one entry in the trail.
+    Its exceptions are translated by a fixed table; every run leaves one entry in the trail.
     """
     if not is_a(id, str) or not id:
         raise ConfigurationError("node() needs the id of a node")
@@ -300,9 +300,9 @@ def node(id: str) -> NodeStep:
 def sequence(*steps: Combinator) -> SequenceStep:
     """Run the steps one after the other; the answer is the last one's.
 
-    The first step that fails, or whose write was refused in part, ends it: later steps are not started. A write that
+    The first step that fails, or whose write was partly refused, ends the sequence: later steps are not started. A write that
     fails after an earlier step succeeded is ``WriteUnknown``, unless it was refused. A ``detach`` among the steps (not
-    as the first) is started after the step before it and leaves the answer as it is.
+    as the first) is started after the previous step and does not change the answer.
     """
     return SequenceStep(_children("sequence", steps))
 
@@ -310,9 +310,9 @@ def sequence(*steps: Combinator) -> SequenceStep:
 def fallback(*steps: Combinator) -> FallbackStep:
     """Try the steps in order until one answers.
 
-    A query goes on after a retryable failure. A write goes on only when the step before certainly sent nothing:
-    connection refused, breaker open, overloaded before sending. A refusal is the answer and never falls back. When all
-    have failed, ``FallbackExhausted`` has the errors.
+    A query goes on after a retryable failure. A write goes on only if the previous step certainly sent nothing:
+    connection refused, breaker open, overloaded before sending. A refusal is the answer and never falls back. If all
+    have failed, ``FallbackExhausted`` holds the errors.
     """
     return FallbackStep(_children("fallback", steps))
 
@@ -342,27 +342,27 @@ def race(*steps: Combinator) -> RaceStep:
 
 
 def hedge(*steps: Combinator, delay_s: float) -> RaceStep:
-    """Like :func:`race`, but each further step joins only when the ones before are late by ``delay_s`` seconds.
+    """Like :func:`race`, but each further step joins only when the previous ones are late by ``delay_s`` seconds.
 
-    It joins at once when all the ones before it have failed in a way that allows a fallback.
+    It joins at once if all previous ones have failed in a way that allows a fallback.
     """
     return RaceStep(_children("hedge", steps), _positive("hedge", "delay_s", delay_s))
 
 
 def merge(*steps: Combinator, by: str = "merge", tolerant: bool = False) -> MergeStep:
-    """Run all steps at the same time and let the merge node ``by`` make one result of theirs. Queries only.
+    """Run all steps at the same time and let the merge node ``by`` join their results into one. Queries only.
 
     Args:
-        steps: In the order the merge node gets their results.
-        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merging.MergeNode`), and a plugin
-            may register others, or one in its place.
-        tolerant: Be content with the steps that succeeded when others failed retryably; the trail shows both.
+        steps: The steps, in the order in which the merge node gets their results.
+        by: Id of the merge node; ``merge`` is built in (see :class:`atoma.kernel.merging.MergeNode`), and a plugin
+            may register others, or replace it.
+        tolerant: Whether to answer from the steps that succeeded if others failed retryably; the trail shows both.
     """
     return MergeStep(_children("merge", steps), by, tolerant)
 
 
 def timeout(step: Combinator, seconds: float) -> TimeoutStep:
-    """Give ``step`` a budget of ``seconds``, never more than the caller has left.
+    """Give ``step`` a budget of ``seconds``, or what remains of the caller's deadline if that is less.
 
     When it runs out, the step is cancelled: ``NodeTimeout`` for a query, ``WriteUnknown`` for a write.
     """
@@ -372,8 +372,8 @@ def timeout(step: Combinator, seconds: float) -> TimeoutStep:
 def retry(step: Combinator, attempts: int = 3, backoff: Backoff = BACKOFF) -> RetryStep:
     """Try again after a retryable failure, with the same idempotency key, at most ``attempts`` times in all.
 
-    The wait is exponential with full jitter, never shorter than the other side asks for; a wait that would outlast
-    the budget is not begun. A write that was ambiguous once stays ``WriteUnknown`` unless a later try has a verdict.
+    The delay is exponential with full jitter, never shorter than the other side asks for; a delay that would exceed
+    the budget is not begun. A write that was ambiguous once stays ``WriteUnknown`` unless a later attempt gets a verdict.
     """
     if not is_a(attempts, int) or attempts < 1:
         raise ConfigurationError(f"retry needs at least one attempt, not {attempts!r}")
@@ -385,9 +385,9 @@ def retry(step: Combinator, attempts: int = 3, backoff: Backoff = BACKOFF) -> Re
 def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldown_s: float = 30.0) -> BreakerStep:
     """Refuse calls with ``CircuitOpen`` for ``cooldown_s`` after ``failures`` failures in a row within ``window_s``.
 
-    Then one call is let through as a probe: its success closes the breaker, its failure opens it again. A refusal is
-    an answer, so it counts as a success; a call that was cancelled, or that a guard below turned away, counts as
-    nothing. Steps that run the same nodes with the same settings share one breaker.
+    Then one call is admitted as a probe: its success closes the breaker, its failure opens it again. A refusal is
+    an answer, so it counts as a success; a call that was cancelled, or that a guard below refused, counts as
+    neither. Steps that run the same nodes with the same settings share one breaker.
     """
     if failures < 1:
         raise ConfigurationError(f"breaker needs at least one failure, not {failures}")
@@ -396,7 +396,7 @@ def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldow
 
 
 def bulkhead(step: Combinator, limit: int, queue: int = 0) -> BulkheadStep:
-    """At most ``limit`` calls at once and ``queue`` that wait, in order; one more is ``Overloaded``.
+    """Allow at most ``limit`` calls at once, and ``queue`` that wait in order; one more fails with ``Overloaded``.
 
     Steps that run the same nodes with the same bounds share one bulkhead.
     """
@@ -406,55 +406,55 @@ def bulkhead(step: Combinator, limit: int, queue: int = 0) -> BulkheadStep:
 
 
 def atomic(*ids: str) -> AtomicStep:
-    """Let the staging nodes ``ids`` do their parts in one local transaction: one call to the engine. Writes only."""
+    """Run the staging nodes ``ids`` in one local transaction, with one call to the engine. Writes only."""
     if not ids or len(set(ids)) != len(ids):
         raise ConfigurationError("atomic() needs ids of nodes, each once")
     return AtomicStep(ids)
 
 
 def detach(step: Combinator) -> DetachStep:
-    """Run ``step`` in the client's nursery after the answer is given; only as a later step of a ``sequence``.
+    """Run ``step`` in the client's nursery after the answer; only as a later step of a ``sequence``.
 
-    Bounded: a write fails with ``Overloaded`` before anything is written when too many are running, a query is
-    answered without it. The outcome is told by events; closing the client cancels what still runs.
+    The number of detached steps is bounded: if too many are running, a write fails with ``Overloaded`` before anything is written, and a query is
+    answered without the step. Events report the outcome; closing the client cancels what still runs.
     """
     return DetachStep(_step("detach", step))
 
 
 def verdict(step: Combinator) -> VerdictStep:
-    """Wait, where the write is strict, for the authority's verdict on what ``step`` wrote. Writes only.
+    """If the write is strict, wait for the authority's verdict on what ``step`` wrote. Writes only.
 
-    An optimistic write has its answer at the local commit and waits for nothing. A strict one waits while the caller's
-    scope lasts, or a ``timeout`` around this; cut off by either, the write stays queued. Entries that the authority
+    An optimistic write is answered at the local commit and does not wait. A strict one waits as long as the caller's
+    scope, or a ``timeout`` around this step, allows; if either ends the wait, the write stays queued. Entries that the authority
     refuses are refused in the result.
     """
     return VerdictStep(_step("verdict", step))
 
 
 def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable] | None = None) -> CacheStep:
-    """Answer equal queries from one result for ``ttl_s`` seconds, and share one that is running. Queries only.
+    """Answer equal queries from one result for ``ttl_s`` seconds, and share a running query. Queries only.
 
     Args:
-        step: What answers when nothing is cached.
-        ttl_s: How long a result may be given again; a commit of this client that changes the store, and a write to it,
+        step: The step that answers if nothing is cached.
+        ttl_s: Seconds for which a result may be reused; a commit of this client that changes the store, and a write to it,
             end it at once.
-        key: What makes two requests equal; None compares store and query.
+        key: A function whose results are equal for equal requests; None compares store and query.
     """
     return CacheStep(_step("cache", step), _positive("cache", "ttl_s", ttl_s), key)
 
 
 def when_synced(synced: Combinator, otherwise: Combinator) -> SyncedStep:
-    """``synced`` when the request touches a store that replicates, else ``otherwise``."""
+    """Choose ``synced`` if the request touches a store that replicates, else ``otherwise``."""
     return SyncedStep(_step("when_synced", synced), _step("when_synced", otherwise))
 
 
 def refuse(reason: str) -> RefuseStep:
-    """Refuse every request that comes this way with ``PolicyNotAllowed``, before anything runs."""
+    """Refuse every request that takes this path with ``PolicyNotAllowed``, before anything runs."""
     return RefuseStep(reason)
 
 
 def subject(step: Combinator) -> str:
-    """The nodes below a step, joined by ``+``: what guards and timeouts are named after."""
+    """Return the nodes below a step, joined by ``+``: the name of guards and timeouts."""
     if isinstance(step, AtomicStep):
         return "+".join(step.ids)
     names = list(step.nodes)

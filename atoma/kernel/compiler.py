@@ -1,4 +1,4 @@
-"""Turns a policy graph into nested coroutine functions, once, when a client opens."""
+"""The compiler: turns a policy graph into nested coroutine functions, once, when a client opens."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from atoma.ports import MergingNode, QueryNode, Staging, WriteNode
 
 
 def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResult]:
-    """The coroutine function of a query graph that passed the topology check."""
+    """Return the coroutine function for a query graph that passed the topology check."""
     side = QuerySide()
     match step:
         case NodeStep(id=id):
@@ -71,7 +71,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
 
 
 def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResult]:
-    """The coroutine function of a write graph that passed the topology check."""
+    """Return the coroutine function for a write graph that passed the topology check."""
     side = WriteSide()
     match step:
         case NodeStep(id=id):

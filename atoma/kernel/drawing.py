@@ -1,4 +1,4 @@
-"""Draws the tree of a policy as SVG: from left to right, one shape per kind of element, legible on any page."""
+"""Drawing of policies as SVG trees: from left to right, one shape per kind of element, legible on any page."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Box:
 
 
 def draw(items: Sequence[Item], title: str) -> str:
-    """A complete SVG document of the tree ``items``; ``title`` is what a screen reader says."""
+    """Return a complete SVG document of the tree ``items``; ``title`` is its text for screen readers."""
     boxes = _placed(items)
     width = max(box.x + box.width for box in boxes) + _MARGIN
     height = max(box.y + box.height for box in boxes) + _MARGIN

@@ -1,4 +1,4 @@
-"""Tells listeners what happens: after the fact, at most once, and never at the expense of a request."""
+"""Delivery of events to listeners: after the fact, at most once, and never at the expense of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atoma.contracts.events import Event
 _log = logging.getLogger("atoma.events")
 
 QUEUE_LIMIT = 4096
-"""Events that may wait for the delivery task; more are dropped and counted."""
+"""Maximum number of events that wait for the delivery task; more are dropped and counted."""
 
 
 class EventDispatch:
@@ -26,9 +26,9 @@ class EventDispatch:
     The client runs :meth:`deliver` in its nursery and calls :meth:`flush` when it closes.
 
     Attributes:
-        listeners: Who gets events, in order of subscription; empty means that nobody does and that no event needs to
+        listeners: The listeners, in order of subscription; if there are none, no event needs to
             be made.
-        lost: How many events were dropped.
+        lost: The number of events that were dropped.
     """
 
     __slots__ = ("_arrived", "_queue", "listeners", "lost")
@@ -40,7 +40,7 @@ class EventDispatch:
         self._arrived = trio.Event()
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Send every event to a listener from now on; call what is returned to stop. Listeners are synchronous and must not block."""
+        """Send every event to a listener from now on; call the returned function to stop. Listeners are synchronous and must not block."""
         entry = _Listener(listener)
         self.listeners = (*self.listeners, entry)
 

@@ -1,4 +1,4 @@
-"""Draws a policy before anything runs: as text, as a Mermaid flowchart, as SVG."""
+"""Drawings of policies, without running them: as text, as a Mermaid flowchart, as SVG."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Line:
 
 
 def explain(what: Policy | Combinator, form: Form = "text") -> str:
-    """What a policy, or a part of one, will do.
+    """Return a drawing of what a policy, or a part of one, will do.
 
     Args:
         what: A policy (both graphs) or one graph.

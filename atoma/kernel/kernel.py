@@ -1,4 +1,4 @@
-"""The execution kernel: carries requests out as their policies say, and says afterwards exactly what happened."""
+"""The execution kernel: carries out requests as their policies say, and reports exactly what happened."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class ExecutionKernel:
     """The implementation of ``QueryPort``, ``WritePort`` and ``ResolvePort`` over the nodes and policies of one client.
 
     Everything is checked and compiled in the constructor; no task is started before a step is detached. The kernel
-    owns no resource: it is done when its nursery is cancelled.
+    owns no resource: it ends when its nursery is cancelled.
 
-    A node may say where it answers from by an attribute ``remote: bool``; without one, ``remote-…`` is remote and of
-    any other node its results' ``meta.source`` is believed. A node that only stages (``Staging``) runs in a transaction of ``writer``.
+    A node may declare where it answers from by an attribute ``remote: bool``; without one, ``remote-…`` is remote, and for
+    any other node ``meta.source`` of its results decides. A node that only stages (``Staging``) runs in a transaction of ``writer``.
 
     The policies ``direct-local``, ``direct-remote``, ``direct-<name>`` of every node ``remote-<name>``,
     ``local-first``, ``remote-first``, ``sync-queue``, ``hybrid``, ``cache-only``, ``network-only`` and
-    ``cache-and-network`` are there already, for the client's single remote;
+    ``cache-and-network`` are built in, for the client's single remote;
     so is the node ``merge``, unless a plugin registers another merge node under that id.
 
     Args:
@@ -73,14 +73,14 @@ class ExecutionKernel:
         nursery: Where detached steps run; cancelling it ends them.
         writer: Commits atomic segments (the local database); None without one.
         synced: Stores that replicate.
-        default: Policy of requests and stores that name none; None is ``direct-local``, and ``sync-queue`` for stores
+        default: Policy of requests and stores that name none; None means ``direct-local``, and ``sync-queue`` for stores
             that replicate.
-        owners: Who registered what, as ``topology()`` shows it: kind and name, as ``node local-query`` → plugin id.
-        detached: Gets what detached steps bring; None drops it.
+        owners: The plugins that registered each part, as ``topology()`` shows them: kind and name, such as ``node local-query`` → plugin id.
+        detached: Receives the results of detached steps; None drops them.
         limits: Bounds.
 
     Raises:
-        TopologyError: The parts do not fit together; it lists every fault with its remedy.
+        TopologyError: The parts do not fit together; the error lists every fault with its remedy.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class ExecutionKernel:
         """Answer ``request`` by the policy of its context, else of its store, else the default.
 
         The caller's cancel scope is the only time limit; its deadline is read once and travels in the context.
-        Cancelled, the kernel leaves nothing running but what was detached.
+        If it is cancelled, only detached steps keep running.
 
         Raises:
             UnknownStore: The store is not declared.
-            UnknownPolicy: The policy is not there, cannot query, or a node of it is missing.
+            UnknownPolicy: The policy does not exist, cannot query, or one of its nodes is missing.
             QueryError: The query does not fit the store.
-            AtomaError: What the last node, or the policy, ended with.
+            AtomaError: The error with which the last node, or the policy, ended.
         """
         context = request.context
         store = request.query.plan.store
@@ -173,18 +173,18 @@ class ExecutionKernel:
         return replace(result, meta=meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
-        """Carry ``request`` out by the policy of its context, else of its stores, else the default.
+        """Carry out ``request`` by the policy of its context, else of its stores, else the default.
 
-        Every try and every way of it uses ``request.idem``. Refused items are results, not exceptions. Cancelled, the
-        write may have been carried out or not; what its nodes had begun they have finished or undone.
+        Every attempt on every path uses ``request.idem``. Refused items are results, not exceptions. If it is cancelled, the
+        write may or may not have been carried out; its nodes have finished or undone what they had begun.
 
         Raises:
             UnknownStore: A store is not declared.
-            UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
+            UnknownPolicy: The policy does not exist, cannot write, or one of its nodes is missing.
             PolicyNotAllowed: A store replicates and the policy would bypass the outbox (which new rows do whose ids the hub
                 draws), the policy refuses the store, or the stores' own policies differ.
             WriteUnknown: The write may or may not have been applied; its key is attached, and the nodes to ask.
-            AtomaError: What the last node, or the policy, ended with; nothing of the write was applied.
+            AtomaError: The error with which the last node, or the policy, ended; nothing of the write was applied.
         """
         context = request.context
         entries = request.entries
@@ -226,16 +226,16 @@ class ExecutionKernel:
         return replace(result, meta=meta)
 
     async def execute_resolve(self, request: ResolveRequest) -> Resolution:
-        """Ask the nodes of ``request``, or else those of its policy that can tell, what became of a write.
+        """Ask the nodes of ``request``, or else those of its policy that can answer, what became of a write.
 
-        Each is asked once, and all of them: whoever says "never applied" has made sure of it. The caller's cancel scope
-        is the only time limit; cancelled, it may be asked again.
+        Every node is asked, each once: one that answers "never applied" has made sure of it. The caller's cancel scope
+        is the only time limit; after a cancellation, the call may be repeated.
 
         Raises:
-            UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
-            NotResolvable: Nobody can be asked, or it is not certain that the write went there.
+            UnknownPolicy: The policy does not exist, cannot write, or one of its nodes is missing.
+            NotResolvable: No node can be asked, or it is not certain that the write went to it.
             WriteUnknown: An authority could not be reached, or its answer was lost.
-            AtomaError: An authority refused to tell, or to know the caller.
+            AtomaError: An authority refused to answer, or did not admit the caller.
         """
         context = request.context
         policy = context.policy or self._default
@@ -300,11 +300,11 @@ class ExecutionKernel:
         return self._parts.caches
 
     def invalidate(self, stores: Iterable[str]) -> None:
-        """Say that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""
+        """Declare that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""
         self._parts.changed(stores)
 
     def topology(self) -> Topology:
-        """How this client is put together, and how its breakers and bulkheads are now."""
+        """Return how this client is composed, and the present state of its breakers and bulkheads."""
         policies = tuple(
             PolicyInfo(
                 policy.name,
@@ -359,12 +359,14 @@ class ExecutionKernel:
             self._refuse(policy, "write", ())
         if found.divided and self._parts.synced:
             reason = (
-                f"under {policy!r} writes of synced stores go through the outbox; give the WriteUnknown itself, or name "
+                f"under {policy!r} writes of synced stores go through the outbox; pass the WriteUnknown itself, or name "
                 "a policy whose writes always ask the authority"
             )
             raise NotResolvable(idem, reason)
         if not found.nodes:
-            reason = f"no node that policy {policy!r} writes to can tell; name the policy that the write ran under"
+            reason = (
+                f"no node to which policy {policy!r} writes can say what became of it; name the policy of the write"
+            )
             raise NotResolvable(idem, reason)
         return found.nodes
 

@@ -1,4 +1,4 @@
-"""The merge node: one query result of several, by stated rules."""
+"""The merge node: joins several query results into one, by stated rules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MergeNode:
         plan = query.plan
         if not looks_at_one_store(plan):
             raise QueryError(
-                "a policy that merges two sides answers with rows of one store or their number; ask one side"
+                "a policy that merges two sides can answer only with the rows of one store or their number; query one side"
             )
         if is_count(plan):
             return replace(request, query=listed(query))

@@ -1,4 +1,4 @@
-"""What an error means for the rest of a policy, for queries and for writes, by the one table of codes.
+"""The meaning of errors for the rest of a policy, for queries and for writes, by the table of codes.
 
 A write has one class more than a query: *unknown*, when nobody can say whether it was applied. Such an error leaves its
 node as ``WriteUnknown`` with what happened as its cause.

@@ -1,4 +1,4 @@
-"""The policies that are there already, and the registry of names.
+"""The ready-made policies, and the registry of policy names.
 
 | name | queries | writes |
 |---|---|---|
@@ -35,9 +35,9 @@ from atoma.kernel.combinators import (
 from atoma.schema import Schema
 
 DEFAULT = "direct-local"
-"""The client's policy when it names none."""
+"""The client's policy if it names none."""
 REPLICATING = "sync-queue"
-"""The policy of a store that replicates when neither it nor the client names one."""
+"""The policy of a store that replicates if neither the store nor the client names one."""
 LOCAL_QUERY = "local-query"
 LOCAL_WRITE = "local-write"
 OUTBOX = "outbox"
@@ -53,16 +53,16 @@ NEEDS_VOLATILE = (
 PATIENCE_S = 10.0
 """Budget of the ready-made ``remote-first`` that has one, in seconds."""
 REFRESH_S = 30.0
-"""Budget of what ``local-first`` does after the answer, in seconds."""
+"""Budget for what ``local-first`` does after the answer, in seconds."""
 
 
 def direct_local() -> Policy:
-    """The local database and nothing else."""
+    """Use the local database and nothing else."""
     return Policy(DEFAULT, node(LOCAL_QUERY), node(LOCAL_WRITE))
 
 
 def direct_remote(remote: str = SINGLE_REMOTE, *, name: str = "direct-remote") -> Policy:
-    """The other side and nothing else: when it is down, the request fails.
+    """Use the remote and nothing else: if it is down, the request fails.
 
     Args:
         remote: Id of the remote node.
@@ -74,16 +74,16 @@ def direct_remote(remote: str = SINGLE_REMOTE, *, name: str = "direct-remote") -
 def local_first(
     remote: str = SINGLE_REMOTE, *, name: str = "local-first", volatile: bool = False, refresh_s: float = REFRESH_S
 ) -> Policy:
-    """The local answer now, the remote one afterwards, detached.
+    """Answer from the local database now, and ask the remote afterwards, detached.
 
     Writes on a synced store go through the outbox. On another store they are shown locally and sent afterwards: a
-    refusal or a failure takes them back, and so does a crash before they were sent. That has to be asked for.
+    refusal or a failure takes them back, and so does a crash before they were sent; ``volatile=True`` is needed to allow that.
 
     Args:
         remote: Id of the remote node.
         name: Name of the policy.
         volatile: Allow writes on stores that do not replicate.
-        refresh_s: Budget of what happens afterwards.
+        refresh_s: Budget for what happens after the answer, in seconds.
     """
     afterwards = detach(timeout(node(remote), refresh_s))
     unsynced = sequence(node(LOCAL_WRITE), afterwards) if volatile else refuse(NEEDS_VOLATILE)
@@ -95,7 +95,7 @@ def local_first(
 
 
 def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", seconds: float | None = None) -> Policy:
-    """The other side; locally only when that failed in a way that allows it, which the trail shows.
+    """Ask the remote, and the local database only if that failed in a way that allows it; the trail shows which one answered.
 
     Writes on a synced store go through the outbox and are pushed at once. An optimistic one returns then; a strict one
     waits for the hub's verdict, without a connection as long as the caller's scope allows.
@@ -103,7 +103,7 @@ def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", sec
     Args:
         remote: Id of the remote node.
         name: Name of the policy.
-        seconds: Budget of the remote node, and of the wait for a verdict; None lets them take what the caller has. It
+        seconds: Budget of the remote node, and of the wait for a verdict, in seconds; None means the caller's deadline. It
             stands in the policy as a ``timeout``: a write that outlasts it is ``WriteUnknown``, and stays queued where
             it was.
     """
@@ -120,12 +120,12 @@ def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", sec
 
 
 def sync_queue() -> Policy:
-    """The local database; every write is queued for the hub in its own transaction."""
+    """Use the local database; every write is queued for the hub in its own transaction."""
     return Policy(REPLICATING, node(LOCAL_QUERY), _queued())
 
 
 def hybrid(remote: str = SINGLE_REMOTE, *, name: str = "hybrid") -> Policy:
-    """Local and remote rows merged; without the other side the local ones, which the trail shows.
+    """Merge local and remote rows; if the remote fails, answer with the local ones, which the trail shows.
 
     Args:
         remote: Id of the remote node.
@@ -139,14 +139,14 @@ def hybrid(remote: str = SINGLE_REMOTE, *, name: str = "hybrid") -> Policy:
 
 
 def cache_only() -> Policy:
-    """What is on this device; for queries alone."""
+    """Answer with what is on this device; for queries only."""
     return Policy("cache-only", node(LOCAL_QUERY), None)
 
 
 def network_only(remote: str = SINGLE_REMOTE) -> Policy:
-    """What the other side has now, or an error; for queries alone.
+    """Answer with what the remote has now, or fail; for queries only.
 
-    Rows of a store that replicates are brought here first and read here, with what waits in the outbox on them.
+    Rows of a store that replicates are fetched first and read here, with the pending mutations applied.
 
     Args:
         remote: Id of the remote node.
@@ -155,11 +155,11 @@ def network_only(remote: str = SINGLE_REMOTE) -> Policy:
 
 
 def cache_and_network(remote: str = SINGLE_REMOTE, *, refresh_s: float = REFRESH_S) -> Policy:
-    """What is on this device now, and what the other side has is fetched behind the answer; for queries alone.
+    """Answer with what is on this device now, and fetch what the remote has after the answer; for queries only.
 
     Args:
         remote: Id of the remote node.
-        refresh_s: Budget of what happens afterwards.
+        refresh_s: Budget for what happens after the answer, in seconds.
     """
 
     def then(step: Combinator) -> Combinator:
@@ -173,7 +173,7 @@ def _queued() -> Combinator:
 
 
 def remote_of(id: str, node: object) -> bool | None:
-    """Whether a node reaches another machine: what it says itself, else True for ``remote-…``, else None: unknown."""
+    """Return whether a node reaches another machine: what it declares itself, else True for ``remote-…``, else None for unknown."""
     said = getattr(node, "remote", None)
     if isinstance(said, bool):
         return said
@@ -181,7 +181,7 @@ def remote_of(id: str, node: object) -> bool | None:
 
 
 def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Policy]:
-    """The policies every client has, for the nodes it has.
+    """Return the policies that every client has, for its nodes.
 
     A name without a remote of its own means the client's single remote.
     """
@@ -219,7 +219,7 @@ def policies_of_stores(schema: Schema, default: str | None, synced: Collection[s
 
 
 class PolicyRegistry:
-    """Policies by name; it executes nothing.
+    """A registry of policies by name; it executes nothing.
 
     Args:
         policies: Every policy, by name.
@@ -245,11 +245,11 @@ class PolicyRegistry:
         return [policy for name, policy in self._policies.items() if name not in self._unavailable]
 
     def unavailable(self, name: str) -> str:
-        """Why the policy cannot be selected (``needs …``); ``""`` when it can."""
+        """Return why the policy cannot be selected (``needs …``); ``""`` if it can."""
         return self._unavailable.get(name, "")
 
     def find(self, name: str) -> Policy:
-        """The policy of that name, available or not.
+        """Return the policy of that name, available or not.
 
         Raises:
             UnknownPolicy: It is not registered.
@@ -260,10 +260,10 @@ class PolicyRegistry:
         return found
 
     def resolve(self, name: str) -> Policy:
-        """The policy of that name, which can be selected.
+        """Return the policy of that name, which can be selected.
 
         Raises:
-            UnknownPolicy: It is not registered, or a node of it is missing.
+            UnknownPolicy: It is not registered, or one of its nodes is missing.
         """
         found = self.find(name)
         if name in self._unavailable:

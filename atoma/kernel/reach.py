@@ -1,4 +1,4 @@
-"""How far the writes of a policy go, what the runtime may know of a graph, and who can be asked what became of them."""
+"""Analysis of policy graphs: how far their writes go, and which nodes can be asked what became of them."""
 
 from __future__ import annotations
 

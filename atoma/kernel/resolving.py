@@ -1,4 +1,4 @@
-"""Finding out what became of a write: asking whoever passed it on, and what several answers mean together."""
+"""Resolving a write: asking the nodes that passed it on, and combining their answers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from atoma.ports import ResolvingNode
 
 
 async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, execution: Execution) -> Resolution:
-    """Ask every one of ``ids``: a write that went to two authorities was only abandoned when both say so.
+    """Ask every one of ``ids``: a write that went to two authorities was abandoned only if both say so.
 
     Raises:
-        WriteUnknown: One of them could not be asked or its answer was lost; what the others said stays true.
-        AtomaError: One of them refused to tell.
+        WriteUnknown: One of them could not be asked, or its answer was lost; the answers of the others stay true.
+        AtomaError: One of them refused to answer.
     """
     found: list[Resolution] = []
     for id in ids:
@@ -38,7 +38,7 @@ async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, 
 async def _ask(parts: Parts, id: str, request: ResolveRequest, execution: Execution) -> Resolution:
     node = parts.nodes.get(id)
     if not isinstance(node, ResolvingNode):
-        raise NotResolvable(request.idem, f"this client has no node {id!r} that could tell")
+        raise NotResolvable(request.idem, f"this client has no node {id!r} that can say what became of it")
     events, clock = parts.events, parts.environment.clock
     started = clock()
     begin(events, execution, id, started)

@@ -38,7 +38,7 @@ NEEDS_OUTBOX: Final = (
 
 
 class TopologyCheck:
-    """The check of how a client is put together.
+    """The check of a client's composition.
 
     Args:
         nodes: Nodes by id.
@@ -83,7 +83,7 @@ class TopologyCheck:
             if name != default:
                 self._check_selected(f"store {store!r}", name)
         for store in sorted(synced - stores.keys()):
-            message = f"store {store!r} is to be synced and is not declared"
+            message = f"store {store!r} is to be synced but is not declared"
             self._found("UNKNOWN_STORE", message, f"declared are: {', '.join(stores)}")
         for store, name in stores.items():
             self._check_store(store, name)
@@ -105,7 +105,7 @@ class TopologyCheck:
             self._found("NO_QUERY_NODE", "no node can answer queries", "add LocalExecution(…) or Remote(…) to plugins")
         if not any(self._can(id, "write") for id in self._nodes):
             self._found(
-                "NO_WRITE_NODE", "no node can carry writes out", "add LocalExecution(…) or Remote(…) to plugins"
+                "NO_WRITE_NODE", "no node can carry out writes", "add LocalExecution(…) or Remote(…) to plugins"
             )
         ids: dict[int, str] = {}
         for id, node in self._nodes.items():

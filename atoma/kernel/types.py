@@ -1,4 +1,4 @@
-"""What compiled policies are made of: a request's trail and execution, the shape of a step, and what the kernel shows."""
+"""The types of compiled policies: a request's trail and execution, compiled steps, and what the kernel shows of itself."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Trail(msgspec.Struct):
 
     Attributes:
         steps: The entries.
-        source: Where the last step that succeeded has its answer from; None when none has succeeded.
-        answered: What a remote node answered a write, item by item; None when none has.
+        source: The source of the last successful step's answer; None if no step has succeeded.
+        answered: A remote node's answer to a write, item by item; None if there is none.
     """
 
     steps: list[Step] = []
@@ -55,7 +55,7 @@ class Trail(msgspec.Struct):
 
 
 def describe_path(path: Sequence[Step]) -> str:
-    """The trail as text, one line per step, as logs and the inspector show it."""
+    """Return the trail as text, one line per step, as logs and the inspector show it."""
     return "\n".join(_line(step) for step in path)
 
 
@@ -79,8 +79,8 @@ class Execution(msgspec.Struct):
         trace_id: The request's trace id.
         deadline: The caller's deadline on Trio's clock.
         trail: What has happened so far; branches that run at the same time have one each.
-        attempt: 1 for the first try.
-        note: Why the steps below are taken, ``""`` on the main path.
+        attempt: Number of the attempt, from 1.
+        note: Why the steps below are taken; ``""`` on the main path.
     """
 
     trace_id: str
@@ -100,11 +100,11 @@ class Execution(msgspec.Struct):
 
 
 Run: TypeAlias = Callable[[Req, Execution], Awaitable[Res]]
-"""A compiled step: awaits the result or raises an ``AtomaError``."""
+"""A compiled step: a coroutine function that returns the result or raises an ``AtomaError``."""
 
 
 class DetachedResults(Protocol):
-    """The receiver of what detached steps return: the caller has its answer already."""
+    """The receiver of the results of detached steps, whose caller already has its answer."""
 
     async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
         """A detached query was answered (write it back into a cache, for instance)."""
@@ -121,8 +121,8 @@ class NodeInfo(msgspec.Struct, frozen=True):
     Attributes:
         id: Its id.
         roles: What it can do: ``query``, ``write``, ``stage``, ``merge``.
-        remote: Whether it says that it reaches another machine.
-        owner: Id of the plugin that registered it; ``kernel`` for what is always there.
+        remote: Whether it declares that it reaches another machine.
+        owner: Id of the plugin that registered it; ``kernel`` for built-in nodes.
         database: The database it stages into, ``""`` when it stages into none.
     """
 
@@ -152,15 +152,15 @@ class PolicyInfo(msgspec.Struct, frozen=True):
 
 
 class GuardInfo(msgspec.Struct, frozen=True):
-    """A breaker or a bulkhead as it is now.
+    """The present state of a breaker or a bulkhead.
 
     Attributes:
         kind: ``breaker`` or ``bulkhead``.
-        node: What it guards.
+        node: The nodes that it guards.
         state: ``closed``, ``open`` or ``half-open`` for a breaker, ``free`` or ``full`` for a bulkhead.
-        running: Calls in a bulkhead; failures in a row of a breaker.
-        waiting: Calls that wait for a bulkhead.
-        retry_after_s: Seconds until an open breaker lets a probe through.
+        running: Number of calls in a bulkhead, or of failures in a row of a breaker.
+        waiting: Number of calls that wait for a bulkhead.
+        retry_after_s: Seconds until an open breaker admits a probe.
     """
 
     kind: str
@@ -172,7 +172,7 @@ class GuardInfo(msgspec.Struct, frozen=True):
 
 
 class Topology(msgspec.Struct, frozen=True):
-    """An account of how a client is put together.
+    """A description of a client's composition.
 
     Attributes:
         default: The policy of requests and stores that name none.
@@ -180,11 +180,11 @@ class Topology(msgspec.Struct, frozen=True):
         policies: Every policy, available or not.
         stores: Store name → policy name.
         synced: Stores that replicate.
-        durability: Store name → what a write of its own on this device survives when the call names nothing; empty
+        durability: Store name → the durability of its writes on this device if a call names none; empty
             without a local database.
         transports: Transport name → id of the plugin that registered it.
-        ports: Port name → id of the plugin that offers it; ``client`` for what the client itself does.
-        guards: Breakers and bulkheads of the available policies, as they are now.
+        ports: Port name → id of the plugin that offers it; ``client`` for the client's own ports.
+        guards: The present state of the breakers and bulkheads of the available policies.
     """
 
     default: str
@@ -199,11 +199,11 @@ class Topology(msgspec.Struct, frozen=True):
 
 
 class KernelLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of a kernel.
+    """The limits of a kernel.
 
     Attributes:
-        detached: Detached steps that may run at once.
-        cached: Query results that one ``cache`` step keeps.
+        detached: Maximum number of detached steps that run at once.
+        cached: Maximum number of query results that one ``cache`` step keeps.
     """
 
     detached: int = 64

@@ -142,7 +142,7 @@ async def test_a_hub_gives_what_the_device_would(wire: str) -> None:
 async def test_sides_are_not_merged_where_the_other_side_may_have_the_partner() -> None:
     async with device_and_hub("memory") as (client, _):
         for name, plan in PLANS.items():
-            with pytest.raises(QueryError, match="ask one side"):
+            with pytest.raises(QueryError, match="query one side"):
                 await client.query(written(plan, SCHEMA), policy="hybrid")
             page = await client.query(written(plan, SCHEMA), policy="local-first")
             assert page.items, name

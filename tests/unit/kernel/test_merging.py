@@ -162,7 +162,7 @@ def test_what_cannot_be_put_together_from_sides_is_refused(text: str) -> None:
         "a count of exists": Plan(Source("t"), where=other, columns=(count,)),
         "join": Plan(Source("t"), joins=(Join("inner", Source("t"), Call("eq", (Col(0, "id"), Col(1, "id")))),)),
     }
-    with pytest.raises(QueryError, match="ask one side"):
+    with pytest.raises(QueryError, match="query one side"):
         MergeNode().spread(QueryRequest(bind_plan(plans[text], SCHEMA.store), CONTEXT))
 
 

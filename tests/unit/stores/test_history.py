@@ -111,12 +111,12 @@ def test_every_value_of_a_column_survives_the_export() -> None:
     [
         ("", "this text is empty"),
         ("{}", "line 1"),
-        ('{"atoma":"changeset","format":9,"schema_version":1,"commit":1,"at_ms":1}', "no changeset of format 1"),
+        ('{"atoma":"changeset","format":9,"schema_version":1,"commit":1,"at_ms":1}', "not a changeset of format 1"),
         ('{"atoma":"changeset","format":1,"schema_version":1,"commit":1,"at_ms":1}\nx', "line 2"),
         (
             '{"atoma":"changeset","format":1,"schema_version":1,"commit":1,"at_ms":1}\n'
             '{"store":"s","id":"1","scope":"m","before":null,"after":{"a":{"$bytes":"?"}}}',
-            "line 2: a has a value that no column holds",
+            "line 2: a has a value that no column can hold",
         ),
     ],
 )
