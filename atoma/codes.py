@@ -39,9 +39,9 @@ Help: TypeAlias = Literal[
 ]
 """What helps against an error; :data:`HELP` describes each word."""
 
-Waits: TypeAlias = Literal["", "online", "offline", "stalled", "scope"]
-"""The state in the replication status while an error keeps replication waiting: ``scope`` when only one scope waits, empty
-for an error that keeps nothing waiting."""
+Waits: TypeAlias = Literal["online", "offline", "stalled"]
+"""What an error means for replication while it waits. ``online``: the hub asks for a pause. ``offline``: the hub is not there, or
+the session is over. ``stalled``: something is wrong. The state that the status shows depends on the request as well."""
 
 Verdict: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
 """What an error says about a write. ``applied``: the write was applied. ``refused``: it was decided and will not be applied,
@@ -80,7 +80,7 @@ class Code(msgspec.Struct, frozen=True):
         http: HTTP status of a call that fails with this code. Refused items of a write are part of an answer with status 200.
         grpc: gRPC status number of such a call.
         websocket: WebSocket close code; 0 when the connection stays open.
-        waits: The state in the replication status while the error keeps replication waiting.
+        waits: What the error means for replication while it waits.
     """
 
     means: str
@@ -90,7 +90,7 @@ class Code(msgspec.Struct, frozen=True):
     http: int = 409
     grpc: int = 9
     websocket: int = 0
-    waits: Waits = ""
+    waits: Waits = "stalled"
 
     @property
     def retryable(self) -> bool:
@@ -119,45 +119,31 @@ class Problem:
 CODES: Mapping[str, Code] = MappingProxyType(
     {
         # the token
-        "UNAUTHENTICATED": Code(
-            "the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401, waits="stalled"
-        ),
-        "AUTH_EXPIRED": Code("the token is no longer valid", "auth", "login", "denied", 401, 16, 4401, waits="stalled"),
+        "UNAUTHENTICATED": Code("the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401),
+        "AUTH_EXPIRED": Code("the token is no longer valid", "auth", "login", "denied", 401, 16, 4401),
         # the two sides may not, or cannot, work together
-        "PERMISSION_DENIED": Code(
-            "you may not do this here", "agreement", "rights", "denied", 403, 7, 4403, waits="scope"
-        ),
+        "PERMISSION_DENIED": Code("you may not do this here", "agreement", "rights", "denied", 403, 7, 4403),
         "SHAPE_UNKNOWN": Code(
             "the hub has no such shape, or a different one of that name", "agreement", "upgrade", "undone"
         ),
-        "SCHEMA_TOO_OLD": Code(
-            "the device's schema is too old for the hub", "agreement", "upgrade", "undone", waits="stalled"
-        ),
-        "SCHEMA_TOO_NEW": Code(
-            "the device's schema is newer than the hub's", "agreement", "upgrade", "undone", waits="stalled"
-        ),
-        "SCHEMA_MISMATCH": Code(
-            "the two sides read a field differently", "agreement", "program", "undone", waits="stalled"
-        ),
-        "HUB_MISMATCH": Code("the device belongs to another hub", "agreement", "adopt", "undone", waits="stalled"),
-        "PROTO_UNSUPPORTED": Code(
-            "no common version of the protocol", "agreement", "upgrade", "undone", 426, 12, 4426, waits="stalled"
-        ),
+        "SCHEMA_TOO_OLD": Code("the device's schema is too old for the hub", "agreement", "upgrade", "undone"),
+        "SCHEMA_TOO_NEW": Code("the device's schema is newer than the hub's", "agreement", "upgrade", "undone"),
+        "SCHEMA_MISMATCH": Code("the two sides read a field differently", "agreement", "program", "undone"),
+        "HUB_MISMATCH": Code("the device belongs to another hub", "agreement", "adopt", "undone"),
+        "PROTO_UNSUPPORTED": Code("no common version of the protocol", "agreement", "upgrade", "undone", 426, 12, 4426),
         "FEATURE_REQUIRED": Code(
             "one side lacks what the other needs", "agreement", "upgrade", "undone", 426, 12, 4426
         ),
         # the two sides do not understand each other
         "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
-        "MALFORMED": Code(
-            "the message cannot be read", "protocol", "program", "refused", 400, 3, 4400, waits="stalled"
-        ),
+        "MALFORMED": Code("the message cannot be read", "protocol", "program", "refused", 400, 3, 4400),
         "TOO_DEEP": Code("the message is nested too deep", "protocol", "program", "refused", 400, 3, 4400),
         "BAD_CHECKSUM": Code("the message was damaged on its way", "protocol", "program", "undone", 400, 3, 4400),
         # conditions that pass
         "UNAVAILABLE": Code(
-            "the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012, waits="stalled"
+            "the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012, waits="offline"
         ),
-        "TIMEOUT": Code("the time allowed for it ran out", "transient", "retry", "unknown", 504, 4, waits="stalled"),
+        "TIMEOUT": Code("the time allowed for it ran out", "transient", "retry", "unknown", 504, 4),
         "INTERNAL": Code(
             "the answering side failed; its log says why",
             "transient",
@@ -166,9 +152,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
             500,
             13,
             1011,
-            waits="stalled",
         ),
-        "BUSY": Code("another program holds the database", "transient", "retry", "undone", 503, 14, waits="stalled"),
+        "BUSY": Code("another program holds the database", "transient", "retry", "undone", 503, 14),
         "SESSION_ENDED": Code(
             "the hub has ended this session: connect again",
             "transient",
@@ -183,20 +168,18 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "RATE_LIMITED": Code(
             "too much was sent in too short a time", "transient", "retry", "undone", 429, 8, 1013, waits="online"
         ),
-        "SLOW_CONSUMER": Code("the answer was not read in time", "transient", "retry", "undone", 503, 8, 1013),
-        "OUT_OF_ORDER": Code("earlier mutations are missing", "transient", "retry", "undone"),
+        "SLOW_CONSUMER": Code(
+            "the answer was not read in time", "transient", "retry", "undone", 503, 8, 1013, waits="online"
+        ),
+        "OUT_OF_ORDER": Code("earlier mutations are missing", "transient", "retry", "undone", waits="offline"),
         "HUB_BEHIND": Code("this copy of the hub has not caught up yet", "transient", "retry", "undone", 503, 14),
         "BLOB_MISSING": Code("the blob it refers to has not been uploaded", "transient", "retry", "undone", 424, 9),
         "TOO_LARGE": Code("the request or its answer is too large", "transient", "less", "refused", 413, 8, 1009),
         "CANCELLED": Code("the caller cancelled the request", "transient", "nothing", "unknown"),
         # the device can no longer continue from what it has of the hub
         "SCOPE_REVOKED": Code("you no longer have access to the scope", "resync", "rights", "denied", 403, 7),
-        "CLIENT_FORKED": Code(
-            "the file is a copy or an older state of another file", "resync", "repair", "undone", waits="stalled"
-        ),
-        "CLIENT_EXPIRED": Code(
-            "the hub has forgotten the device", "resync", "repair", "undone", 410, 5, waits="stalled"
-        ),
+        "CLIENT_FORKED": Code("the file is a copy or an older state of another file", "resync", "repair", "undone"),
+        "CLIENT_EXPIRED": Code("the hub has forgotten the device", "resync", "repair", "undone", 410, 5),
         "CURSOR_TOO_OLD": Code(
             "the log no longer reaches back to the cursor", "resync", "resnapshot", "undone", 410, 11
         ),
@@ -210,16 +193,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the rows that you may see in the scope have changed", "resync", "resnapshot", "undone", 409, 10
         ),
         "RESYNC": Code("the hub does not recognise the cursor", "resync", "resnapshot", "undone"),
-        "HISTORY_MOVED": Code("the hub moved since the session was opened", "history", "retry", "undone"),
-        "SEVERAL_HUBS": Code(
-            "hubs of different histories answer under one address", "history", "operator", "undone", waits="stalled"
+        "HISTORY_MOVED": Code(
+            "the hub moved since the session was opened", "history", "retry", "undone", waits="offline"
         ),
-        "HUB_LOST_DATA": Code(
-            "the hub was restored from an older state", "history", "repair", "undone", waits="stalled"
-        ),
-        "WRONG_HUB": Code(
-            "the file belongs to another hub or principal", "agreement", "adopt", "denied", 403, 7, waits="stalled"
-        ),
+        "SEVERAL_HUBS": Code("hubs of different histories answer under one address", "history", "operator", "undone"),
+        "HUB_LOST_DATA": Code("the hub was restored from an older state", "history", "repair", "undone"),
+        "WRONG_HUB": Code("the file belongs to another hub or principal", "agreement", "adopt", "denied", 403, 7),
         # decisions about one request
         "CONFLICT": Code("the row exists already, or has changed", "outcome", "change", "refused"),
         "ALREADY_EXISTS": Code("the id is taken", "outcome", "change", "refused"),
@@ -248,7 +227,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "EXECUTION": Code("a node failed with an error of its own", "local", "program", "undone"),
         "RESULT_MISMATCH": Code("a result does not fit its request", "local", "program", "unknown"),
-        "CIRCUIT_OPEN": Code("a breaker refuses calls for now", "local", "retry", "undone"),
+        "CIRCUIT_OPEN": Code("a breaker refuses calls for now", "local", "retry", "undone", waits="offline"),
         "FALLBACK_EXHAUSTED": Code("every alternative failed", "local", "retry", "undone"),
         "CONNECT_FAILED": Code("no connection could be made", "local", "retry", "undone", waits="offline"),
         "CHANNEL_BROKEN": Code("the connection was lost", "local", "retry", "unknown", waits="offline"),
@@ -262,22 +241,24 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "UNKNOWN_STORE": Code("no store has that name", "local", "program", "undone"),
         "UNKNOWN_POLICY": Code("no policy has that name", "local", "program", "undone"),
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
-        "STORE": Code("the storage engine failed", "local", "operator", "undone", waits="stalled"),
+        "STORE": Code("the storage engine failed", "local", "operator", "undone"),
         "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
         "WRONG_KEY": Code("the key is not the file's, or one is missing", "local", "program", "undone"),
-        "DISK_FULL": Code("no space is left", "local", "room", "undone", waits="stalled"),
+        "DISK_FULL": Code("no space is left", "local", "room", "undone"),
         "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),
-        "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone"),
+        "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone", waits="offline"),
         "CLOCK_AHEAD": Code("the machine's clock is far ahead", "local", "clock", "undone"),
         "SYNC": Code("replication failed", "local", "operator", "undone"),
         "OUTBOX_FULL": Code("too many writes have not been sent yet", "local", "room", "undone"),
         "SCOPE_IN_USE": Code("the scope is in use here, or a write waits in it", "local", "change", "undone"),
         "TOO_MANY_SCOPES": Code("more scopes are in use than a hub accepts", "local", "change", "undone"),
         "SCOPES_NOT_NAMED": Code("the query does not name its scopes", "local", "program", "undone"),
-        "LEAD_LOST": Code("another program that has the file open runs the lanes", "local", "retry", "undone"),
+        "LEAD_LOST": Code(
+            "another program that has the file open runs the lanes", "local", "retry", "undone", waits="offline"
+        ),
         "ALREADY_SENT": Code("the hub may already have the write", "local", "change", "undone"),
         "NOT_PENDING": Code("the write is no longer waiting here", "local", "change", "undone"),
-        "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone", waits="stalled"),
+        "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone"),
     }
 )
 """Every code by its name."""

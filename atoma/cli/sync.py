@@ -216,10 +216,18 @@ def _print_report(report: RepairReport) -> None:
                 "under a guard",
                 f"{report.doubtful} of them, since they may have been decided" if report.doubtful else None,
             ),
+            ("withdrawn", _withdrawn(report)),
             ("to the inbox", count(report.to_inbox, "write") if report.to_inbox else None),
             ("identity", f"{report.old_client_id.hex()} → {report.new_client_id.hex()}"),
         ],
         indent=2,
+    )
+
+
+def _withdrawn(report: RepairReport) -> str | None:
+    verdicts = count(len(report.withdrawn), "verdict")
+    return (
+        f"{verdicts}: the hub had accepted the writes, and knows nothing of them any more" if report.withdrawn else None
     )
 
 

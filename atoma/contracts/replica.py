@@ -210,6 +210,8 @@ class RepairReport(msgspec.Struct, frozen=True):
         lost: Rows that it had lost and that wait in :attr:`SyncControl.lost`.
         old_client_id: The file's client id before the repair.
         new_client_id: The file's client id from then on.
+        withdrawn: Keys of the writes that the hub had accepted, as this file was told, and of which the hub knows nothing any
+            more. They are sent again, unless they went to the inbox.
     """
 
     cause: str
@@ -224,6 +226,7 @@ class RepairReport(msgspec.Struct, frozen=True):
     lost: int
     old_client_id: bytes
     new_client_id: bytes
+    withdrawn: tuple[str, ...] = ()
 
 
 class InboxEntry(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ def repair_view(report: RepairReport) -> RepairView:
         "writes settled": report.settled,
         "writes sent again": report.renumbered,
         "of them under a guard": report.doubtful,
+        "verdicts withdrawn": len(report.withdrawn),
         "writes to the inbox": report.to_inbox,
     }
     return RepairView(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal, TypeAlias
 
 import trio
 
@@ -12,6 +13,7 @@ from atoma.errors import (
     AtomaError,
     ClientForked,
     RemoteError,
+    StoreError,
     SyncError,
     TransportError,
     is_retryable,
@@ -59,6 +61,22 @@ class WrongHub(SyncError):
     code = "WRONG_HUB"
 
 
+Call: TypeAlias = Literal["open", "push", "pull", "snapshot", "notify"]
+"""What replication asks of a hub; connecting counts as a part of the opening."""
+
+
+class Course(Enum):
+    """A course that replication takes by itself when a request of it fails."""
+
+    AGAIN = "the request is made again, a little later each time"
+    ANEW = "the session ends, and another one is opened a little later each time"
+    SLOWLY = "the session ends, and another one is opened within a minute"
+    SNAPSHOT = "the scope is fetched whole, beside what is shown of it"
+    SMALLER = "the request is made with less; a write that is too large by itself goes to the inbox"
+    ASIDE = "the scope waits by itself, and is asked for within a minute"
+    WITHOUT = "scopes are asked for every few seconds, without hints"
+
+
 _REMEDIES: dict[Help, Remedy] = {"retry": Remedy.RETRY, "less": Remedy.RETRY, "resnapshot": Remedy.RESNAPSHOT}
 
 
@@ -67,6 +85,28 @@ def remedy(error: BaseException) -> Remedy:
     if isinstance(error, RemoteError):
         return _REMEDIES.get(what_helps(error), Remedy.STALL)
     return Remedy.RECONNECT if is_retryable(error) else Remedy.STALL
+
+
+_COURSES: dict[Call, dict[Remedy, Course]] = {
+    "open": {Remedy.RETRY: Course.ANEW, Remedy.RESNAPSHOT: Course.ANEW, Remedy.STALL: Course.SLOWLY},
+    "push": {Remedy.RETRY: Course.AGAIN, Remedy.RESNAPSHOT: Course.ANEW, Remedy.STALL: Course.SLOWLY},
+    "pull": {Remedy.RETRY: Course.AGAIN, Remedy.RESNAPSHOT: Course.SNAPSHOT, Remedy.STALL: Course.ASIDE},
+    "snapshot": {Remedy.RETRY: Course.AGAIN, Remedy.RESNAPSHOT: Course.SNAPSHOT, Remedy.STALL: Course.ASIDE},
+    "notify": {Remedy.RETRY: Course.WITHOUT, Remedy.RESNAPSHOT: Course.WITHOUT, Remedy.STALL: Course.SLOWLY},
+}
+
+
+def course(call: Call, error: AtomaError) -> Course:
+    """What is done about ``error``, with which ``call`` was answered or has failed."""
+    if not isinstance(error, RemoteError):
+        return Course.ANEW if is_retryable(error) and not isinstance(error, StoreError) else Course.SLOWLY
+    if call in ("push", "pull", "snapshot") and what_helps(error) == "less":
+        return Course.SMALLER
+    if call == "push" and error.remote_code == "OUT_OF_ORDER":
+        return Course.ANEW  # the opening tells exactly where the hub is
+    if call in ("pull", "snapshot") and ends_session(error):
+        return Course.SLOWLY
+    return _COURSES[call][remedy(error)]
 
 
 def ends_session(error: RemoteError) -> bool:
@@ -101,10 +141,11 @@ def refusal(info: ErrorInfo | None) -> AtomaError | None:
 
 
 def as_forked(error: AtomaError) -> AtomaError:
-    """``error``, as :class:`ClientForked` when the hub says that this file has another history."""
-    if isinstance(error, RemoteError) and of_this_file(error):
-        return ClientForked(str(error))
-    return error
+    """``error``, as this device's own where the hub says that this file has another history than it knows, or none that it knows."""
+    if not isinstance(error, RemoteError) or not of_this_file(error):
+        return error
+    kinds: dict[str, type[SyncError]] = {kind.code: kind for kind in (ClientForked, ClientExpired, HubLostData)}
+    return kinds[error.remote_code](str(error))
 
 
 def worst(error: BaseException) -> Exception:

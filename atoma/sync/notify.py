@@ -7,7 +7,7 @@ import trio
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.errors import RemoteError
-from atoma.sync.failures import Remedy, remedy
+from atoma.sync.failures import Course, course
 from atoma.sync.replica import BACKOFF, Replica
 from atoma.sync.session import SyncSession
 
@@ -31,7 +31,7 @@ class NotifyLane:
             try:
                 await self._listen()
             except RemoteError as error:
-                if remedy(error) is Remedy.STALL:
+                if course("notify", error) is not Course.WITHOUT:
                     raise
                 asked = error.retry_after_s
             finally:

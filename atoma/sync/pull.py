@@ -17,7 +17,7 @@ from atoma.contracts.writeback import ConfirmedRow
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
-from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_moved, remedy
+from atoma.sync.failures import Course, HistoryMoved, course, history_moved
 from atoma.sync.page import confirmed_rows
 from atoma.sync.parts import check_part
 from atoma.sync.replica import BACKOFF, Replica, bounded
@@ -30,6 +30,8 @@ POLL_ALONE_S = 5.0
 APPLY_TARGET_S = 0.05
 """Pages grow and shrink so that applying one takes about this long."""
 MIN_CHANGES = 500
+MIN_BYTES = 1_024
+"""A page that does not fit is asked for with half the bytes, down to so many: then it holds a single change."""
 PACE_S = 0.25
 SHORT_CHANGES = 32
 SHORT_BYTES = 64 * 1024
@@ -52,6 +54,7 @@ class PullLane:
         self._scope = scope
         self._retries = Retries(BACKOFF, replica.environment.random)
         self._max_changes = min(2_000, session.limits.page_changes)
+        self._max_bytes = session.limits.page_bytes
         self._schedule = replica.schedule(scope)
         self._patient = patient
         self._again_s = 0.0
@@ -115,22 +118,26 @@ class PullLane:
 
     async def _mend(self, error: RemoteError) -> None:
         """Take a snapshot, or show the failure and wait; raise what concerns the whole session."""
-        help_by = remedy(error)
+        doing = course("pull", error)
         if history_moved(error) and self._session.agrees(self._scope) and self._following:
             raise HistoryMoved(f"scope {self._scope!r}: {error}") from error
-        if help_by is Remedy.RESNAPSHOT:
+        if doing is Course.SNAPSHOT:
             first = self._retries.failures == 0
             delay = self._retries.fail(error.retry_after_s)
             await self._replica.begin_snapshot(self._scope)
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
             return
-        if not self._patient or ends_session(error):
+        if doing is Course.SMALLER and self._max_bytes > MIN_BYTES:
+            self._max_bytes = max(MIN_BYTES, self._max_bytes // 2)
+            return
+        if not self._patient or doing is Course.SLOWLY:
             raise error
         info = info_from(error)
         self._replica.show_scope_error(self._scope, info)
-        delay = self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow()
-        if help_by is Remedy.RETRY:  # it is not about this scope alone
+        alone = doing is Course.ASIDE
+        delay = self._retries.slow() if alone else self._retries.fail(error.retry_after_s)
+        if not alone:
             self._session.failing.add(self._scope)
             due = self._replica.due_ms(delay)
             self._replica.board.show_waiting(
@@ -206,7 +213,7 @@ class PullLane:
             self._scope,
             self._session.identity.client_id,
             subscription.token,
-            self._session.limits.page_bytes,
+            self._max_bytes,
             self._max_changes,
             self._session.version_told,
             self._shapes,
@@ -215,7 +222,7 @@ class PullLane:
             with bounded("snapshot"):
                 page = await self._session.service.snapshot(request)
         except RemoteError as error:
-            if not request.token or remedy(error) is not Remedy.STALL or ends_session(error):
+            if not request.token or course("snapshot", error) is not Course.ASIDE:
                 raise
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
             await self._replica.begin_snapshot(self._scope)
@@ -233,7 +240,7 @@ class PullLane:
             cursor=cursor,
             client_id=session.identity.client_id,
             outcomes_after_mid=confirmed_mid,
-            max_bytes=session.limits.page_bytes,
+            max_bytes=self._max_bytes,
             max_changes=self._max_changes,
             schema_version=session.version_told,
             shapes=self._shapes,

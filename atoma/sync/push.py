@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import trio
+from msgspec.structs import replace
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
-from atoma.contracts.values import ErrorInfo
-from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
+from atoma.contracts.values import ErrorInfo, remote_error
+from atoma.errors import AtomaError, ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
-from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
+from atoma.sync.failures import Course, HistoryMoved, HubLostData, course
 from atoma.sync.outbox import digest_before, note_sent, unspeakable
+from atoma.sync.oversize import LeftOut, changes_something
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import PUSH, SyncSession
 from atoma.sync.settle import Settlement
@@ -103,7 +105,7 @@ class PushLane:
                 reply = await session.service.push(request)
             work = await self._take(batch.mutations, reply)
         except (RemoteError, TransportError) as error:
-            await self._failed(batch.mutations, error)
+            await self._failed(batch, error)
             return
         finally:
             self._replica.database.show_in_flight(mids, in_flight=False)
@@ -115,7 +117,7 @@ class PushLane:
         self._replica.settled(work)
         self._replica.bell.ring()
         if reply.error is not None:
-            await self._stopped(batch.mutations, reply, reply.error)
+            await self._stopped(batch, reply, reply.error)
         elif not reply.outcomes:
             raise ProtocolError("the hub answered a push with neither outcomes nor an error")
 
@@ -135,37 +137,50 @@ class PushLane:
         verdicts = {sent[outcome.mid].idem: outcome for outcome in outcomes}
         return await self._replica.change(Replied(self._replica.replicated.apart), verdicts=verdicts)
 
-    async def _stopped(self, batch: Sequence[PendingMutation], reply: PushReply, info: ErrorInfo) -> None:
+    async def _stopped(self, batch: MutationBatch, reply: PushReply, info: ErrorInfo) -> None:
         """The hub stopped within the batch; what has no outcome stays queued."""
         decided = {outcome.mid for outcome in reply.outcomes}
-        rest = [item for item in batch if item.mid not in decided]
-        if info.code == "TOO_LARGE" and len(rest) > 1:
-            self._batch_limit = max(1, len(rest) // 2)
-            return
         if info.code == "OUT_OF_ORDER" and decided:
             return
-        await self._failed(rest or batch, error_from(info))
+        await self._failed(batch.behind(decided), remote_error(info))
 
-    async def _failed(self, batch: Sequence[PendingMutation], error: Exception) -> None:
+    async def _failed(self, batch: MutationBatch, error: AtomaError) -> None:
         """Note the failure with a visible next attempt, then wait for it; raise what ends the session."""
-        help_by = remedy(error)
-        if isinstance(error, RemoteError) and error.remote_code == "TOO_LARGE" and len(batch) > 1:
-            self._batch_limit = max(1, len(batch) // 2)
+        doing = course("push", error)
+        if doing is Course.SMALLER and len(batch.mutations) > 1:
+            self._batch_limit = max(1, len(batch.mutations) // 2)
             return
-        if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
-            help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
+        if doing is Course.SMALLER and changes_something(batch.mutations[0]):
+            await self._leave_out(batch, error)
+            return
         self._session.failing.add(PUSH)
         delay = self._retries.fail(retry_after_s(error))
         info = info_from(error)
         due = self._replica.due_ms(delay)
-        mids = [item.mid for item in batch]
+        mids = [item.mid for item in batch.mutations]
         await self._replica.change(AttemptFailed(mids, due, f"{info.code}: {info.message}"))
-        if help_by is not Remedy.RETRY:
+        if doing not in (Course.AGAIN, Course.SMALLER):
             raise error
         self._replica.board.show_waiting(info, reason=str(error), attempt=self._retries.failures, next_attempt_ms=due)
         if self._retries.failures >= STALL_FAILURES:
             raise PushStalled(f"{self._retries.failures} pushes failed in a row; the last one with {error}") from error
         await trio.sleep(delay)
+
+    async def _leave_out(self, batch: MutationBatch, error: AtomaError) -> None:
+        """Put a mutation that is too large by itself into the inbox, once it is sure that the hub has not decided it.
+
+        Raises:
+            HistoryMoved: It has: it was the answer that was too large, and the next page brings the outcome.
+        """
+        (mutation,) = batch.mutations
+        with bounded("open"):
+            reply = await self._session.service.open(replace(self._session.request, scopes=(), places=()))
+        if reply.last_mid != mutation.mid - 1:
+            raise HistoryMoved(f"the hub has decided mutations up to {reply.last_mid}, and answers: {error}") from error
+        left_out = LeftOut(mutation.mid, mutation.digest, batch.previous, info_from(error))
+        self._replica.settled(await self._replica.change(left_out))
+        self._batch_limit = self._session.limits.push_mutations
+        self._replica.bell.ring()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +198,13 @@ class MutationBatch:
     previous: bytes
     confirmed_mid: int
     decided: tuple[str, ...] = ()
+
+    def behind(self, decided: Collection[int]) -> MutationBatch:
+        """What of it comes behind what is ``decided``; all of it where that is all."""
+        rest = [item for item in self.mutations if item.mid not in decided]
+        if not rest or len(rest) == len(self.mutations):
+            return self
+        return MutationBatch(rest, self.mutations[-len(rest) - 1].digest, self.confirmed_mid, self.decided)
 
 
 @dataclass(frozen=True, slots=True)

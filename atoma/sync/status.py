@@ -12,7 +12,7 @@ from atoma.concurrency.listeners import Listeners
 from atoma.contracts.replica import RepairReport, SubscriptionState
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.loops import lifetime
-from atoma.sync.conditions import is_asked_for, what_helps
+from atoma.sync.conditions import state_of, what_helps
 from atoma.sync.wake import Bell
 
 SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped", "following"]
@@ -186,7 +186,7 @@ class StatusBoard:
 
     def show_waiting(self, error: ErrorInfo, *, reason: str, attempt: int, next_attempt_ms: int) -> None:
         """Show why a request of a session has failed and when it is made again; a pause that the hub asks for is no fault."""
-        state: SyncState = "online" if is_asked_for(error) else "stalled"
+        state = state_of(error, session=True)
         self.show_failure(error, reason=reason, state=state, attempt=attempt, next_attempt_ms=next_attempt_ms)
 
     def show_online(self) -> None:

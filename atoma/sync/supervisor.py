@@ -17,7 +17,8 @@ from atoma.contracts.failures import info_from, retry_after_s
 from atoma.errors import AtomaError, RemoteError, StoreError
 from atoma.ports.engine import Commit, Lead
 from atoma.ports.service import SyncLink, SyncService
-from atoma.sync.failures import HistoryMoved, Remedy, SeveralHubs, as_forked, of_this_file, remedy
+from atoma.sync.conditions import state_of
+from atoma.sync.failures import Course, HistoryMoved, SeveralHubs, as_forked, course, of_this_file
 from atoma.sync.lanes import STALLED_S, Lanes, contained, converse, given_out
 from atoma.sync.modes import Lane
 from atoma.sync.pull import PullLane
@@ -222,19 +223,19 @@ class Supervisor:
         """Show ``failure`` with the next attempt and return the seconds until then."""
         if not isinstance(failure, AtomaError):
             _log.error("a sync lane failed unexpectedly; it is tried again", exc_info=failure)
-        stalled = remedy(failure) is Remedy.STALL or isinstance(failure, StoreError)
-        slow = stalled and isinstance(failure, AtomaError)
+        slow = isinstance(failure, AtomaError) and course("open", failure) is Course.SLOWLY
         delay = self._retries.slow() if slow else self._retries.fail(retry_after_s(failure))
-        self._show_fault(failure, delay, "stalled" if stalled else "offline")
+        self._show_fault(failure, delay)
         return delay
 
-    def _show_fault(self, failure: Exception, delay: float, state: SyncState = "stalled") -> None:
+    def _show_fault(self, failure: Exception, delay: float) -> None:
         self.failures += 1
         self.last_failure = failure
+        info = info_from(failure)
         self._replica.board.show_failure(
-            info_from(failure),
+            info,
             reason=str(failure),
-            state=state,
+            state=state_of(info, session=False),
             attempt=self._retries.failures,
             next_attempt_ms=self._replica.due_ms(delay),
         )

@@ -10,6 +10,7 @@ from atoma.contracts.writeback import Writeback
 from atoma.errors import PluginError
 from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
+from atoma.sync.oversize import LeftOut
 from atoma.sync.push import Sending
 from atoma.sync.repair.changes import Aged, Discarded, Offered, Reborn
 from atoma.sync.staging import (
@@ -36,7 +37,7 @@ from atoma.sync.using import ScopeDropped, ScopesUsed
 CHANGES = (
     Replied, LivePage, TailPage, SnapshotPage, SnapshotBegun, SnapshotsForgotten, AttemptFailed, Hurried, HubMet, EpochMoved,
     RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, TakingNoted, Sending, Kept, Released, Edited, WriteDiscarded,
-    ScopesUsed, ScopeDropped,
+    ScopesUsed, ScopeDropped, LeftOut,
 )  # fmt: skip
 """Everything that replication changes in the local database."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.mutations import QUEUED, MutationBody, Origin, PendingMutation
+from atoma.contracts.mutations import ACKED, QUEUED, MutationBody, Origin, PendingMutation
 from atoma.contracts.replica import ClientIdentity, RepairReport
 from atoma.contracts.sync import Cursor, OpenReply, Verdict
 from atoma.mutations import counts
@@ -66,8 +66,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settl
     Raises:
         HistoryMoved: A staged snapshot is no longer there.
     """
-    reply = rebirth.reply
-    identity = tx.outbox.identity()
+    reply, identity = rebirth.reply, tx.outbox.identity()
     known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
     missing = tx.outbox.first_missing(reply.last_mid)
     sorted_ = sort_outbox(tx.outbox.every(), rebirth.verdicts, reply.last_mid, known=known)
@@ -121,6 +120,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settl
         lost=lost,
         old_client_id=identity.client_id,
         new_client_id=rebirth.client_id,
+        withdrawn=tuple(one.idem for one, _ in sorted_.again if one.status == ACKED),
     )
     tx.inbox.note_repair(report)
     return report

@@ -196,6 +196,8 @@ class Connection:
 
     def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
         self.wire.calls.append(("notify", request))
+        if "notify request" in self.wire.tamper:
+            request = self.wire.tamper["notify request"](request)
         return self.service.notify(request)
 
     def presence(self, request: PresenceRequest) -> AbstractAsyncContextManager[AsyncIterator[PresenceChange]]:

@@ -146,7 +146,7 @@ async def test_what_was_decided_at_the_old_hub_is_doubtful_at_the_new_one(world:
             report = await a.sync.adopt_hub()
             await a.settle()
             await b.settle()
-            assert (report.settled, report.doubtful) == (0, 1)
+            assert (report.settled, report.doubtful, report.withdrawn) == (0, 1, (handle.key,))
             assert set(await b.rows()) == {"acked"} == set(await a.rows()) and handle.state == "observed"
 
 
