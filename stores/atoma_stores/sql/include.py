@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from atoma.contracts.query import Branch, Expr, Include, Plan, Store
+from atoma.contracts.query import Branch, Include, Plan, Store
 from atoma.contracts.values import HIDDEN
 from atoma.query.scope import AnyStore
 from atoma.query.walk import is_grouped
@@ -68,7 +68,10 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
     shown = first
     if plan.distinct or is_grouped(plan):
         found = f"FROM {dialect.keys(relation.keys)} {dialect.words['join']} {table} AS {first.name} ON {conditions}"
-        return compiler.statement(_groups(compiler, plan, first, found, order), (child,))
+        made = (
+            _different(compiler, plan, first, found) if plan.distinct else _groups(compiler, plan, first, found, order)
+        )
+        return compiler.statement(made, (child,))
     if plan.limit is None:
         text = f"{dialect.words['join']} {table} AS {first.name} ON {conditions}"
     elif dialect.lateral:
@@ -93,23 +96,42 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
 
 
 def _groups(compiler: Compiler, plan: Plan, child: Alias, found: str, order: str) -> str:
-    """The groups, or the distinct rows, of the children ``found`` of each parent."""
-
-    def texts(exprs: Sequence[Expr]) -> list[str]:
-        return [compiler.expr(each, (child,), ()) for each in exprs]
-
-    columns = [named.expr for named in plan.columns or ()]
-    shown = texts(columns)
-    found += f" GROUP BY {', '.join(['k.n', *texts(columns if plan.distinct else plan.group)])}"
+    """The groups of the children ``found`` of each parent."""
+    shown = [compiler.expr(named.expr, (child,), ()) for named in plan.columns or ()]
+    found += f" GROUP BY {', '.join(['k.n', *[compiler.expr(each, (child,), ()) for each in plan.group]])}"
     if plan.having is not None:
         found += f" HAVING {compiler.condition(plan.having, (child,), ())}"
     if plan.limit is None:
         return f"SELECT {', '.join(['k.n', *shown])} {found} ORDER BY {', '.join(filter(None, ['k.n', order]))}"
-    names = [f"c{at}" for at in range(len(shown))]
-    listed = ", ".join([f"{text} AS {name}" for text, name in zip(shown, names, strict=True)])
+    names, listed = _named(shown)
     place = f"row_number() OVER (PARTITION BY k.n{' ORDER BY ' if order else ''}{order})"
-    within = f"SELECT k.n AS n, {listed}, {place} AS place {found}"
-    return f"SELECT n, {', '.join(names)} FROM ({within}) AS g WHERE place <= {plan.limit} ORDER BY n, place"
+    return _first(plan.limit, names, f"SELECT k.n AS n, {listed}, {place} AS place {found}")
+
+
+def _different(compiler: Compiler, plan: Plan, child: Alias, found: str) -> str:
+    """The different rows of columns of the children ``found`` of each parent, which are sorted by these columns."""
+    columns = [named.expr for named in plan.columns or ()]
+    names, listed = _named([compiler.expr(each, (child,), ()) for each in columns])
+    key = compiler.dialect.spelling.key
+    order = ", ".join(
+        [key(names[columns.index(each.expr)], descending=each.descending, nullable=True) for each in plan.order]
+    )
+    different = f"(SELECT DISTINCT k.n AS n, {listed} {found}) AS d"
+    if plan.limit is None:
+        return f"SELECT n, {', '.join(names)} FROM {different} ORDER BY n, {order}"
+    place = f"row_number() OVER (PARTITION BY n ORDER BY {order})"
+    return _first(plan.limit, names, f"SELECT n, {', '.join(names)}, {place} AS place FROM {different}")
+
+
+def _named(texts: Sequence[str]) -> tuple[list[str], str]:
+    """Names for columns, and the columns under these names."""
+    names = [f"c{at}" for at in range(len(texts))]
+    return names, ", ".join([f"{text} AS {name}" for text, name in zip(texts, names, strict=True)])
+
+
+def _first(limit: int, names: Sequence[str], within: str) -> str:
+    """The first rows of each parent by their ``place`` in ``within``."""
+    return f"SELECT n, {', '.join(names)} FROM ({within}) AS g WHERE place <= {limit} ORDER BY n, place"
 
 
 def _belongs(compiler: Compiler, relation: Relation, child: Alias) -> str:

@@ -202,7 +202,9 @@ class Compiler:
         conditions = [belongs(alias), *self._conditions(plan, (alias,), ())]
         return alias, table, " AND ".join(conditions), self.order(plan, (alias,), ())
 
-    def body(self, plan: Plan, outer: Aliases, *, one_more: bool = False, ordered: bool = True) -> tuple[Aliases, str]:
+    def body(
+        self, plan: Plan, outer: Aliases, *, one_more: bool = False, ordered: bool = True, first: int = 1
+    ) -> tuple[Aliases, str]:
         """Everything behind the columns of ``plan``, and its sources.
 
         Args:
@@ -210,6 +212,7 @@ class Compiler:
             outer: The sources around it, from -1 down.
             one_more: Read a row beyond the limit.
             ordered: Whether the order of the rows is of any meaning.
+            first: The place of the first of its own columns.
         """
         aliases: Aliases = ()
         text = ""
@@ -234,7 +237,7 @@ class Compiler:
         if grouped and plan.seek is not None and plan.seek.values:
             having.append(self._beyond(plan, aliases, outer))
         text += f" HAVING {' AND '.join(having)}" if having else ""
-        text += f" ORDER BY {self.order(plan, aliases, outer)}" if plan.order and ordered else ""
+        text += f" ORDER BY {self.order(plan, aliases, outer, first)}" if plan.order and ordered else ""
         return aliases, text + _limit(plan, one_more, self.dialect.spelling.whatever)
 
     def _source(self, source: Source) -> tuple[str, Alias]:
@@ -243,7 +246,7 @@ class Compiler:
             return self.tables.read(store), self.alias(store, source)
         # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
         plan = source.query
-        aliases, body = self.body(plan, (), ordered=_is_cut(plan))
+        aliases, body = self.body(plan, (), ordered=_is_cut(plan), first=2)
         shown = [named.expr for named in plan.columns or ()]
         columns = ["1", *[self.expr(each, aliases, ()) for each in shown]]
         names = [HERE, *[f"c{number}" for number in range(len(shown))]]
@@ -335,12 +338,15 @@ class Compiler:
 
     # order and cursors
 
-    def order(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
-        """The sort keys of ``plan``."""
+    def order(self, plan: Plan, aliases: Aliases, outer: Aliases, first: int = 1) -> str:
+        """The sort keys of ``plan``; of distinct rows those with a query within them, which has other names every time, by place."""
         key = self.dialect.spelling.key
+        shown = [named.expr for named in plan.columns or ()] if plan.distinct else []
         keys = [
             key(
-                self.expr(each.expr, aliases, outer),
+                self.expr(each.expr, aliases, outer)
+                if not shown or not has_subquery(each.expr)
+                else str(first + shown.index(each.expr)),
                 descending=each.descending is not plan.backward,
                 nullable=self._nullable(each.expr, aliases),
             )
@@ -419,7 +425,8 @@ def _distinct(plan: Plan) -> str:
 
 def _is_distinct_by_groups(plan: Plan) -> bool:
     """Whether equal rows are made one by grouping: under DISTINCT SQLite reads what is joined from the left whole."""
-    return plan.distinct and any(join.kind == "left" for join in plan.joins) and not is_grouped(plan)
+    left = plan.distinct and any(join.kind == "left" for join in plan.joins)
+    return left and not is_grouped(plan) and not any(has_subquery(named.expr) for named in plan.columns or ())
 
 
 def _limit(plan: Plan, one_more: bool, whatever: str) -> str:
