@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
+from msgspec import structs
+
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import BoundQuery, Branch, Col, Include, Plan
 from atoma.errors import QueryError
@@ -312,7 +314,7 @@ class Query(Subquery[R_co]):
         return Table(parts, name)
 
     def _with(self, **changes: Any) -> Self:
-        return replace(self, parts=replace(self.parts, **changes))
+        return replace(self, parts=structs.replace(self.parts, **changes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -503,7 +505,7 @@ class IncludedProjection(Query[tuple[R_co, *Ts]], Generic[R_co, *Ts]):
 def _projection(parts: Parts, columns: tuple[Term, ...], make: Make | None) -> Projection[object]:
     if parts.include:
         raise QueryError("columns() and into() come before include()")
-    return Projection(replace(parts, columns=columns, make=make))
+    return Projection(structs.replace(parts, columns=columns, make=make))
 
 
 def plain(query: Query[object], of: str) -> Parts:
@@ -540,7 +542,7 @@ def _include(parts: Parts, relation: Relation[T, N], child: Callable[[Rows[N]], 
     include = Include(
         name, relation.one, relation.keys, tuple(branches), relation.kind, relation.through, relation.cross_scope
     )
-    return replace(parts, include=(*parts.include, Children(include, tuple(below))))
+    return structs.replace(parts, include=(*parts.include, Children(include, tuple(below))))
 
 
 @overload

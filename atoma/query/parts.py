@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
+
 from atoma.contracts.query import Call, Col, Derived, Expr, Include, Join, JoinKind, Named, Order, Plan, Source, Store
 from atoma.errors import QueryError
 from atoma.query.relating import found_by
@@ -103,8 +105,7 @@ class Names:
         raise QueryError(f"this query reads {read or 'nothing'}, and that is a column of {source!r}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, eq=False):
     """A query as it was written.
 
     Attributes:

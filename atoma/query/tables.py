@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
+
+from msgspec.structs import replace
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import Col, JoinKind

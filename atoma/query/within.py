@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 from msgspec import structs
@@ -96,7 +95,7 @@ def children_of(relation: Relation[Any, Any], parts: Parts) -> tuple[Parts, More
         kind: JoinKind = "inner"
         on: Condition = Expression(lambda _, __: Call("eq", (Col(number, link.child), Col(0, below))))
         between = From(f"{link.store}.{number}", None, None, kind, on, relation.cross_scope, link.store)
-        parts = replace(parts, sources=(*parts.sources, between))
+        parts = structs.replace(parts, sources=(*parts.sources, between))
         keys = ((above, link.parent),)
     if not relation.cross_scope and parent.scope_field is not None and child.scope_field is not None:
         scopes = [(parent.scope_field, child.scope_field)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, MemberDescriptorType
 from typing import Any, TypeVar, cast
 
-from atoma.contracts.values import RowImage, Scalar
+from atoma.contracts.values import RowImage, Scalar, StoredRow
 
 T = TypeVar("T")
 Decode = Callable[[Any], object]
@@ -34,7 +34,9 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
         decoders: What makes values of what is stored, for the fields that need it.
     """
     if _only_keeps(model, ("id", *columns)):
-        return _setting(model, columns, decoders)
+        lines, names = _setting(model, columns, decoders)
+        exec("\n".join(["def make(id, image):", *lines, " return self"]), names)
+        return cast("Make[T]", names["make"])
 
     def called(id: str, image: Mapping[str, object]) -> T:
         values = {name: image[name] for name in columns}
@@ -45,6 +47,34 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
     return called
 
 
+def reader(
+    model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode], make: Make[T], otherwise: Make[T]
+) -> Callable[[StoredRow], T]:
+    """How instances of ``model`` are made of rows, in one call for each: every row of a page is read.
+
+    Args:
+        model: The class.
+        columns: The names of its fields but the id.
+        decoders: What makes values of what is stored, for the fields that need it.
+        make: What :func:`maker` has made of them.
+        otherwise: What makes one of an image that lacks a column.
+    """
+    if _only_keeps(model, ("id", *columns)):
+        lines, names = _setting(model, columns, decoders)
+        written = ["def read(row):", " id, image = row.id, row.image", " try:", *[f" {line}" for line in lines]]
+        exec("\n".join([*written, " except KeyError:", "  return otherwise(id, image)", " return self"]), names)
+        names["otherwise"] = otherwise
+        return cast("Callable[[StoredRow], T]", names["read"])
+
+    def read(row: StoredRow) -> T:
+        try:
+            return make(row.id, row.image)
+        except KeyError:
+            return otherwise(row.id, row.image)
+
+    return read
+
+
 def imager(columns: Sequence[str]) -> Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]:
     """What makes the image of each tuple of values of ``columns``, written for them: a loop over their names takes twice as long."""
     names = "".join(f"v{at}, " for at in range(len(columns)))  # none where a store has nothing but ids
@@ -53,10 +83,12 @@ def imager(columns: Sequence[str]) -> Callable[[Iterable[tuple[Scalar, ...]]], l
     return cast("Callable[[Iterable[tuple[Scalar, ...]]], list[RowImage]]", eval(source))
 
 
-def _setting(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]) -> Make[T]:
-    """The maker that sets one attribute after the other; written as source, as dataclasses writes ``__init__``."""
+def _setting(
+    model: type[object], columns: Sequence[str], decoders: Mapping[str, Decode]
+) -> tuple[list[str], dict[str, object]]:
+    """What sets one attribute after the other, written as source, as dataclasses writes ``__init__``; and its names."""
     names: dict[str, object] = {"new": object.__new__, "model": model, "put": object.__setattr__}
-    lines = ["def make(id, image):", " self = new(model)"]
+    lines = [" self = new(model)"]
     frozen = model.__setattr__ is not object.__setattr__
     for at, name in enumerate(("id", *columns)):
         value = "id" if name == "id" else f"image[{name!r}]"
@@ -69,8 +101,7 @@ def _setting(model: type[T], columns: Sequence[str], decoders: Mapping[str, Deco
             lines.append(f" put_{at}(self, {value})")
         else:
             lines.append(f" put(self, {name!r}, {value})" if frozen else f" self.{name} = {value}")
-    exec("\n".join([*lines, " return self"]), names)
-    return cast("Make[T]", names["make"])
+    return lines, names
 
 
 def _only_keeps(model: type[Any], fields: Sequence[str]) -> bool:

@@ -24,7 +24,7 @@ from atoma.schema.fields import Field
 from atoma.schema.hiding import SoftDelete, hidden_field, purged_after
 from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
 from atoma.schema.indexes import Index, checked_indexes
-from atoma.schema.instances import Make, imager, maker
+from atoma.schema.instances import Make, imager, maker, reader
 from atoma.schema.kinds import is_storable
 from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits
 from atoma.schema.models import NAME, checked_search, fields_of
@@ -93,6 +93,7 @@ class StoreSpec(Generic[T]):
         value_columns: Names of the columns, without the id.
         unique: The unique indexes.
         booleans: Columns whose 0 and 1 stand for false and true.
+        read: Makes the model instance of a row, as :meth:`decode` does of an id and an image.
         hooks: The hooks.
         merging: The rules by which fields merge.
         sets: The fields that nobody writes.
@@ -126,6 +127,7 @@ class StoreSpec(Generic[T]):
         "policy",
         "prepares_new",
         "purge_after",
+        "read",
         "replicate",
         "scope_field",
         "search",
@@ -198,7 +200,9 @@ class StoreSpec(Generic[T]):
         self._packed = [(key, field.packed) for key, field in fields.items() if field.packed and key != "id"]
         written = tuple([name for name, _ in self._encoders])
         self._images = imager([*written, HIDDEN] if self.soft_delete else written)
-        self._make: Make[T] = maker(self.model, written, dict(self._decoders))
+        decoders = dict(self._decoders)
+        self._make: Make[T] = maker(self.model, written, decoders)
+        self.read: Callable[[StoredRow], T] = reader(self.model, written, decoders, self._make, self._with_defaults)
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *written)
 
     def __repr__(self) -> str:
@@ -435,19 +439,16 @@ class StoreSpec(Generic[T]):
         """
         try:
             return self._make(id, image)
-        except KeyError:  # a column that was added, and that nobody has written yet
-            values = {name: image[name] for name in self.columns if name in image}
+        except KeyError:
+            return self._with_defaults(id, image)
+
+    def _with_defaults(self, id: str, image: Mapping[str, object]) -> T:
+        """:meth:`decode` where a column was added, and nobody has written it yet."""
+        values = {name: image[name] for name in self.columns if name in image}
         for name, decode in self._decoders:
             if name in values:
                 values[name] = decode(values[name])
         return cast("Callable[..., T]", self.model)(**{**values, "id": id})
-
-    def read(self, row: StoredRow) -> T:
-        """The model instance of a row."""
-        try:  # as decode() does, which every row of a page would have to call
-            return self._make(row.id, row.image)
-        except KeyError:
-            return self.decode(row.id, row.image)
 
     def seen(self, id: str, image: RowImage | None) -> T | None:
         """The model instance of an image as everybody sees it: None of a row that is not there, or was deleted softly."""

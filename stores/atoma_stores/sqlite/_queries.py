@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias, cast
@@ -152,10 +152,10 @@ class QueryReader:
             found: Sequence[object]
             places: Sequence[Raw] = ()
             if keys:
-                pairs, more = page_of(prepared.plan, [(rows_of(each[:-keys]), each[-keys:]) for each in raw])
-                found, places = [row for row, _ in pairs], [place for _, place in pairs]
+                raws, more = page_of(prepared.plan, list(raw))
+                found, places = rows_of([each[:-keys] for each in raws]), [each[-keys:] for each in raws]
             else:
-                found, more = page_of(prepared.plan, list(map(rows_of, raw)))
+                found, more = page_of(prepared.plan, rows_of(raw))
             if prepared.plan.group:
                 check_groups(len(found))
             if prepared.branches:
@@ -209,19 +209,22 @@ class QueryReader:
             return query, kept
         return bound, kept
 
-    def _rows_of(self, prepared: Prepared) -> Callable[[Raw], object]:
+    def _rows_of(self, prepared: Prepared) -> Callable[[Iterable[Raw]], Sequence[object]]:
         whole = prepared.statement.whole
         if whole is None:
-            return lambda raw: raw
+            return list
+        if len(whole) == 1:
+            first = whole[0]
+            return (
+                self._table(first.name).rows if not isinstance(first, int) else lambda raws: [raw[1:] for raw in raws]
+            )
         readers = [self._reader(part) for part in whole]
-        if len(readers) == 1 and not isinstance(whole[0], int):
-            return readers[0]
 
-        def rows(raw: Raw) -> tuple[object, ...]:
+        def row(raw: Raw) -> tuple[object, ...]:
             pairs = zip(readers, cells(whole, raw), strict=True)
             return tuple([None if cell is None else read(cell) for read, cell in pairs])
 
-        return rows if len(readers) > 1 else lambda raw: raw[1:]
+        return lambda raws: list(map(row, raws))
 
     def _reader(self, part: StoreSpec[object] | int) -> Callable[[Raw], object]:
         """What becomes of a part of a row."""
@@ -238,7 +241,7 @@ class QueryReader:
 
     def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[list[StoredRow]]:
         yield from ()
-        return list(map(self._table(store.name).row, found))
+        return self._table(store.name).rows(found)
 
 
 class _Flight:
