@@ -35,7 +35,7 @@ MINDS: list[tuple[Kind, int]] = [("steady", 0), ("steady", 1), ("restored", 9112
 WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
     ("restored", 16, Extras(increments=0.4), "counters added to"),
     ("steady", 0, Extras(secrets=0.4), "secrets written"),
-    ("steady", 1, Extras(parts=1.0), "other parts"),
+    ("steady", 1, Extras(parts=1.0), "looks at parts"),
     ("steady", 0, Extras(lies=1.0), "lies told"),
 ]
 """What is drawn for them, and what has to have happened; the first one added twice to a number once."""

@@ -354,8 +354,8 @@ class Replica:
             self.counts["snapshots"] += scope in swapped(before, now)
             self.counts["rebases"] += new.seq > old.seq and bool(now.shadows[scope])
         resting = all(before.places[scope].hash == now.places[scope].hash for scope in SCOPES)
-        resting = resting and before.marks == now.marks
-        if before.marks != now.marks:
+        if self.parts is not None and before.marks != now.marks:
+            resting = False
             self.counts["other parts"] += 1
         same = before.outbox.keys() == now.outbox.keys() and before.held == now.held
         if resting and same and not self.hand and before.visible != now.visible:
