@@ -1,8 +1,8 @@
-"""What a hub needs from a database.
+"""The port of a hub's database.
 
-Decisions are pure functions of loaded facts and give a plan; the database loads the facts and carries the plan out, in
+Decisions are pure functions of loaded facts and return a plan; the database loads the facts and carries out the plan, in
 one transaction. No SQL crosses this port, and no code of the hub runs while a database waits for its disk or network. Several
-processes may share a database whose store is made for that: what others commit :meth:`HubDatabase.follow` reports, and the epoch
+processes may share a database if its store supports that: :meth:`HubDatabase.follow` reports what others commit, and the epoch
 is read in the transaction that makes an answer.
 """
 
@@ -29,7 +29,7 @@ RowKey: TypeAlias = tuple[str, str]
 """Store name and row id, within a scope."""
 
 Permission: TypeAlias = Literal["offers", "deletes", "deletes_put_off", "unproven"]
-"""What an operator may allow devices: to offer lost rows by themselves, to delete rows that the hub has, to offer unproven ones."""
+"""A permission that an operator may give devices: to offer lost rows by themselves, to delete rows that the hub has, to offer unproven ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class ClientState:
     Attributes:
         client_id: The client.
         incarnation: Its history.
-        principal: Whom it belongs to, from its first use on.
+        principal: The principal to whom it belongs, from its first use on.
         last_mid: Last mutation that was decided.
         last_digest: Digest chain after it.
         confirmed_mid: Every mutation up to this one has left the client's outbox.
-        seen_ms: Wall-clock time of its last sign of life, to a day or so, and to an epoch.
+        seen_ms: Wall-clock time of its last contact, exact to about a day, and to an epoch.
     """
 
     client_id: bytes
@@ -93,8 +93,8 @@ class Trace:
     """The trace that an offer has left on a row.
 
     Attributes:
-        position: Position in the lost history that the row was offered from.
-        seq: Sequence of the row then, 0 when nothing was known of it: another one now means that somebody has written.
+        position: Position in the lost history from which the row was offered.
+        seq: Sequence of the row at that time, 0 if the row was unknown; a different one now means that somebody has written it.
         survivor: Whether the hub still had the row before anybody offered it.
     """
 
@@ -105,7 +105,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The facts a decision wants.
+    """The facts that a decision needs.
 
     Attributes:
         client_id: Client whose state to load, empty for none.
@@ -323,14 +323,14 @@ class LogTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a decision comes to; all of it becomes durable together, or none.
+    """The result of a decision; all of it becomes durable together, or none of it.
 
     Attributes:
         client: State of the client from now on.
         transaction: Log transaction to append and apply.
         outcome: Outcome to keep.
         answer: Answer of a direct write to keep under the needed key.
-        reply: What the decision tells its caller; the database passes it on unread.
+        reply: The decision's reply to its caller; the database passes it on unread.
         stop: Do not run the decisions after this one.
         traces: Rows on which the offer that was decided leaves its position.
         recovered_until: Everything up to this position of the lost history has been offered.
@@ -352,21 +352,21 @@ class Plan:
 
     @property
     def changes(self) -> tuple[RowChange, ...]:
-        """What it does to rows."""
+        """The changes of rows."""
         return () if self.transaction is None else self.transaction.changes
 
 
 @runtime_checkable
 class Decision(Protocol):
-    """One decision."""
+    """A decision of the hub's about a write or a request."""
 
     @property
     def need(self) -> Need:
-        """The facts it wants."""
+        """The facts that it needs."""
         ...
 
     def decide(self, facts: Facts) -> Plan:
-        """The plan for ``facts``; a pure function that may be asked again."""
+        """Return the plan for ``facts``; a pure function that may be called again."""
         ...
 
 
@@ -423,14 +423,14 @@ class ScanPage:
 
 
 class ClockAhead(AtomaError):
-    """A compaction that would forget all there is, of days ago: the machine's clock may be wrong. Nothing was forgotten."""
+    """A compaction was refused, because it would remove everything, though days old: the machine's clock may be wrong. Nothing was removed."""
 
     code = "CLOCK_AHEAD"
 
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """A report of the rows that compaction removed, ``purged`` for good, and the floors it raised; ``clients`` it forgot."""
+    """A report of a compaction: the counts of what it removed (``purged`` rows, forgotten ``clients`` …) and the floors that it raised."""
 
     transactions: int = 0
     changes: int = 0
@@ -447,38 +447,38 @@ class CompactReport:
 class HubDatabase(Protocol):
     """An open hub database; every committed write survives a power cut.
 
-    Every method raises ``StoreError`` when the engine failed; then nothing of the call was written.
+    Every method raises ``StoreError`` if the engine failed; then nothing of the call was written.
     """
 
     @property
     def identity(self) -> HubIdentity:
-        """Who the hub is."""
+        """The identity of the hub."""
         ...
 
     @property
     def unknown_functions(self) -> frozenset[str]:
-        """Functions of the table that its queries cannot call; the hub's greeting leaves them out."""
+        """The functions of the table that its queries cannot call; the hub does not announce them."""
         ...
 
     async def run(
         self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
-        """Load, decide and carry out ``decisions`` in order, in one transaction; their plans, up to the first that stops.
+        """Load, decide and carry out ``decisions`` in order, in one transaction; return their plans, up to the first that stops.
 
-        Other callers may share the transaction. What a decision raises is raised here, and nothing of these is written; those
-        of others are not touched. A decision may be asked more than once; what it said last counts.
+        Other callers may share the transaction. What a decision raises is raised here, and nothing of this call is written; the decisions
+        of others are not affected. A decision may be called more than once; its last plan counts.
 
         ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller was
-        cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.
+        cancelled meanwhile. If the call is cancelled before the transaction has begun, nothing happens; afterwards it is completed.
         """
         ...
 
     def follow(
         self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
     ) -> AbstractAsyncContextManager[None]:
-        """Tell ``listener`` inside the block, in the loop's thread, which heads other processes have committed.
+        """Notify ``listener`` inside the block, in the loop's thread, of the heads that other processes have committed.
 
-        Those of the scopes ``watched`` within seconds, whatever goes wrong; any may come twice. One never shared reports nothing.
+        Heads of the scopes ``watched`` arrive within seconds, whatever goes wrong; any may come twice. An unshared database reports nothing.
         """
         ...
 
@@ -486,9 +486,9 @@ class HubDatabase(Protocol):
         self, scope: str, start: int, *, max_bytes: int, max_changes: int, client_id: bytes, principal: str,
         outcomes_after: int, before: Collection[str] = (),
     ) -> LogPage:  # fmt: skip
-        """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client.
+        """Return the log after ``start``, at least one transaction if there is one, without outcomes of another principal's client.
 
-        The first change that a row of a store in ``before`` has in the page also tells its image before.
+        The first change of a row in the page also has the image before it, for the stores in ``before``.
         """
         ...
 
@@ -496,30 +496,30 @@ class HubDatabase(Protocol):
         self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance,
         conditions: Mapping[str, Expr] | None = None,
     ) -> ScanPage:  # fmt: skip
-        """Rows after ``after``, at least one if there is one; of the stores in ``conditions`` those that fulfil theirs.
+        """Return the rows after ``after``, at least one if there is one; for the stores in ``conditions``, those that satisfy theirs.
 
         Raises:
-            QueryError: The time that was allowed is over; its cause is what the engine says.
-            Overloaded: Reads that do not end have taken too much of the database.
+            QueryError: The allowed time is over; its cause is the engine's error.
+            Overloaded: Too many reads of the database have not ended.
         """
         ...
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
-        """States of the named scopes, fresh ones for those never written; of all known scopes for None."""
+        """Return the states of the named scopes, fresh ones for those never written; of all known scopes for None."""
         ...
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
-        """The scope of each place beside it."""
+        """Return, for each place, the scope's history beside it."""
         ...
 
     async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """Scopes that hold a row with each id."""
+        """Return the scopes that hold a row with each id."""
         ...
 
     async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
-        """:meth:`query` for one that should find its rows by id or by an index; None when it takes more than a moment.
+        """Answer like :meth:`query` one that should find its rows by id or by an index; None if it takes more than a moment.
 
-        Nobody else waits meanwhile, whatever the query is.
+        No other caller waits meanwhile, whatever the query is.
         """
         ...
 
@@ -530,36 +530,36 @@ class HubDatabase(Protocol):
         """Answer ``query``, which is checked, from the rows within ``fences``, all of it in one snapshot.
 
         Raises:
-            QueryError: Unknown field or operator, or the time that was allowed is over; then it has a cause.
-            Overloaded: Reads that do not end have taken too much of the database.
+            QueryError: Unknown field or operator, or the allowed time is over; then it has a cause.
+            Overloaded: Too many reads of the database have not ended.
         """
         ...
 
     async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
-        """Raise the floors so that at most ``keep`` transactions stay per scope, and forget what nobody can ask for.
+        """Raise the floors so that at most ``keep`` transactions stay per scope, and remove what nobody can ask for any more.
 
         Args:
-            keep: Transactions to keep.
-            keep_ms: Answers of direct writes and confirmed outcomes younger than this stay. Of an answer whose key does
-                not tell its age it stays for ever that the key was used.
-            clients_ms: Clients that gave a sign of life since stay; of others only that they were there.
-            force: Do it although every answer, or every client, would go.
+            keep: Number of transactions to keep.
+            keep_ms: Milliseconds for which answers to direct writes and confirmed outcomes are kept. For an answer whose key does
+                not tell its age, the fact that the key was used stays for ever.
+            clients_ms: Milliseconds for which clients are kept after their last contact; of others, only the fact that they existed stays.
+            force: Remove them although every answer, or every client, would go.
 
         Raises:
-            ClockAhead: All of a kind would go, the last sign of life is days old, and nobody forces it.
+            ClockAhead: All of a kind would go, the last contact is days old, and ``force`` is false.
         """
         ...
 
     async def epochs(self) -> Sequence[EndedEpoch]:
-        """Every epoch that has ended, oldest first."""
+        """Return every epoch that has ended, oldest first."""
         ...
 
     async def absent(self, epoch: bytes) -> Sequence[ClientState]:
-        """Clients that have not opened a session since ``epoch`` ended, the one that was away longest first; bounded."""
+        """Return the clients that have not opened a session since ``epoch`` ended, the longest absent first; their number is bounded."""
         ...
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:
-        """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
+        """Give devices the permission ``what`` for what came after the end of ``epoch``; False if no such epoch has ended."""
         ...
 
     async def unfinished(self) -> Sequence[str]:
@@ -575,10 +575,10 @@ class HubDatabase(Protocol):
         ...
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
-        """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end.
+        """End the epoch at the present heads and begin a new one; ``devices`` is about what came after that end.
 
-        A store that finds out by itself that the file is not the one that ran last does the same as it opens, but for
-        deletions: those wait for :meth:`permit`.
+        A store that detects by itself that the file is not the one that ran last does the same when it opens, except for
+        deletions, which wait for :meth:`permit`.
         """
         ...
 
@@ -588,11 +588,11 @@ class HubStore(Protocol):
     """A hub database that is not open yet."""
 
     def open_hub_database(self, schema: Schema, environment: Environment) -> AbstractAsyncContextManager[HubDatabase]:
-        """Open or create it for ``schema``, alone or together with other hubs' processes, as the store is made for.
+        """Open or create it for ``schema``, alone or together with other processes of the hub, as the store supports.
 
         Raises:
-            StoreBusy: The store is made for one process, and another one has it; or nobody can be let in now.
+            StoreBusy: The store is for one process, and another one has it open; or the database accepts no connections now.
             MigrationError: It is newer than the code, or a change is not additive.
-            StoreCorrupt: It is damaged, or no hub database.
+            StoreCorrupt: It is damaged, or is not a hub's database.
         """
         ...

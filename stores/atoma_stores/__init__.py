@@ -1,4 +1,4 @@
-"""What keeps rows: SQLite, PostgreSQL for a hub, and the plugin that executes locally."""
+"""The stores of rows: SQLite, PostgreSQL for a hub, and the plugin that executes locally."""
 
 from __future__ import annotations
 

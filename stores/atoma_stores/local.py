@@ -1,4 +1,4 @@
-"""Local execution: the plugin, and the nodes that answer queries and carry writes out on this device."""
+"""Local execution: the plugin, and the nodes that answer queries and carry out writes on this device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LocalQueryNode:
 
     Args:
         database: The open local database.
-        completeness: What is known of how complete its rows are; None when no other machine has any.
+        completeness: Says how complete its rows are; None if no other machine has any.
     """
 
     def __init__(self, database: LocalDatabase, completeness: CompletenessBoard | None = None) -> None:
@@ -41,7 +41,7 @@ class LocalQueryNode:
         self._completeness = completeness
 
     async def query(self, request: QueryRequest) -> QueryResult:
-        """The answer, with the commit number it is at; trace, path and policy are for the kernel to add.
+        """Return the answer with its commit number; the kernel adds trace, path and policy.
 
         Raises:
             QueryError: The query does not fit the store.
@@ -56,7 +56,7 @@ class LocalQueryNode:
 
 
 class LocalWriteNode:
-    """The node that writes visible rows; alone it is a whole write, in an atomic segment the first stage of one.
+    """The node that writes visible rows: a whole write by itself, or the first stage in an atomic segment.
 
     Args:
         database: The open local database.
@@ -79,9 +79,9 @@ class LocalWriteNode:
         return await self._database.commit(request, [self])
 
     def stage(self, tx: LocalTx, request: WriteRequest) -> None:
-        """Decide every entry against the rows as they are now, write it, and report what became of it.
+        """Decide every entry against the present rows, write it, and report the result.
 
-        A request whose rows the runtime keeps itself (``context.staged``) is left alone and reported as done.
+        A request whose rows the runtime keeps itself (``context.staged``) is reported as done without a write.
         """
         if request.context.staged:
             return
@@ -91,7 +91,7 @@ class LocalWriteNode:
                 tx.unit.report(index, WriteItemResult(entry.id, ok=False, error=moved))
             return
         if request.matches is not None and not _still_matches(tx, request.matches):
-            other = refusal("CONFLICT", "other rows match the query by now; ask it again", info={"matches": "moved"})
+            other = refusal("CONFLICT", "other rows match the query by now; run it again", info={"matches": "moved"})
             for index, entry in enumerate(request.entries):
                 tx.unit.report(index, WriteItemResult(entry.id, ok=False, error=other))
             return
@@ -207,26 +207,26 @@ def _refused(op: Op, error: ErrorInfo, row: StoredRow | None) -> WriteItemResult
 class LocalExecution:
     """The plugin that keeps an application's rows on this device.
 
-    Registers the nodes ``local-query`` and ``local-write``; offers the local database, live queries, and how complete
-    the rows are.
+    It registers the nodes ``local-query`` and ``local-write``, and offers the local database, live queries, and the completeness of
+    the rows.
 
     Args:
-        engine: Where the rows are kept.
+        engine: The engine that keeps the rows.
 
     Raises:
-        ConfigurationError: What was passed is not an engine.
+        ConfigurationError: ``engine`` is not an engine.
     """
 
     id = "local"
 
     def __init__(self, engine: LocalEngine) -> None:
         if not is_a(engine, LocalEngine):
-            raise ConfigurationError(f"LocalExecution() takes an engine, SQLiteEngine('app.db'), not {engine!r}")
+            raise ConfigurationError(f"LocalExecution() needs an engine, SQLiteEngine('app.db'), not {engine!r}")
         self._engine = engine
 
     @property
     def provides(self) -> Sequence[PortKey[object]]:
-        """The local database, its live queries, and how complete its rows are."""
+        """The local database, its live queries, and the completeness of its rows."""
         return (LOCAL_DATABASE, LIVE_QUERIES, COMPLETENESS)  # type: ignore[return-value]
 
     @property

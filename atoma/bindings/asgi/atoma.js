@@ -4,7 +4,8 @@
 //   const stop = follow("/live/cards", (rows, state) => draw(rows, state));
 //
 // `rows` is the whole result, a new array after every change; rows that did not change are the same objects. `state` is
-// "live" or "waiting". A third argument says how complete the rows are: {state: "complete" | "partial" | "stale", …}. When the connection is lost it is made again, after one second, then two, four … at most thirty.
+// "live" or "waiting". A third argument is the completeness of the rows: {state: "complete" | "partial" | "stale", …}.
+// When the connection is lost, it is opened again after one second, then after two, four … up to thirty.
 
 export function apply(rows, batch) {
   let result = rows.slice();

@@ -6,8 +6,8 @@ import {carry} from "./drag.js";
 const ORDER = ["todo", "doing", "done"];
 const SYNC = {
   synced: ["check", "Synced", "The hub has it"],
-  sent: ["up", "Sent", "On its way: the hub has not answered yet"],
-  waiting: ["clock", "Waiting", "Saved here, in the outbox until the cable is in"],
+  sent: ["up", "Sent", "The hub has not answered yet"],
+  waiting: ["clock", "Waiting", "Saved here, in the outbox until the cable is plugged in"],
 };
 
 export function makeCard(card, send) {

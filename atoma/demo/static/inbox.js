@@ -1,24 +1,24 @@
-// What the hub refused or cut: what it was before, what I wrote, what the others wrote.
+// The conflict inbox: what the hub refused or dropped, with the value before, mine and theirs.
 
 import {copy, h, text} from "/static/inspector/dom.js";
 
 const REASONS = {
-  CONFLICT: "was changed on another device first. Your change was not taken.",
-  DEPENDENCY_REJECTED: "builds on a change that was not taken.",
-  NOT_FOUND: "is no longer there.",
+  CONFLICT: "was changed on another device first. Your change was refused.",
+  DEPENDENCY_REJECTED: "builds on a change that was refused.",
+  NOT_FOUND: "no longer exists.",
   MERGED: "was merged with a change of another device.",
 };
 
-const DELETED = "was deleted on another device first. Your change was not taken.";
+const DELETED = "was deleted on another device first. Your change was refused.";
 
-/** The fields that can be chosen one by one: there are several that I have changed, and neither side has deleted the row. */
+/** The fields to choose one by one: several that I have changed, in a row that neither side has deleted. */
 function changedByMe(entry) {
   const gone = (side) => entry.fields.every((field) => field[side] === null);
   const changed = entry.fields.filter((field) => field.mine !== field.base && field.differs);
   return gone("mine") || gone("theirs") || changed.length < 2 ? [] : changed.map((field) => field.name);
 }
 
-const shown = (value) => (value === null || value === undefined ? h("i", {}, "not there") : String(value));
+const shown = (value) => (value === null || value === undefined ? h("i", {}, "none") : String(value));
 
 export function makeConflict(entry, send) {
   const node = copy("t-conflict");

@@ -32,7 +32,7 @@ export function makeBrowser() {
     const answer = await fetch(`/api/inspector/rows?${new URLSearchParams({client: state.key, store, containing, after})}`);
     const page = await answer.json().catch(() => ({}));
     if (seen !== wanted) return;
-    if (!answer.ok) return text(byId("rows-note"), page.error?.message ?? `The server said ${answer.status}.`);
+    if (!answer.ok) return text(byId("rows-note"), page.error?.message ?? `The server answered with status ${answer.status}.`);
     byId("rows").replaceChildren(rowsTable(page));
     text(byId("rows-note"), plural(page.rows.length, "row") + (after || page.after ? " on this page" : ""));
     byId("rows-first").disabled = !after;

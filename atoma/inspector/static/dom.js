@@ -58,6 +58,6 @@ export function keyed(parent, items, key, make, update) {
 export async function post(path, body) {
   const answer = await fetch(path, {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(body)});
   const data = await answer.json().catch(() => ({}));
-  if (!answer.ok || data.error) throw new Error(data.error?.message ?? data.error ?? `The server said ${answer.status}.`);
+  if (!answer.ok || data.error) throw new Error(data.error?.message ?? data.error ?? `The server answered with status ${answer.status}.`);
   return data;
 }

@@ -43,11 +43,11 @@ function tiles(state) {
   const {database: file} = state;
   const lag = state.lanes.reduce((most, lane) => Math.max(most, lane.head - lane.cursor), 0);
   return [
-    ["Outbox", state.outbox.length, state.outbox.length ? "waiting for the hub" : "the hub has everything", state.outbox.length ? "warn" : ""],
+    ["Outbox", state.outbox.length, state.outbox.length ? "waiting for the hub" : "everything sent", state.outbox.length ? "warn" : ""],
     ["Behind the hub", lag, lag ? plural(lag, "change") : "nothing to fetch", lag ? "warn" : ""],
     ["Open conflicts", state.conflicts.filter((entry) => !entry.resolution).length, "in the inbox", state.conflicts.some((entry) => !entry.resolution) ? "bad" : ""],
     ["Live queries", state.live.length, `${plural(state.live.reduce((sum, query) => sum + query.evaluations, 0), "run")} so far`, ""],
-    ["File", bytes(file.bytes + file.wal_bytes), `${file.name}, ${bytes(file.wal_bytes)} of it log`, ""],
+    ["File", bytes(file.bytes + file.wal_bytes), `${file.name}, log ${bytes(file.wal_bytes)}`, ""],
     ["Policy", state.policies.find((policy) => policy.default)?.name ?? "–", "default", ""],
   ].map(([label, value, note, tone]) => ({label, value, note, tone}));
 }
@@ -148,7 +148,7 @@ const conflictItem = (client) => (entry) => {
 
 function lostItem(client) {
   return (row) => {
-    const had = row.deleted_here ? "You had seen it deleted; the hub has it." : row.gone_there ? "The hub has no such row." : "The hub has it differently.";
+    const had = row.deleted_here ? "You had seen it deleted; the hub still has it." : row.gone_there ? "The hub has no such row." : "The hub has a different version.";
     const decide = (action) => decides("lost", {client, numbers: [row.number], action});
     return h("li", {class: row.resolution ? "done" : ""},
       h("p", {}, h("b", {}, `${row.store} ${row.id}`), " ", h("span", {class: "dim"}, `${row.resolution || row.reason} · ${clock(row.at_ms)}`)),
@@ -157,7 +157,7 @@ function lostItem(client) {
         h("tbody", {}, row.fields.map((field) => h("tr", {}, cell(field.name), cell(shown(field.mine)), !row.gone_there && cell(shown(field.theirs)))))),
       !row.resolution && h("p", {class: "buttons"},
         h("button", {class: "button", type: "button", onclick: decide("offer")}, row.deleted_here ? "Delete it at the hub" : "Offer it to the hub"),
-        h("button", {class: "button quiet", type: "button", onclick: decide("drop")}, "Drop")));
+        h("button", {class: "button quiet", type: "button", onclick: decide("drop")}, "Discard")));
   };
 }
 
@@ -167,14 +167,14 @@ function repairItem(repair) {
     h("p", {}, h("b", {}, repair.title), " ", h("span", {class: "dim"}, `${repair.cause} · ${moment(repair.at_ms)}`)),
     h("p", {}, sentence(repair.why)),
     h("p", {class: "facts"}, Object.entries(repair.numbers).map(([label, number]) => fact(label, number)),
-      Object.entries(repair.forks).map(([scope, seq]) => fact(`histories of ${scope} part after`, seq)), fact("client", `${repair.old} → ${repair.new}`)));
+      Object.entries(repair.forks).map(([scope, seq]) => fact(`${scope} diverged after`, seq)), fact("client", `${repair.old} → ${repair.new}`)));
 }
 
 function epochItem(epoch) {
   return h("li", {},
     h("p", {}, h("b", {}, `Restored ${moment(epoch.ended_ms)}`), " ", h("span", {class: "dim"}, `epoch ${epoch.epoch} ended`)),
     h("p", {}, sentence(`${epoch.devices}; deletions are ${epoch.deletions}`)),
-    h("p", {class: "dim"}, epoch.absent ? `${plural(epoch.absent, "device")} not back yet:` : "Every device that has written is back."),
+    h("p", {class: "dim"}, epoch.absent ? `${plural(epoch.absent, "device")} not connected since:` : "Every device that has written has connected since."),
     epoch.awaited.length > 0 && h("ul", {class: "awaited"}, epoch.awaited.map((device) => h("li", {}, `${device.principal || "nobody"} · ${device.client} · last seen ${moment(device.seen_ms)}`))));
 }
 

@@ -5,7 +5,7 @@ import {micros} from "./format.js";
 import {draw, mark} from "./graph.js";
 
 const byId = (id) => document.getElementById(id);
-const NOTES = {atomic: "in one transaction, whose time this is"};
+const NOTES = {atomic: "in one transaction; the time is that of the transaction"};
 const good = (step) => ["ok", "detached", "skipped"].includes(step.outcome);
 
 export function makePolicyPanel() {
@@ -69,7 +69,7 @@ export function makePolicyPanel() {
     panel.replaceChildren(
       h("div", {class: "steer"},
         h("p", {}, `Step ${at + 1} of ${picked.steps.length}: `, h("b", {}, now.node), ` ${now.outcome}, ${micros(now.us)}`, picked.status ? ` · ${picked.status}` : ""),
-        h("button", {class: "button", type: "button", "aria-label": "Step before", disabled: at === 0, onclick: () => step(-1)}, icon("left")),
+        h("button", {class: "button", type: "button", "aria-label": "Previous step", disabled: at === 0, onclick: () => step(-1)}, icon("left")),
         h("button", {class: "button", type: "button", "aria-label": "Next step", disabled: at === picked.steps.length - 1, onclick: () => step(1)}, icon("right")),
         h("button", {class: "button quiet", type: "button", onclick: unpick}, "Close")),
       h("ol", {class: "steps"}, picked.steps.map((item, index) => row(item, index, longest))));

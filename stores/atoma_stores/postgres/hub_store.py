@@ -33,23 +33,23 @@ T = TypeVar("T")
 
 READERS_MAX = 8
 VERIFY_MS = 3_600_000
-"""How long a statement of a verification may run."""
+"""Maximum duration of a verification's statement, in milliseconds."""
 STANDBY = "55000"
 _CONVERTED = POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}")
 
 
 class PostgreSQLHubStore:
-    """A hub's database on PostgreSQL 15 or later, for any number of hub processes at a time.
+    """A hub's database on PostgreSQL 15 or later, for any number of concurrent hub processes.
 
     Args:
-        dsn: Where it is, as of libpq: ``postgresql://user@host/database``. The database holds one hub.
-        readers: Most connections that read. A process has up to ``readers + 2 * writers + 3`` connections.
-        writers: Lanes that write: a scope always goes by the same one. More than one pays where the way to the database is
-            long, at the price of smaller groups.
-        faults: What goes wrong on the connections; for tests.
+        dsn: Its address in libpq's form: ``postgresql://user@host/database``. The database holds one hub.
+        readers: Maximum number of connections that read. A process has up to ``readers + 2 * writers + 3`` connections.
+        writers: Number of lanes that write; a scope always uses the same one. More than one helps if the round trip to the database is
+            long, at the cost of smaller groups.
+        faults: Faults to inject into the connections; for tests.
 
     Raises:
-        ConfigurationError: The address is none, or a number is not positive.
+        ConfigurationError: The address is empty, or a number is too small.
     """
 
     __slots__ = ("_dsn", "_faults", "_readers", "_writers")
@@ -71,7 +71,7 @@ class PostgreSQLHubStore:
 
     @property
     def where(self) -> str:
-        """The database without what is secret in its address."""
+        """The address of the database, without its secrets."""
         asked = parse(self._dsn)
         return f"postgresql://{asked.get('host') or ''}/{asked.get('dbname') or ''}"
 
@@ -79,10 +79,10 @@ class PostgreSQLHubStore:
     async def open_hub_database(
         self, schema: Schema, environment: Environment
     ) -> AsyncGenerator[PostgreSQLHubDatabase]:
-        """Open or create the database; leaving the block writes what waits, for a bounded time.
+        """Open or create the database; leaving the block writes what is waiting, for a bounded time.
 
         Raises:
-            StoreBusy: The database cannot be reached, or lets nobody in now; or steps are due, and processes of before run.
+            StoreBusy: The database cannot be reached or accepts no connections now, or migration steps are due while old processes run.
             MigrationError: It is newer than the code, or a change of the schema needs a step.
         """
         noted: list[Callable[[bytes], None]] = []
@@ -119,12 +119,12 @@ class PostgreSQLHubStore:
             pools.close()
 
     async def verify(self, schema: Schema, link: Link, told: Told) -> Verification:
-        """Read the database from beginning to end, in one snapshot, also while hubs serve it; what does not agree in it.
+        """Check the whole database in one snapshot, even while hubs serve it, and return what does not agree in it.
 
         Args:
-            schema: The declared stores; nothing is made or changed.
-            link: Makes the hash of a transaction.
-            told: Called now and then with how many transactions are read, and of how many.
+            schema: The declared stores; nothing is created or changed.
+            link: Computes the hash of a transaction.
+            told: Called now and then with the number of transactions that were read, and the total.
 
         Raises:
             StoreError: The database cannot be reached, or holds no hub with these stores.
@@ -132,7 +132,7 @@ class PostgreSQLHubStore:
         return await self._look(_verifying(stores_of(POSTGRESQL, schema), link, told), limit_ms=VERIFY_MS)
 
     async def held_version(self) -> int:
-        """The version of the schema that the database is in, 0 where it holds no hub; nothing is made or changed.
+        """Return the schema version of the database, 0 if it holds no hub; nothing is created or changed.
 
         Raises:
             StoreError: The database cannot be reached.
@@ -140,15 +140,15 @@ class PostgreSQLHubStore:
         return await self._look(held_version())
 
     async def migrate(self, schema: Schema, told: ToldOfRows = log_progress, *, plan: bool = False) -> MigrationReport:
-        """Bring the database to ``schema``, as opening it would; with ``plan`` everything is taken back.
+        """Migrate the database to ``schema``, as opening it would; with ``plan`` everything is rolled back.
 
         Args:
             schema: The stores of the application.
-            told: Called with how far it is.
-            plan: Only say what would be done. The tables are held meanwhile, as they are when it is done.
+            told: Called with the progress.
+            plan: Only say what would be done. The tables are locked meanwhile, as in a migration.
 
         Raises:
-            StoreBusy: Steps are due, and hub processes run; or the database cannot be reached.
+            StoreBusy: Migration steps are due while hub processes run; or the database cannot be reached.
             MigrationError: It is newer than the code, or a change needs a step.
         """
         environment, ending = Environment(), ROLLBACK if plan else COMMIT

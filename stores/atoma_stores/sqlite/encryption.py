@@ -1,7 +1,7 @@
-"""Encryption at rest: a key on every connection of a file, and what is said where key and file do not go together.
+"""Encryption at rest: the key of every connection to a file, and the errors if key and file do not match.
 
 The ciphers are those of SQLite3 Multiple Ciphers, which ``apsw-sqlite3mc`` brings. They encrypt every page of the main file, of
-its log and of journals; ``-shm`` holds numbers of pages. SQLite's temporary tables stay in memory on every connection of ours.
+its log and of journals; ``-shm`` holds page numbers. SQLite's temporary tables stay in memory on every connection that is made here.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -20,15 +20,15 @@ KEY_BYTES = 32
 SALT_BYTES = 16
 HEADER_BYTES = 24
 ROUNDS = 64_007
-"""How often the cipher hashes a passphrase."""
+"""Number of rounds with which the cipher hashes a passphrase."""
 RAW = "raw:"
-"""What a key that is no passphrase begins with in SQL."""
+"""The prefix of a raw key in SQL."""
 PLAIN = b"SQLite format 3\0"
-"""How a file without encryption begins; an encrypted one begins with its salt."""
+"""The first bytes of a file without encryption; an encrypted one begins with its salt."""
 FRACTIONS = slice(21, 24), bytes((64, 32, 32))
-"""Where three constants of SQLite's header stand, which the cipher leaves as they are."""
+"""The place of three constants in SQLite's header, which the cipher does not change."""
 SWITCH = "pip uninstall apsw\n    pip install --force-reinstall apsw-sqlite3mc"
-"""Both distributions own the package ``apsw``, so that the one that is installed later wins."""
+"""Both distributions own the package ``apsw``, so the one that is installed later wins."""
 
 
 class Key:
@@ -38,7 +38,7 @@ class Key:
         secret: 32 random bytes, or a passphrase.
 
     Raises:
-        ConfigurationError: It is neither, or the installed apsw cannot encrypt.
+        ConfigurationError: ``secret`` is neither, or the installed apsw cannot encrypt.
     """
 
     __slots__ = ("_derived", "_secret")
@@ -61,10 +61,10 @@ class Key:
         return "Key(…)"
 
     def __reduce__(self) -> str:
-        raise TypeError("a key is not pickled")
+        raise TypeError("a key cannot be pickled")
 
     def unlock(self, connection: apsw.Connection, salt: bytes) -> None:
-        """Have ``connection`` use the key, before anything else is done with it.
+        """Make ``connection`` use the key, before anything else is done with it.
 
         Args:
             connection: A new one.
@@ -74,10 +74,12 @@ class Key:
             ConfigurationError: The connection's VFS does not encrypt.
         """
         if not self._says("key", connection, salt):
-            raise ConfigurationError("a VFS of one's own encrypts when it inherits from SQLite's default one")
+            raise ConfigurationError(
+                "this VFS does not encrypt: a VFS of your own must inherit from SQLite's default one"
+            )
 
     def becomes(self, connection: apsw.Connection) -> bool:
-        """Encrypt the file of ``connection`` with this key instead of the one that it has; whether that was done."""
+        """Encrypt the file of ``connection`` with this key instead of its present one; return whether that was done."""
         return self._says("rekey", connection, b"")
 
     def _says(self, pragma: str, connection: apsw.Connection, salt: bytes) -> bool:
@@ -106,19 +108,19 @@ def _is_passphrase(text: str) -> bool:
 
 
 def optional_key(secret: bytes | str | None) -> Key | None:
-    """The key that somebody gave, if one was given.
+    """Return the key for ``secret``; None if none was given.
 
     Raises:
-        ConfigurationError: It is no key, or the installed apsw cannot encrypt.
+        ConfigurationError: It is not a key, or the installed apsw cannot encrypt.
     """
     return None if secret is None else Key(secret)
 
 
 def unlock(connection: apsw.Connection, key: Key) -> None:
-    """Have the new ``connection`` use ``key``, and make sure that it is the file's.
+    """Make the new ``connection`` use ``key``, and check that it is the file's.
 
     Raises:
-        WrongKey: It is not, or the file is not encrypted.
+        WrongKey: It is not the file's, or the file is not encrypted.
         ConfigurationError: The connection's VFS does not encrypt.
     """
     header = _header(connection)
@@ -134,7 +136,7 @@ def unlock(connection: apsw.Connection, key: Key) -> None:
 
 
 def is_encrypted(path: str) -> bool:
-    """Whether the file ``path``, which could not be read without a key, looks like one that has a key."""
+    """Return whether the file ``path``, which could not be read without a key, looks like an encrypted one."""
     try:
         # by SQLite: closing a file that it has open would take this process's locks on it away
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)

@@ -1,4 +1,4 @@
-"""The local engine: one SQLite file (or memory) as the runtime, the kernel and the sync lanes see it."""
+"""The local engine: a SQLite file (or memory) as the runtime, the kernel and the sync lanes see it."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -75,19 +75,19 @@ class SQLiteEngine:
 
     Args:
         path: The file, or ``":memory:"``.
-        durability: Of writes for which neither the call nor the store names one; None means ``full`` on synced stores,
+        durability: The durability of writes for which neither the call nor the store names one; None means ``full`` on synced stores,
             else ``normal``.
-        outbox_limits: Bounds of the outbox; a write that would pass them fails as a whole.
-        prebuilt: A file that was made with :func:`make_prebuilt`: the database begins as a copy of it when there is no file at
+        outbox_limits: Limits of the outbox; a write that would exceed them fails as a whole.
+        prebuilt: A file that was made with :func:`make_prebuilt`; the database begins as a copy of it if there is no file at
             ``path`` yet.
-        key: What the file is encrypted with: 32 random bytes, or a passphrase. A file that is not there yet is made with it. It
-            needs the build ``apsw-sqlite3mc`` of apsw. None for a file that any tool reads.
-        history: How much the file remembers of its past, for ``client.history`` and ``client.undo``; None for nothing, and
-            what it had is forgotten.
-        vfs: Name of a registered VFS, None for the system's.
+        key: The key of the file: 32 random bytes, or a passphrase. A new file is encrypted with it. Encryption
+            needs the build ``apsw-sqlite3mc`` of apsw. None means a file that any tool can read.
+        history: How much of its past the file keeps for ``client.history`` and ``client.undo``; None keeps nothing, and
+            removes what it had.
+        vfs: Name of a registered VFS; None for the system's.
 
     Raises:
-        ConfigurationError: The path is empty, or there is no such durability, or no such history; or it is no key, or the
+        ConfigurationError: The path is empty, a parameter is not valid, or the
             installed apsw cannot encrypt.
     """
 
@@ -110,9 +110,9 @@ class SQLiteEngine:
         if durability is not None and durability not in DURABILITIES:
             raise ConfigurationError(f"SQLiteEngine(): durability must be normal or full, not {durability!r}")
         if history is not None and not is_a(history, History):
-            raise ConfigurationError(f"SQLiteEngine(): history is History(days=…, mib=…) or None, not {history!r}")
+            raise ConfigurationError(f"SQLiteEngine(): history must be History(days=…, mib=…) or None, not {history!r}")
         if self.key is not None and self.path == MEMORY:
-            raise ConfigurationError("SQLiteEngine(): a database in memory is never on a disk; it has no key")
+            raise ConfigurationError("SQLiteEngine(): a database in memory is never on a disk, so it takes no key")
         self.durability: Durability | None = durability
         self.history = history
         self.prebuilt = None if prebuilt is None else os.fspath(prebuilt)
@@ -225,7 +225,7 @@ class SQLiteLocalDatabase:
 
     @property
     def history(self) -> FileHistory | None:
-        """The past of the file; None when it keeps none. See ``KeepsHistory``."""
+        """The history of the file; None if it keeps none. See ``KeepsHistory``."""
         return self._history
 
     @property

@@ -1,4 +1,4 @@
-"""A file of ours from outside its program, a device's or a hub's: asked, surveyed, checked and copied while it is in use."""
+"""Access to an Atoma file from outside its program, a device's or a hub's: queries, surveys, checks and copies while it is in use."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -34,7 +34,7 @@ from atoma_stores.sqlite.meta import read_meta
 from atoma_stores.sqlite.stored_schema import stored_schema
 
 LATEST_MAX = 10
-"""So many of a hub's last writes are told."""
+"""Number of a hub's last writes in a survey."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,18 @@ class Survey:
     """A description of a file at one moment.
 
     Attributes:
-        path: Where it is.
-        layout: Whose it is.
+        path: The path of the file.
+        layout: Whether it is a device's or a hub's file.
         format: Version of the file's format.
-        version: Version of the schema that it is at.
+        version: Version of its schema.
         bytes: Its size.
-        wal_bytes: Size of the log beside it.
-        commit: How many commits a device's file has seen; 0 in a hub's.
-        programs: How many programs say that they have a device's file open, some of which may have been killed; 0 for a hub's.
-        rows: How many rows each store has.
+        wal_bytes: Size of the write-ahead log beside it.
+        commit: Number of commits in a device's file; 0 for a hub's.
+        programs: Number of programs that are registered as having a device's file open, some of which may have been killed; 0 for a hub's.
+        rows: Number of rows of each store.
         synced: Stores of a device that replicate.
         heads: Sequence of every scope of a hub.
-        clients: Files of devices that a hub knows.
+        clients: Number of device files that a hub knows.
         latest: The last writes of a hub's log, the newest first.
     """
 
@@ -96,7 +96,7 @@ class Backup:
     """A copy of a file.
 
     Attributes:
-        layout: Whose file it is.
+        layout: Whether it is a device's or a hub's file.
         bytes: Size of the copy.
     """
 
@@ -105,11 +105,11 @@ class Backup:
 
 
 def survey_file(path: str, key: Key | None = None) -> Survey:
-    """What the file ``path``, with its ``key``, is; it may be open elsewhere.
+    """Return a description of the file ``path``, with its ``key``; it may be open elsewhere.
 
     Raises:
-        StoreError: It is none of ours, or cannot be read.
-        ConfigurationError: There is none, or no store in it.
+        StoreError: It is not an Atoma file, or cannot be read.
+        ConfigurationError: There is no such file, or no store in it.
     """
     with _opened(path, key) as (connection, layout, schema), transaction(connection, "BEGIN", "ROLLBACK"):
         commit, format, version = (read_meta(connection, key) or 0 for key in ("commit", "format", "schema_version"))
@@ -139,18 +139,18 @@ def survey_file(path: str, key: Key | None = None) -> Survey:
 def query_file(
     path: str, text: str, params: Mapping[str, Scalar], *, at_most: int | None = None, key: Key | None = None
 ) -> SqlAnswer:
-    """The rows of one statement that reads stores of the file ``path``; see ``Client.sql``.
+    """Return the rows of one statement that reads stores of the file ``path``; see ``Client.sql``.
 
     Args:
         path: A device's or a hub's file; it may be open elsewhere.
         text: The statement.
         params: Its values by name.
-        at_most: No more rows than that are read; None reads all of them.
-        key: That of an encrypted file.
+        at_most: Maximum number of rows to read; None reads all of them.
+        key: The key of an encrypted file.
 
     Raises:
-        QueryError: SQLite does not understand it, or it does something else than read stores.
-        StoreError: It is not a file of ours, or cannot be read.
+        QueryError: SQLite does not understand it, or it does anything but read stores.
+        StoreError: It is not an Atoma file, or cannot be read.
     """
     with _opened(path, key) as (connection, _, schema), transaction(connection, "BEGIN", "ROLLBACK"):
         tables = {name: StoreTable(spec, synced=False) for name, spec in schema.stores.items()}
@@ -158,12 +158,12 @@ def query_file(
 
 
 def check_file(path: str, told: Told, key: Key | None = None) -> Sequence[str]:
-    """What is wrong with the file ``path``, which is read from beginning to end; nothing when it is sound.
+    """Check the whole file ``path`` and return what is wrong with it; nothing if it is intact.
 
-    SQLite checks its pages, its indexes and its types; then everything that waits to be sent is decoded.
+    SQLite checks its pages, its indexes and its types; then every waiting write is decoded.
 
     Raises:
-        StoreError: It is not a file of ours, or cannot be read at all.
+        StoreError: It is not an Atoma file, or cannot be read at all.
     """
     with _opened(path, key) as (connection, layout, schema), transaction(connection, "BEGIN", "ROLLBACK"):
         problems = damage_of(connection, lambda: told(0, 0))
@@ -173,19 +173,19 @@ def check_file(path: str, told: Told, key: Key | None = None) -> Sequence[str]:
 
 
 def back_up(path: str, target: str, told: Told, key: Key | None = None) -> Backup:
-    """Copy the file ``path`` to ``target``, which is there as a whole or not at all; programs may go on writing to it.
+    """Copy the file ``path`` to ``target``, which appears as a whole or not at all; programs may go on writing to the file.
 
-    The copy is one state of the file, is checked from its first to its last page, and is on the disk when this returns.
+    The copy is one consistent state of the file, is checked as a whole, and is on the disk when this returns.
 
     Args:
         path: A device's or a hub's file.
-        target: The copy; nothing may be there.
-        told: Called now and then with how many bytes are copied, and of about how many.
-        key: That of an encrypted file; the copy has the same.
+        target: The path of the copy; nothing may exist there.
+        told: Called now and then with the number of bytes that were copied, and about the total.
+        key: The key of an encrypted file; the copy has the same.
 
     Raises:
         ConfigurationError: There is no such file, or ``target`` exists.
-        StoreCorrupt: It is damaged, or none of ours.
+        StoreCorrupt: It is damaged, or is not an Atoma file.
         StoreError: Something cannot be read or written.
     """
     layout = _layout_at(path, key)
@@ -194,21 +194,21 @@ def back_up(path: str, target: str, told: Told, key: Key | None = None) -> Backu
 
 
 def read_quarantine(path: str, key: Key | None = None) -> tuple[Layout, Sequence[Quarantined]]:
-    """Whose file ``path`` is, and what migrations of it could not convert; it may be open elsewhere.
+    """Return the kind of the file ``path``, and what migrations of it could not convert; it may be open elsewhere.
 
     Raises:
-        StoreError: It is no file of ours, or cannot be read.
+        StoreError: It is not an Atoma file, or cannot be read.
     """
     with _opened(path, key) as (connection, layout, _):
         return layout, quarantine.read(connection)
 
 
 def discard_quarantined(path: str, numbers: Collection[int], key: Key | None = None) -> int:
-    """Let go of what migrations of the file ``path`` could not convert; how many of these entries there were.
+    """Discard entries of what migrations of the file ``path`` could not convert, and return how many there were.
 
     Raises:
-        StoreBusy: It is a hub's, and a hub has it.
-        StoreError: It is no file of ours, or cannot be written.
+        StoreBusy: It is a hub's file, and a hub has it open.
+        StoreError: It is not an Atoma file, or cannot be written.
     """
     layout = _layout_at(path, key)
     with ExitStack() as stack:
@@ -220,15 +220,15 @@ def discard_quarantined(path: str, numbers: Collection[int], key: Key | None = N
 
 
 def sqlite_version() -> str:
-    """The version of SQLite that files are read with."""
+    """Return the version of SQLite with which files are read."""
     return apsw.sqlite_lib_version()
 
 
 def table_definitions(path: str, key: Key | None = None) -> Sequence[str]:
-    """The statements that make the tables, indexes and views of a file of ours.
+    """Return the statements that create the tables, indexes and views of an Atoma file.
 
     Raises:
-        StoreError: It is not a file of ours, or cannot be read.
+        StoreError: It is not an Atoma file, or cannot be read.
     """
     with _opened(path, key) as (connection, _, _):
         rows = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type DESC, name")
@@ -236,16 +236,16 @@ def table_definitions(path: str, key: Key | None = None) -> Sequence[str]:
 
 
 def layout_of(connection: apsw.Connection) -> Layout:
-    """Whose file it is.
+    """Return whether it is a device's or a hub's file.
 
     Raises:
-        StoreCorrupt: It is none of ours.
+        StoreCorrupt: It is not an Atoma file.
         MigrationError: It is newer than this program.
     """
     described = connection.execute("SELECT 1 FROM sqlite_schema WHERE name='_atoma_meta'").get
     found = read_meta(connection, "layout") if described else None
     if found not in ("client", "hub"):
-        raise StoreCorrupt(f"{connection.filename}: this is not a database of Atoma's; choose another file")
+        raise StoreCorrupt(f"{connection.filename}: this is not a database of Atoma; choose another file")
     check_layout(connection, found)
     return found
 

@@ -1,6 +1,6 @@
-"""A hub's file from outside the hub: backups, restores, and what there is in it.
+"""Access to a hub's file from outside the hub: backups, restores, and its contents.
 
-What only reads works while a hub runs on the file; a restore takes the hub's own lock. No function here needs the schema of
+Functions that only read work while a hub runs on the file; a restore takes the hub's own lock. No function here needs the schema of
 the application.
 """
 
@@ -55,7 +55,7 @@ class HubFile:
     """The contents of a hub's file.
 
     Attributes:
-        hub_id: Who the hub is.
+        hub_id: The id of the hub.
         epoch: Its present epoch.
         heads: Sequence of every scope.
         clients: Files of devices that it knows.
@@ -71,7 +71,7 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """An epoch that has ended, and who was known then and has not been seen since.
+    """An epoch that has ended, and the clients that were known then and have not connected since.
 
     Attributes:
         ended: The epoch.
@@ -83,15 +83,15 @@ class EpochRecord:
 
 
 def back_up(path: str, target: str, told: Told = _unheard) -> HubFile:
-    """Copy the hub file ``path``, with its log, to ``target``, which is there as a whole or not at all.
+    """Copy the hub file ``path``, with its log, to ``target``, which appears as a whole or not at all.
 
-    A hub may be running on it. The copy is one state of the hub, is checked from its first to its last page, and is on the
+    A hub may be running on it. The copy is one consistent state of the hub, is checked as a whole, and is on the
     disk when this returns.
 
     Args:
         path: The hub's file.
-        target: The copy; nothing may be there.
-        told: Called now and then with how many bytes are copied, and of about how many.
+        target: The path of the copy; nothing may exist there.
+        told: Called now and then with the number of bytes that were copied, and about the total.
 
     Raises:
         ConfigurationError: ``target`` exists.
@@ -104,15 +104,15 @@ def back_up(path: str, target: str, told: Told = _unheard) -> HubFile:
 
 
 def restore(backup: str, path: str, devices: DevicePolicy, environment: Environment) -> HubFile:
-    """Put a copy of ``backup`` in the place of the hub file ``path``, in a new epoch.
+    """Replace the hub file ``path`` with a copy of ``backup``, in a new epoch.
 
-    Ended at any moment, even by force, it leaves the file that was there with all its commits, or the restored one; done
-    again, it comes to its end. ``backup`` is not changed.
+    If it is interrupted at any moment, even by force, it leaves the former file with all its commits, or the restored one; done
+    again, it completes. ``backup`` is not changed.
 
     Args:
-        backup: A backup, or another hub file; with its log when one lies beside it.
+        backup: A backup or another hub file, with its log if there is one beside it.
         path: The hub file; it need not exist.
-        devices: What devices do with what they have seen since the backup; see ``Hub.new_epoch``.
+        devices: What devices do with what they have received since the backup; see ``Hub.new_epoch``.
         environment: Clock and randomness.
 
     Raises:
@@ -144,7 +144,7 @@ def restore(backup: str, path: str, devices: DevicePolicy, environment: Environm
 
 
 def read_file(path: str) -> HubFile:
-    """What the hub file ``path`` holds.
+    """Return the contents of the hub file ``path``.
 
     Raises:
         StoreError: It is not a hub's file, or cannot be read.
@@ -153,7 +153,7 @@ def read_file(path: str) -> HubFile:
 
 
 def read_epochs(path: str) -> Sequence[EpochRecord]:
-    """Every epoch that has ended, oldest first.
+    """Return every epoch that has ended, oldest first.
 
     Raises:
         StoreError: ``path`` is not a hub's file, or cannot be read.
@@ -164,14 +164,14 @@ def read_epochs(path: str) -> Sequence[EpochRecord]:
 
 
 def verify(path: str, link: Link, told: Told) -> Verification:
-    """Read the hub file ``path`` from beginning to end, also while a hub runs on it; what does not agree in it.
+    """Check the whole hub file ``path``, even while a hub runs on it, and return what does not agree in it.
 
     SQLite checks its pages, indexes and types; then log, hashes, rows, tombstones and verdicts are compared.
 
     Args:
         path: The hub's file.
-        link: Makes the hash of a transaction.
-        told: Called now and then with how many transactions are read, and of how many.
+        link: Computes the hash of a transaction.
+        told: Called now and then with the number of transactions that were read, and the total.
 
     Raises:
         StoreError: It is not a hub's file, or cannot be read at all.
@@ -185,11 +185,11 @@ def verify(path: str, link: Link, told: Told) -> Verification:
 
 
 def begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> HubFile:
-    """Let a new epoch begin in the hub file ``path``, which nobody has open: its history may have been cut.
+    """Begin a new epoch in the hub file ``path``, which no program may have open, because part of its history may be lost.
 
     Args:
         path: The hub's file.
-        devices: What devices do with what they have seen of the lost part; see ``Hub.new_epoch``.
+        devices: What devices do with what they have received of the lost part; see ``Hub.new_epoch``.
         environment: Clock and randomness.
 
     Raises:
@@ -206,7 +206,7 @@ def begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> H
 
 
 def read_schema(path: str) -> Schema:
-    """The stores that the hub file ``path`` declares; see :func:`atoma_stores.sqlite.stored_schema.stored_schema`.
+    """Return the stores that the hub file ``path`` declares; see :func:`atoma_stores.sqlite.stored_schema.stored_schema`.
 
     Raises:
         StoreError: It is not a hub's file, or cannot be read.
@@ -282,7 +282,7 @@ def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:
     A damaged one is not worth that; its log is set aside, so that it does not fall upon the restored file.
 
     Raises:
-        ConfigurationError: It is sound, and not this hub's: a slip of the pen.
+        ConfigurationError: It is intact, and not this hub's: probably a mistake.
         StoreBusy: Another program has it open.
     """
     if os.path.exists(path) and os.path.getsize(path):

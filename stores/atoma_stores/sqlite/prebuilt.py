@@ -1,7 +1,7 @@
 """Pre-built files: rows and cursors that an application ships, so that a new device begins with them and syncs the rest.
 
-Such a file belongs to a hub and to nobody else: it has no identity, which every copy of it draws for itself when it is first
-opened. Nothing of the device that it was made on is in it.
+Such a file belongs to a hub and to no device: it has no identity, which every copy of it draws when it is first opened. It
+contains nothing that belongs to the device on which it was made.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -40,15 +40,15 @@ _OWN = (
 def make_prebuilt(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *, key: bytes | str | None = None
 ) -> None:
-    """Write to ``target`` what the device's file ``source`` has of its hub: the rows, and how far each scope is replicated.
+    """Write to ``target`` what the device's file ``source`` has of its hub: the rows, and the progress of each scope.
 
-    Its identity, its inbox and its history stay behind. ``source`` may be open in a program; it is left as it is. ``target`` is
-    for everybody who has your application, so it is never encrypted, though ``source`` may be: ``key`` is that of ``source``.
+    Its identity, its inbox and its history are left out. ``source`` may be open in a program; it is not changed. ``target`` is
+    for everybody who has your application, so it is never encrypted, though ``source`` may be: ``key`` is the key of ``source``.
 
     Raises:
-        ConfigurationError: There is no such file, or ``target`` is there already.
-        WrongKey: ``key`` is not that of ``source``.
-        StoreError: It is not a device's file, it has writes that wait, a scope is not replicated to its end yet, or
+        ConfigurationError: There is no such file, or ``target`` exists already.
+        WrongKey: ``key`` is not the key of ``source``.
+        StoreError: It is not a device's file, it has waiting writes, a scope is not completely replicated yet, or
             ``target`` cannot be written.
     """
     path, made, has = os.fspath(source), os.fspath(target), optional_key(key)

@@ -1,4 +1,4 @@
-"""Another key for a file: by a copy that takes its place, so that a crash leaves the file with its old key or with its new one."""
+"""Changing the key of a file by a copy that replaces it, so that a crash leaves the file with its old key or with its new one."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -22,13 +22,13 @@ from atoma_stores.sqlite.encryption import HEADER_BYTES, Key, optional_key
 def change_key(path: str | os.PathLike[str], *, old: bytes | str | None, new: bytes | str | None) -> None:
     """Encrypt the device's file ``path`` with another key.
 
-    Nobody may have it open. Ended at any moment, even by force, this leaves the file with its old key or with its new one,
-    whole; done again with the same two keys, it says whether it had come to its end. It needs room for a second file.
+    No program may have it open. If it is interrupted at any moment, even by force, the file is intact and has its old key or its
+    new one; done again with the same two keys, it says whether it had completed. It needs room for a second file.
 
     Args:
         path: The file.
-        old: The key that it has, None for a file that is not encrypted.
-        new: The one that it gets; None to have it plain.
+        old: The present key; None for a file that is not encrypted.
+        new: The new key; None to remove the encryption.
 
     Raises:
         WrongKey: ``old`` is not the file's key.

@@ -59,7 +59,7 @@ async def test_only_a_hubs_file_is_backed_up(tmp_path: Path, named: str) -> None
     with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign, foreign:
         foreign.execute("CREATE TABLE t(a)")
     (tmp_path / "text.db").write_text("no database " * 100)
-    wanted = {"missing": "no such file", "device": "the file of a client", "foreign": "not a database of Atoma's"}
+    wanted = {"missing": "no such file", "device": "the file of a client", "foreign": "not a database of Atoma"}
     answer = await atoma_beside("hub", "backup", tmp_path / f"{named}.db", tmp_path / "backup.db")
     assert answer.code == 1 and wanted.get(named, "not a SQLite database") in answer.err
     assert not list(tmp_path.glob("backup*"))

@@ -330,5 +330,5 @@ def test_a_history_without_room_is_refused(bounds: dict[str, float]) -> None:
 
 
 def test_a_history_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="history is History"):
+    with pytest.raises(ConfigurationError, match="history must be History"):
         SQLiteEngine("x.db", history=30)  # type: ignore[arg-type]
