@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -64,6 +65,25 @@ def resident() -> int:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
     except OSError:
         return 0
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has held so far; 0 where the system does not tell.
+
+    Not ``ru_maxrss``: that of a program begins with what its parent held.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def allow_files(wanted: int) -> None:
+    """Let this process have so many files and sockets open, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
 def answer_questions(more: Callable[[], dict[str, float]] = dict) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.measure import Row, Samples
-from benchmarks.programs import Program, running
+from benchmarks.programs import Program, allow_files, running
 from benchmarks.wire.ours import transport
 
 ROUNDS = 3
@@ -105,7 +104,7 @@ def _lines(case: str, names: list[str], both: Samples, server: Samples, latency:
 
 async def _idle() -> list[Row]:
     """A thousand open connections that do nothing, per transport: memory and CPU of the server."""
-    _more_files()
+    allow_files(2 * IDLE + 256)
     rows: list[Row] = []
     for kind in ("websocket", "grpc", "http"):
         with running(PROGRAM, "server", kind) as server:
@@ -135,10 +134,3 @@ async def _many(kind: str, port: int) -> AsyncIterator[None]:
             await nursery.start(hold)
         yield
         nursery.cancel_scope.cancel()
-
-
-def _more_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * IDLE + 256
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))

@@ -11,7 +11,7 @@ import time
 import trio
 
 from benchmarks.attacks.shapes import PIECE_BYTES, SHAPES, Shape
-from benchmarks.programs import tell
+from benchmarks.programs import allow_files, tell
 
 PAUSE_S = 0.005
 LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -28,14 +28,16 @@ async def strike(stream: trio.SocketStream, shape: Shape) -> int:
             if not data:
                 return sent
             seen += data
-    if not shape.unit:
-        return sent
-    piece = shape.unit * (PIECE_BYTES // len(shape.unit))
 
     async def drop_answers() -> None:
         while await stream.receive_some():
             pass
 
+    if shape.stays:
+        await drop_answers()
+    if not shape.unit:
+        return sent
+    piece = shape.unit * (PIECE_BYTES // len(shape.unit))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drop_answers)
         while True:
@@ -68,4 +70,6 @@ async def attack(port: int, shape: Shape, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(attack, int(sys.argv[1]), SHAPES[sys.argv[2]](), float(sys.argv[3]))
+    chosen = SHAPES[sys.argv[2]]()
+    allow_files(chosen.connections + 256)
+    trio.run(attack, int(sys.argv[1]), chosen, float(sys.argv[3]))

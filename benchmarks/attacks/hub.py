@@ -1,8 +1,8 @@
 """The hub that is attacked: ``python -m benchmarks.attacks.hub FOLDER`` prints its port, then answers questions.
 
-It has short rows, and a few whose text is as long as attackers like them. Each answer tells the CPU of the process, and
-the longest that one step of a task has held the loop since the question before, in CPU seconds of the loop's thread: what
-other programs take of the machine does not count.
+It has short rows, and a few whose text is as long as attackers like them, and the inspector of a client in the same program.
+Each answer tells the CPU of the process and the most memory it has had, and the longest that one step of a task has held the
+loop since the question before, in CPU seconds of the loop's thread: what other programs take of the machine does not count.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from pathlib import Path
 
 import trio
 
-from atoma import Schema, StaticTokenVerifier, StoreSpec, new_id, open_hub
+from atoma import Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Op
 from atoma.hub import Hub
+from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports import Principal
-from atoma_stores.sqlite import SQLiteHubStore
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.http import HttpHandler
 from atoma_transports.serving import open_server
-from benchmarks.programs import answer_questions, tell
+from benchmarks.programs import allow_files, answer_questions, peak, tell
 
 BYSTANDER, ATTACKER = "token of the bystander", "token of the attacker"
 SHORT, LONG, LONG_LETTERS = 2_000, 8, 300_000
@@ -79,17 +82,26 @@ async def fill(hub: Hub) -> None:
 async def serve(folder: Path) -> None:
     """Serve until killed."""
     verifier = StaticTokenVerifier({BYSTANDER: "ada", ATTACKER: "mallory"})
-    async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub:
+    eye = Inspection()
+    plugins = [LocalExecution(SQLiteEngine(folder / "client.db")), eye]
+    async with (
+        open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub,
+        open_client(SCHEMA, plugins=plugins) as client,
+    ):
         await fill(hub)
+        pages = HttpHandler()
+        add_inspector(pages, [Inspected("main", "A client", client, eye)])
         gc.collect()
         gc.freeze()  # as docs/how-to/run-hub.md says: or a full collection looks through all that was imported
-        async with open_server(hub, "127.0.0.1:0") as address:
+        async with open_server(hub, "127.0.0.1:0", pages=pages) as address:
             tell({"port": int(address.rpartition(":")[2])})
             await trio.sleep_forever()
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
+    allow_files(8192)
     holds = Holds()
-    threading.Thread(target=answer_questions, args=(lambda: {"held_s": holds.take()},), daemon=True).start()
+    further = (lambda: {"held_s": holds.take(), "peak": peak()},)
+    threading.Thread(target=answer_questions, args=further, daemon=True).start()
     trio.run(serve, Path(sys.argv[1]), instruments=[holds])

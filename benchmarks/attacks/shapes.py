@@ -38,7 +38,7 @@ class Shape:
             or for nothing where units follow.
         unit: Sent after that, again and again; empty for nothing more, then the answer is read and it begins anew.
         patience_s: Seconds after which the attacker hangs up without having been answered.
-        most: Units of a connection, at most; 0 for no bound but the time.
+        stays: Once welcome, stay until the hub hangs up.
     """
 
     opening: bytes
@@ -46,7 +46,7 @@ class Shape:
     connections: int = 1
     welcome: bytes = b""
     patience_s: float = 60.0
-    most: int = 0
+    stays: bool = False
 
 
 # ---------------------------------------------------------------------- HTTP
@@ -182,6 +182,24 @@ def huffman(size: int) -> bytes:
     return b"\0\x01a" + length + (bytes([rest >> 14]) if rest >> 14 else b"") + b"\x1f" * size
 
 
+WATCHES = 256
+"""Streams of a connection: as many as the hub takes."""
+
+
+def watches(count: int) -> bytes:
+    """So many questions that are answered whenever the server's health changes, without a token."""
+    asked = b"\0\0\0\0\0"
+    return PREFACE + b"".join(
+        grpc_call("/grpc.health.v1.Health/Watch", id=id) + _frame(DataFrame(id, asked, flags=["END_STREAM"]))
+        for id in range(1, 2 * count, 2)
+    )
+
+
+# ---------------------------------------------------------------------- many who stay
+
+GUESTS, WATCHERS, TABS = 5_010, 60, 60
+TAB = b"GET /api/inspector/main/events HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
 Make = Callable[[], Shape]
 
 SHAPES: Mapping[str, Make] = {
@@ -250,5 +268,8 @@ SHAPES: Mapping[str, Make] = {
     "gRPC: 4 MB of header fields": lambda: Shape(header_block(*[b"\0\0\0" * 20_000] * 62), welcome=CALM),
     "gRPC: as much Huffman as may be": lambda: Shape(header_block(huffman(12_000)), welcome=REFUSAL),
     "gRPC: 64 kB of Huffman": lambda: Shape(header_block(huffman(64_000)), welcome=CALM),
+    "gRPC: 5,010 guests who stay": lambda: Shape(PREFACE, connections=GUESTS, stays=True),
+    "gRPC: 15,360 watches": lambda: Shape(watches(WATCHES), connections=WATCHERS, stays=True),
+    "inspector: 60 tabs": lambda: Shape(TAB, connections=TABS, stays=True),
 }
 """Every attack; made when it is needed."""

@@ -2,8 +2,9 @@
 
 *The loop.* A parser is given a bounded number of events at a time, then others run. The seconds that it takes, and those of
 decoding, are counted: a guest who has taken more than :data:`GUEST_SHARE` of the last second waits, and so does a
-principal, over all its connections, beyond :data:`KNOWN_SHARE`. A call that is taken earns what reading an honest call
-costs, so that whoever sends calls is not slowed down, however many.
+principal, over all its connections, beyond :data:`KNOWN_SHARE`. Of all guests one is read on in a pass of the loop, so that
+others wait no longer when many come at once. A call that is taken earns what reading an honest call costs, so that whoever
+sends calls is not slowed down, however many.
 
 *The line.* Bytes are counted against ``bytes_per_s``, and each request, chunk, fragment and frame as :data:`UNIT_BYTES` at
 least: what it costs here goes by their number. Pieces that carry next to nothing have a bound of their own.
@@ -64,12 +65,14 @@ class Owner:
 
     Attributes:
         permit: Held while a large request of theirs is read.
+        line: Where guests stand who may go on.
         seconds: What reading their requests takes.
         connections: How many they have.
         resting: Those of them that only wait for a request, the one that has waited longest first.
     """
 
     permit: trio.Lock = field(default_factory=trio.Lock)
+    line: trio.Lock = field(default_factory=trio.Lock)
     seconds: Meter = field(default_factory=lambda: Meter(KNOWN_SHARE))
     connections: int = 0
     resting: dict[Share, float] = field(default_factory=dict["Share", float])
@@ -234,8 +237,8 @@ class Share:
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
 
     def is_over(self) -> bool:
-        """Whether it has to wait before more is read; to be asked before anything is."""
-        return self._owes_bytes() or self._late_s() > 0
+        """Whether it has to wait before more is read, as guests always have; to be asked before anything is."""
+        return self._owes_bytes() or self._late_s() > 0 or self._own is not None
 
     def _owes_bytes(self) -> bool:
         fresh, self._fresh = self._fresh, 0
@@ -249,15 +252,20 @@ class Share:
         return meter.debt_s()
 
     async def turn(self) -> None:
-        """Let others run; wait while the share is used up, and a moment while too many bytes have come."""
+        """Let others run; wait while the share is used up, and a moment while too many bytes have come.
+
+        Of all guests one goes on in each pass of the loop, those within their own share included.
+        """
         if self._owes_bytes():
             assert self._bytes is not None
             await self._bytes.pause()
-        elif not self._late_s():
+        elif self._own is None and not self._late_s():
             await trio.lowlevel.checkpoint()
-        if not self._late_s():
-            return
+        if self._late_s():
+            if self._own is not None:
+                await trio.sleep(self._own.debt_s())
+            # the turns of the others make this longer, so that one goes on after the other
+            await trio.sleep(self._owner.seconds.debt_s())
         if self._own is not None:
-            await trio.sleep(self._own.debt_s())
-        # the turns of the others make this longer, so that one goes on after the other
-        await trio.sleep(self._owner.seconds.debt_s())
+            async with self._owner.line:  # a checkpoint at least
+                pass  # whoever is next goes on in the next pass
