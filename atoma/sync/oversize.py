@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode
-from atoma.contracts.mutations import MutationBody, Origin, PendingMutation
+from atoma.contracts.mutations import QUEUED, MutationBody, Origin, PendingMutation
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.sync.outbox import Chain, save_end
@@ -73,5 +73,16 @@ def _empty(mutation: PendingMutation, idem: str, chain: Chain) -> PendingMutatio
     """What changes nothing, under the number of ``mutation``."""
     body = decode(mutation.body, MutationBody)
     body = replace(body, idem=idem, ops=(), origin=None, recovers=None, doubtful=False)
-    vacant = PendingMutation(0, "outbox", mutation.mid, idem, mutation.scope, mutation.base_seq, b"", b"")
+    vacant = replace(
+        mutation,
+        lsn=0,
+        kind="outbox",
+        idem=idem,
+        status=QUEUED,
+        ack_seq=0,
+        attempts=0,
+        next_attempt_ms=0,
+        last_error="",
+        local=b"",
+    )
     return chain.append_again(vacant, body)
