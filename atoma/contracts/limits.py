@@ -51,6 +51,17 @@ to compile one, a millisecond or so."""
 REGEX_STEPS_MAX = 100_000_000
 """Maximum product of a text's bytes and the steps of the regular expression that searches it: the work for one row, about a
 second of it."""
+TEXT_BYTES_MAX = 48 * 1024
+"""UTF-8 bytes of a text that merges."""
+TEXT_STATE_BYTES_MAX = 96 * 1024
+"""Bytes of a text that merges, with what is kept of its edits: it travels whole with each of them."""
+TEXT_PIECES_MAX = 1_500
+"""Pieces of such a text, as insertions and deletions divide it; an edit makes two or three. To read and to join as many takes a hub ten
+milliseconds or so, whatever they are."""
+TEXT_COMPARED_MAX = 5_000
+"""Comparisons of pieces that several have put into one place without knowing of each other, in one text: they say which comes first."""
+TEXTS_MAX = 20
+"""Texts that one unit joins with what is there: it is decided in one go, and others wait."""
 GROUPS_MAX = 10_000
 """Maximum number of groups in an answer; they are counted while it is computed."""
 ROWS_MAX = 10_000

@@ -36,7 +36,7 @@ BUILDS_ON_HELD = "it builds on a write that is held"
 """The reason of a mutation that is held although nobody has held it by hand."""
 
 
-EditKind: TypeAlias = Literal["inc", "add", "remove", "max", "min"]
+EditKind: TypeAlias = Literal["inc", "add", "remove", "max", "min", "text"]
 EDIT_KINDS: tuple[EditKind, ...] = get_args(EditKind)
 
 
@@ -46,7 +46,7 @@ class Edit(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         field: The column.
         kind: ``inc`` adds a number, ``add`` and ``remove`` elements to and from a set, ``max`` and ``min`` keep the larger
-            and the smaller value.
+            and the smaller value, ``text`` joins the state of a text with another one.
         operand: The amount, the elements, or the other value, as a value of the column.
     """
 

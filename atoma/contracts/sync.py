@@ -14,11 +14,13 @@ from atoma.contracts.limits import MUTATION_OPS
 from atoma.contracts.values import ErrorInfo
 
 PROTOCOL_OLDEST = 1
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 PROTOCOL_EDITS = 2
 """From this version on the operations of mutations may have edits, which a hub of before would pass over."""
 PROTOCOL_SHAPES = 3
 """From this version on a device may take a part of a scope; a hub of before would give out all of it."""
+PROTOCOL_TEXTS = 4
+"""From this version on there are edits of texts; a hub of before could not read the mutation, and would refuse it for good."""
 TRAIL_MAX = 24
 """Most marks that a client remembers and reports of a scope."""
 ASKED_MAX = 256

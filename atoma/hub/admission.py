@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import trio
 from msgspec import structs
 
 from atoma.contracts.failures import refusal
@@ -13,6 +14,7 @@ from atoma.contracts.mutations import Edit, MutationBody, Op
 from atoma.contracts.sync import Conflict, Limits
 from atoma.contracts.values import HIDDEN, ErrorInfo, RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError, ValidationError
+from atoma.mutations import columns_of, texts_joined, too_many_texts
 from atoma.schema.bodies import decode_body
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.merging import misplaced
@@ -51,8 +53,8 @@ class CheckedMutation:
     ops: tuple[Op, ...]
 
 
-def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutation:
-    """Decode and check the bytes of mutation ``mid``.
+async def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutation:
+    """Decode and check the bytes of mutation ``mid``; others get their turn before each text, which takes some milliseconds.
 
     Raises:
         Refusal: ``INVALID`` or ``TOO_LARGE``.
@@ -71,6 +73,9 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
         raise Refusal(
             "TOO_LARGE", f"mutation {mid} has {len(mutation.ops)} operations, the limit is {limits.mutation_ops}"
         )
+    wrong = too_many_texts(mutation.ops, schema)
+    if wrong:
+        raise Refusal("TOO_LARGE", f"mutation {mid}: {wrong}")
     check_scope(mutation.scope)
     if mutation.schema_version > schema.version:
         return CheckedMutation(mutation, ())  # whoever decides stops there: the hub is older than the client
@@ -80,7 +85,12 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
             raise Refusal(
                 "INVALID", f"{op.store[:80]}: only a direct write can make a row without an id, not a pushed one"
             )
-    return CheckedMutation(mutation, tuple(check_op(op, mutation.scope, schema) for op in mutation.ops))
+    ops: list[Op] = []
+    for op in mutation.ops:
+        if texts_joined(op, check_store(op.store, schema)):
+            await trio.lowlevel.checkpoint()
+        ops.append(check_op(op, mutation.scope, schema))
+    return CheckedMutation(mutation, tuple(ops))
 
 
 def check_scope(scope: str) -> None:
@@ -221,7 +231,8 @@ def _check_edits(op: Op, store: StoreSpec[Any]) -> tuple[Edit, ...]:
     if op.kind not in ("patch", "upsert"):
         raise Refusal("INVALID", f"a {op.kind} has no edits")
     wrong = next(misplaced(store.fields, store.merging, op.edits), "")
-    wrong = wrong or next((f"{edit.field} is written and edited" for edit in op.edits if edit.field in op.values), "")
+    columns = (name for edit in op.edits for name in columns_of(edit))
+    wrong = wrong or next((f"{name} is written and edited" for name in columns if name in op.values), "")
     if wrong:
         raise Refusal("INVALID", f"{op.store}: {wrong}")
     return tuple([Edit(edit.field, edit.kind, _operand(store, edit)) for edit in op.edits])

@@ -20,6 +20,7 @@ column may have a rule of its own: one of these, ``custom``, or one by which it 
 | ``counter`` | is added |
 | ``set`` | elements are added and removed; what somebody else has added since is not removed |
 | ``max``, ``min`` | the larger, the smaller one stays |
+| ``text`` | is joined: it has what both have inserted, but for what either has deleted |
 
 Deleted softly is deleted: the table holds for the mark as well. A row that is only hidden is not made anew but shown again, as it is
 then, and bringing it back is a change of the mark like that of any column.
@@ -37,7 +38,7 @@ from atoma.contracts.sync import Conflict
 from atoma.contracts.values import HIDDEN, RowImage, Scalar, is_gone, is_hidden
 from atoma.hub.admission import Refusal, whole
 from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules, RuleRefused
-from atoma.mutations import counts, elements, in_edits, misfit, replay, set_text
+from atoma.mutations import arriving, columns_of, counts, elements, joins, misfit, replay, set_text
 from atoma.ports.hub_rows import RowFact, TheirChange
 from atoma.schema.hiding import hides, restores
 from atoma.schema.spec import StoreSpec
@@ -168,7 +169,7 @@ def decide_doubtful(
 
     Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included. A row
     that is absent, where the log no longer tells why, may be one that this made and somebody deleted. What is added to a number
-    is never taken: twice it would be another one.
+    is never taken: twice it would be another one. What is joined with a text always is: twice it is the same.
 
     Raises:
         Refusal: ``UNKNOWN_OUTCOME`` everywhere else: a person has to look.
@@ -177,7 +178,7 @@ def decide_doubtful(
     if store.is_same(replay(op, current), current) and not nowhere_to_go:
         return Verdict(current)
     others = foreign(fact, seen)
-    if not (counts(op) or others.any or others.forgotten):
+    if joins(op) or not (counts(op) or others.any or others.forgotten):
         try:
             return decide(op, store, fact, current, seen, customs)
         except Refusal:
@@ -202,7 +203,7 @@ def _conflict(
 
 def _touched(store: StoreSpec[Any], others: Foreign) -> tuple[str, ...]:
     """The columns that somebody else has written."""
-    passed_over = {*store.sets.names, HIDDEN}
+    passed_over = {*store.sets.names, *store.merging.states, HIDDEN}
     return tuple([name for name in store.value_columns if others.touched(name) and name not in passed_over])
 
 
@@ -230,7 +231,7 @@ def _delete(
 
 def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, hidden: RowImage | None, others: Foreign) -> Verdict:
     """What ``op`` makes of a row that is not there, or is ``hidden``."""
-    op = in_edits(op, store, hidden, store.merging.joins)
+    op = arriving(op, store, hidden)
     rule = _rule(op, store)
     if op.kind == "patch":
         if not (others.deleted or others.forgotten):
@@ -240,7 +241,7 @@ def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, hidden: RowImage
             raise _refuse(op, store, fact, "somebody else deleted it")
         revived = whole(store, op.id, store.unhidden(replay(op, last) or {}), op.scope)
         _check_edits(op, store, last, revived)
-        return Verdict(revived, _conflict(op, store, fact, (*op.values, *(edit.field for edit in op.edits))))
+        return Verdict(revived, _conflict(op, store, fact, (*op.values, *(columns_of(edit)[-1] for edit in op.edits))))
     if others.deleted and rule not in TAKEN:
         raise _refuse(op, store, fact, "somebody else deleted it")
     image = replay(op, hidden)
@@ -286,7 +287,7 @@ class _Merge:
         op, store, fact, others = self._op, self._store, self._fact, self._others
         if op.cas and others.any:
             raise _refuse(op, store, fact, "somebody else changed it", _touched(store, others))
-        op = in_edits(op, store, current, store.merging.joins)
+        op = arriving(op, store, current)
         theirs = fact.image or {}
         mine = [name for name, value in op.values.items() if store.differ(name, value, theirs.get(name))]
         met = tuple(name for name in mine if others.touched(name))

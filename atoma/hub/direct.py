@@ -38,7 +38,7 @@ from atoma.hub.rules import View
 from atoma.hub.setting import Stamps
 from atoma.hub.versions import Sees
 from atoma.hub.workspace import Workspace
-from atoma.mutations import decide, moved_read
+from atoma.mutations import decide, moved_read, too_many_texts
 from atoma.ports.hub import Decision, Facts, Need, Plan, RowKey
 from atoma.ports.hub_rows import DIRECT
 from atoma.ports.service import Principal
@@ -210,19 +210,26 @@ class WriteDecision:
             NotLooked: Whether an id is free has to be looked up.
         """
         drawn: set[RowKey] = set()
+        done: list[Op] = []
         for entry in self.entries:
             op = check_op(entry, self.scope, self.context.schema)
             store = self.context.schema.store(op.store)
             if op.awaits_id:
                 op = replace(op, id=draw_id(store, op.values, stamps, facts, drawn))
             key = (op.store, op.id)
-            image = self._image(op, store, work, facts.versions)
+            decided, image = self._image(op, store, work, facts.versions)
+            done.append(decided)
+            wrong = too_many_texts(done, self.context.schema) if store.merging.texts else ""
+            if wrong:
+                raise Refusal("TOO_LARGE", wrong)
             if key not in drawn:
                 check_drawn(store, op.id, work.fact(key), image)
             work.put(key, image)
             made.append(op)
 
-    def _image(self, op: Op, store: StoreSpec[object], work: Workspace, versions: Versions) -> RowImage | None:
+    def _image(
+        self, op: Op, store: StoreSpec[object], work: Workspace, versions: Versions
+    ) -> tuple[Op, RowImage | None]:
         key = (op.store, op.id)
         image, version = work.image(key), versions.told(work.fact(key).seq)
         row = None if image is None else StoredRow(op.id, version, version, self.scope, image)
@@ -230,8 +237,8 @@ class WriteDecision:
         if isinstance(effect, ErrorInfo):
             raise Refusal.of(effect)
         if row is None and effect.post is not None:
-            return whole(store, op.id, effect.post, self.scope)
-        return effect.post
+            return effect.op, whole(store, op.id, effect.post, self.scope)
+        return effect.op, effect.post
 
     def _refused(self, at: int, refused: Refusal) -> list[WriteItemResult]:
         aborted = refusal("ABORTED", f"not written: entry {at} of this atomic unit was refused")

@@ -377,7 +377,7 @@ async def push_decisions(
         try:
             if len(mutation.body) > UNCOUNTED_BYTES:
                 await _count(mutation)
-            admitted = admit(mutation.mid, mutation.body, context.schema, limits)
+            admitted = await admit(mutation.mid, mutation.body, context.schema, limits)
             check_offer(admitted, key)
         except Refusal as refused:
             admitted = refused

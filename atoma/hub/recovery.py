@@ -2,7 +2,7 @@
 
 A restored hub goes back to the *fork*. Devices that come back offer their rows as they were at their own position of the
 lost history. The one that has seen most wins, in whichever order they come, and nothing that was written since the fork is
-ever overwritten. Each row keeps the position that it was offered from; the last message of a device says that everything up
+ever overwritten; texts that merge are joined with it. Each row keeps the position that it was offered from; the last message of a device says that everything up
 to its position is in, so that what older witnesses bring later, or have brought before, does not count.
 
 A device that may see a part of a store only tells nothing by its silence: a row that it does not have may have been deleted, or
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.sync import Conflict, Cursor
-from atoma.contracts.values import RowImage
 from atoma.hub.admission import CheckedMutation, Refusal
 from atoma.hub.workspace import Workspace, plan_of_hub
 from atoma.mutations import replay
@@ -83,7 +82,7 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     if op.kind == "delete" and work.is_part(key):
         return False
     fact, trace = work.fact(key), facts.traces.get(key)
-    image: RowImage | None = replay(op, None)
+    image = work.with_texts(key, replay(op, None))
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if not offer.proof:
         if not facts.unproven:
@@ -98,10 +97,11 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     told = bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
     if superseded or (told and not _counts_late(op, facts, trace, fact)):
         return False
-    if written and not work.is_same(key, image):
+    in_texts = work.differs_in_texts(key, image)
+    if written and not in_texts and not work.is_same(key, image):
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
-    return not written
+    return not written or (in_texts and not work.is_same(key, image))
 
 
 def _is_told(offer: Recovers, facts: Facts, trace: Trace | None) -> bool:

@@ -11,6 +11,7 @@ from atoma.hub.admission import Refusal
 from atoma.hub.lineage import next_transaction
 from atoma.hub.rules import View
 from atoma.hub.setting import Stamps
+from atoma.mutations import with_texts
 from atoma.ports.hub import Facts, Plan, RowChange, RowKey
 from atoma.ports.hub_rows import DIRECT, RowFact
 from atoma.schema.kinds import INT64_MAX
@@ -71,6 +72,21 @@ class Workspace:
     def is_same(self, key: RowKey, image: RowImage | None) -> bool:
         """Whether the row was found as ``image``, but for what nobody writes."""
         return self._stores[key[0]].is_same(self.fact(key).image, image)
+
+    def with_texts(self, key: RowKey, image: RowImage | None) -> RowImage | None:
+        """``image``, which somebody brings back, with its texts joined with those that the row has."""
+        store, here = self._stores[key[0]], self.fact(key).image
+        if image is None or here is None or not store.merging.texts:
+            return image
+        return with_texts(store, image, here)
+
+    def differs_in_texts(self, key: RowKey, image: RowImage | None) -> bool:
+        """Whether the row was found as ``image``, but for texts that merge and what nobody writes."""
+        store, here = self._stores[key[0]], self.fact(key).image
+        texts = store.merging.texts | store.merging.states
+        if image is None or here is None or not texts:
+            return False
+        return store.is_same({**here, **{name: image[name] for name in texts}}, image)
 
     def put(self, key: RowKey, image: RowImage | None) -> None:
         """Make ``image`` the row.

@@ -16,7 +16,7 @@ from atoma.contracts.execution import WriteRequest, mutation_key
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, is_hidden
-from atoma.mutations.editing import edited, in_edits, misfit
+from atoma.mutations.editing import edited, in_edits, misfit, stated
 from atoma.schema.hiding import restores
 from atoma.schema.spec import StoreSpec
 
@@ -33,6 +33,8 @@ def decide(op: Op, store: StoreSpec[Any], row: StoredRow | None, index: int = 0)
         if op.base_version:
             message = f"{op.store}/{op.id}: version {op.base_version} was expected, the row is gone"
             return refusal("CONFLICT", message, info={"current_version": "0"})
+        if store.merging.texts:
+            op = stated(op, store)
         return Effect(op, scope_of(op, store), None, replay(op, None), index)
     hidden = is_hidden(row.image)
     if op.kind == "create":

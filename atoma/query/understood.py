@@ -45,7 +45,7 @@ def check_edits_understood(edits: Collection[str], told: Understood) -> None:
     """
     unknown = sorted(set(edits).difference(told.edits))
     if unknown:
-        message = f"the hub does not know the edits {', '.join(unknown)} of counters, sets, maxima and minima; upgrade the hub"
+        message = f"the hub does not know the edits {', '.join(unknown)} of counters, sets, maxima, minima and texts; upgrade the hub"
         raise RemoteError(message, remote_code="PROTO_UNSUPPORTED")
 
 

@@ -150,7 +150,7 @@ def applied(spec: StoreSpec[Any], change: RowChange, now: RowImage | None) -> Ro
         return after
     if now is None:
         raise ConflictError(f"{where}: the row is gone", store=change.store, id=change.id)
-    written = [name for name in spec.value_columns if name not in spec.sets.names]
+    written = [name for name in spec.value_columns if name not in spec.sets.names | spec.merging.states]
     fields = [name for name in written if after is None or spec.differ(name, after.get(name), before.get(name))]
     merging = spec.merging.edited
     moved = [name for name in fields if name not in merging and spec.differ(name, now.get(name), before.get(name))]

@@ -1,6 +1,6 @@
 """How single fields of a row merge, where that is not by the rule of their store.
 
-A counter, a set, a maximum and a minimum merge by themselves: what travels is not the value that a device came to, but what it
+A counter, a set, a maximum, a minimum and a text merge by themselves: what travels is not the value that a device came to, but what it
 did to the value that was there, so that it can be done to another value as well. A value that is written to such a field over a
 row that is there travels as its difference from what was there.
 """
@@ -11,15 +11,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from importlib.util import find_spec
 from typing import Literal, TypeAlias, get_args
 
+from msgspec.structs import replace
+
 from atoma.contracts.checks import is_a
+from atoma.contracts.extras import install_line
+from atoma.contracts.limits import TEXT_BYTES_MAX
 from atoma.contracts.mutations import Edit, EditKind
+from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
 from atoma.schema.fields import Field
+from atoma.schema.kinds import Encode
+from atoma.schema.text_states import BrokenText
+from atoma.schema.texts import EXTRA, LIBRARY, check, state_of
 
 ConflictRule: TypeAlias = Literal["lww", "lww_hlc", "server_wins", "client_wins", "manual"]
-_OwnRule: TypeAlias = Literal["custom", "counter", "set", "max", "min"]
+_OwnRule: TypeAlias = Literal["custom", "counter", "set", "max", "min", "text"]
 FieldRule: TypeAlias = ConflictRule | _OwnRule
 CONFLICT_RULES: tuple[ConflictRule, ...] = get_args(ConflictRule)
 FIELD_RULES: tuple[FieldRule, ...] = (*CONFLICT_RULES, *get_args(_OwnRule))
@@ -28,10 +37,12 @@ KINDS: Mapping[FieldRule, frozenset[EditKind]] = {
     "set": frozenset(("add", "remove")),
     "max": frozenset(("max",)),
     "min": frozenset(("min",)),
+    "text": frozenset(),
 }
-"""The edits that a field may have, by its rule."""
+"""The edits that a field may have, by its rule; those of a text are edits of its state."""
 JOINS = frozenset(("max", "min"))
 _EDITED = frozenset(KINDS)
+_OF_STATE: frozenset[EditKind] = frozenset(("text",))
 _LOOK_BACK = frozenset(("lww_hlc", "custom", "set"))
 
 
@@ -69,7 +80,9 @@ class Merging:
     Attributes:
         store: The rule of the store, for all fields that have none.
         rules: The rules of fields that have one.
-        edited: Fields that merge by themselves.
+        texts: Fields whose text merges.
+        states: The fields in which the states of those lie; nobody writes them.
+        edited: Fields that merge by themselves, states included.
         joins: Those of them that hold a maximum or a minimum.
         customs: Fields that a function of the hub decides.
         looks_back: Whether a decision needs to know what others have made of a row, not only that they have.
@@ -77,6 +90,8 @@ class Merging:
 
     store: ConflictRule = "lww"
     rules: Mapping[str, FieldRule] = field(default_factory=dict[str, FieldRule])
+    texts: frozenset[str] = field(init=False)
+    states: frozenset[str] = field(init=False)
     edited: frozenset[str] = field(init=False)
     joins: frozenset[str] = field(init=False)
     customs: frozenset[str] = field(init=False)
@@ -86,7 +101,11 @@ class Merging:
         def having(rules: frozenset[str]) -> frozenset[str]:
             return frozenset([name for name, rule in self.rules.items() if rule in rules])
 
-        object.__setattr__(self, "edited", having(_EDITED))
+        texts = having(frozenset(("text",)))
+        states = frozenset(map(state_of, texts))
+        object.__setattr__(self, "texts", texts)
+        object.__setattr__(self, "states", states)
+        object.__setattr__(self, "edited", having(_EDITED) | states)
         object.__setattr__(self, "joins", having(JOINS))
         object.__setattr__(self, "customs", having(frozenset(("custom",))))
         object.__setattr__(self, "looks_back", not _LOOK_BACK.isdisjoint((self.store, *self.rules.values())))
@@ -94,6 +113,10 @@ class Merging:
     def rule_of(self, name: str) -> FieldRule:
         """The rule of one field."""
         return self.rules.get(name, self.store)
+
+    def kinds_of(self, name: str) -> frozenset[EditKind]:
+        """The edits that one field may have."""
+        return _OF_STATE if name in self.states else KINDS.get(self.rule_of(name), frozenset())
 
     @property
     def signature(self) -> str:
@@ -131,7 +154,7 @@ def merging_of(
             )
         if rule not in FIELD_RULES:
             raise SchemaError(f"store {store!r}: {name!r} merges by one of {', '.join(FIELD_RULES)}, not {rule!r}")
-        why = _unfit(found, rule)
+        why = _unfit(found, rule) or (_unfit_text(found, fields.get(state_of(name))) if rule == "text" else "")
         if why:
             raise SchemaError(f"store {store!r}: {name!r} cannot merge as {rule}: {why}")
     return Merging(conflict, dict(merge))
@@ -148,6 +171,55 @@ def _unfit(field: Field, rule: FieldRule) -> str:
     if rule == "set" and not _is_plain_set(field):
         return f"it is declared as {field.type_name}; declare a set of text or of whole numbers, set[str] or set[int]"
     return ""
+
+
+def _unfit_text(field: Field, state: Field | None) -> str:
+    """Why a text cannot merge that has ``state`` beside it."""
+    if not field.comparisons.any_text or field.nullable or field.packed is not None:
+        return f"it is declared as {field.type_name}; declare str"
+    if state is None or state.type != "blob" or not state.nullable or state.packed is not None or state.wired:
+        return f"its edits are kept in a field beside it; declare {state_of(field.name)}: bytes | None = None"
+    if find_spec(LIBRARY) is None:
+        return f"that takes {LIBRARY}, which is not installed: {install_line(EXTRA)}"
+    return ""
+
+
+def with_states(store: str, fields: Mapping[str, Field], merging: Merging) -> dict[str, Field]:
+    """``fields`` with bounds for texts, and with those that hold the state of one taking nothing else."""
+    bounded = {name: replace(fields[name], encode=_bounded(store, fields[name]), plain=None) for name in merging.texts}
+    states = {
+        name: replace(
+            fields[name], encode=_of_states(store, fields[name]), literal=_of_states(store, fields[name]), plain=None
+        )
+        for name in merging.states
+    }
+    return {**fields, **bounded, **states}
+
+
+def _bounded(store: str, field: Field) -> Encode:
+    def encode(value: object) -> Scalar:
+        stored = field.encode(value)
+        size = len(str(stored).encode())
+        if size > TEXT_BYTES_MAX:
+            message = f"{store}.{field.name} merges, and has {size:,} bytes; at most {TEXT_BYTES_MAX:,} do: divide it among rows"
+            raise ValidationError(message, store=store, field=field.name, value=value)
+        return stored
+
+    return encode
+
+
+def _of_states(store: str, field: Field) -> Encode:
+    def encode(value: object) -> Scalar:
+        stored = field.encode(value)
+        try:
+            if isinstance(stored, bytes):
+                check(stored)
+        except BrokenText as error:
+            message = f"{store}.{field.name}: {error}"
+            raise ValidationError(message, store=store, field=field.name, value=value) from None
+        return stored
+
+    return encode
 
 
 def _is_plain_set(field: Field) -> bool:
@@ -205,7 +277,7 @@ def misplaced(fields: Mapping[str, Field], merging: Merging, edits: tuple[Edit, 
     """What is wrong with ``edits`` that somebody else has made, but for their operands."""
     seen: set[tuple[str, str]] = set()
     for edit in edits:
-        if edit.field not in fields or edit.kind not in KINDS.get(merging.rule_of(edit.field), ()):
+        if edit.field not in fields or edit.kind not in merging.kinds_of(edit.field):
             yield f"{edit.field[:80]} does not take the edit {edit.kind!r}"
         elif edit.operand is None:
             yield f"the edit of {edit.field} says nothing"

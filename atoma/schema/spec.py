@@ -26,7 +26,7 @@ from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
 from atoma.schema.indexes import Index, checked_indexes
 from atoma.schema.instances import Make, imager, maker, reader
 from atoma.schema.kinds import is_storable
-from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits
+from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits, with_states
 from atoma.schema.models import NAME, checked_search, fields_of
 from atoma.schema.picking import picked
 from atoma.schema.searches import matching, ranking
@@ -63,7 +63,7 @@ class StoreSpec(Generic[T]):
             ``manual`` refuses the write and leaves both values to a person, and ``lww_hlc`` takes the write that is
             latest by the devices' clocks.
         merge: Fields, by name, that have their own rule: one of those, or ``counter``, ``set``, ``max``, ``min``,
-            which never conflict, or ``custom``, a function of the hub (``open_hub(conflicts=…)``). See
+            ``text``, which never conflict, or ``custom``, a function of the hub (``open_hub(conflicts=…)``). See
             :mod:`atoma.schema.merging`.
         durability: Default durability of writes; None means ``full`` if the store is synced, else ``normal``.
         policy: Policy for this store; None takes the client's.
@@ -180,6 +180,7 @@ class StoreSpec(Generic[T]):
         self.fields = with_wires(name, self.fields, wire, fixed=fixed, search=self.search, indexes=self.indexes)
         self.sets = set_fields(name, self.fields, created_at, updated_at, by, hub_fields, fixed=fixed)
         self.merging = merging_of(name, self.fields, conflict, merge, unwritten=fixed | self.sets.names)
+        self.fields = with_states(name, self.fields, self.merging)
         self.purge_after = purged_after(name, soft_delete)
         self.soft_delete = bool(soft_delete)
         if self.soft_delete:
@@ -345,7 +346,7 @@ class StoreSpec(Generic[T]):
                 known = ", ".join([name for name in self.columns if name != "id"])
                 message = f"store {self.name!r} has no field {name!r}; it has: {known}"
                 raise ValidationError(message, store=self.name, field=name, value=value)
-            if name in self.sets.names:
+            if name in self.sets.names or name in self.merging.states:
                 message = f"{self.name}.{name} is set by the store itself, at each write that changes a row"
                 raise ValidationError(message, store=self.name, field=name, value=value)
             if name in ("id", self.scope_field):
@@ -382,7 +383,7 @@ class StoreSpec(Generic[T]):
         changes: dict[str, object] = {}
         before: T | None = None
         for name, encode in self._encoders:
-            if name in self.sets.names:
+            if name in self.sets.names or name in self.merging.states:
                 continue
             value = getattr(item, name)
             try:

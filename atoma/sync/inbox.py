@@ -13,7 +13,7 @@ from atoma.contracts.mutations import Op
 from atoma.contracts.replica import InboxEntry
 from atoma.contracts.values import HIDDEN, RowImage, Scalar, is_gone, is_hidden
 from atoma.errors import NotFoundError, StoreBusy, ValidationError
-from atoma.mutations import differences
+from atoma.mutations import columns_of, differences
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import StoreSpec
 from atoma.sync.replica import Replica
@@ -118,7 +118,7 @@ def mine_again(entry: InboxEntry, store: StoreSpec[Any], fields: Collection[str]
     if fields is not None:
         changed = _chosen(entry, changed, fields)
     edits = differences(store, seen, changed) if entry.base is not None else ()
-    edited = {edit.field for edit in edits}
+    edited = {name for edit in edits for name in columns_of(edit)}
     values = {name: value for name, value in changed.items() if name not in edited}
     rest = {name: value for name, value in entry.mine.items() if name not in values}
     return replace(again, kind="upsert", values=values, defaults=rest, edits=edits)

@@ -12,12 +12,13 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import BUILDS_ON_HELD, HELD_MID, Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
-from atoma.contracts.sync import Cursor, Limits
+from atoma.contracts.sync import PROTOCOL_EDITS, PROTOCOL_TEXTS, Cursor, Limits
 from atoma.contracts.values import StoredRow
 from atoma.errors import RemoteError, ScopeNotSubscribed, ValidationError
-from atoma.mutations import RowKey, bare, mutations_of, queued, rows_of
+from atoma.mutations import RowKey, bare, mutations_of, queued, rows_of, too_many_texts
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
+from atoma.schema.schema import Schema
 
 OUTBOX_NODE = "outbox"
 
@@ -204,28 +205,37 @@ def enqueue(
         body = encode_body(replace(whole, ops=sent), tx.schema)
         # what the hub will set, as it is shown until then
         local = b"" if sent == ops else encode_body(whole, tx.schema)
-        check_size(body, ops, limits)
+        check_size(body, ops, limits, tx.schema)
         waiting = PendingMutation(0, "held", number, idem, scope, base.seq, body, b"", local=local)
         tx.outbox.add(replace(waiting, last_error=BUILDS_ON_HELD) if held else chain.append(waiting), rows)
     save_end(tx, chain, leaves=leaves)
 
 
-def unspeakable(tx: LocalTx, verified_mid: int) -> RemoteError | None:
-    """Why the outbox has to wait for a hub that understands edits; None when nothing in it has any.
+def unspeakable(tx: LocalTx, verified_mid: int, proto: int) -> RemoteError | None:
+    """Why the outbox has to wait for a hub that understands edits; None when it understands all that is in it.
 
-    A hub of before would pass over them, and tell that it had taken the mutation.
+    A hub of before would pass over them, and tell that it had taken the mutation, or that nobody can read it.
+
+    Args:
+        tx: The open transaction.
+        verified_mid: Last mutation the hub has decided.
+        proto: The version of the protocol that it speaks.
     """
+    if proto >= PROTOCOL_TEXTS:
+        return None
     for mutation in tx.outbox.every():
-        if mutation.mid > verified_mid and any(op.edits for op in decode(mutation.body, MutationBody).ops):
-            message = (
-                f"mutation {mutation.mid} changes a counter, a set, a maximum or a minimum, and the hub speaks a version of the "
-                "protocol without them; the outbox is kept until the hub is upgraded"
-            )
-            return RemoteError(message, remote_code="PROTO_UNSUPPORTED")
+        if mutation.mid > verified_mid:
+            edits = [edit for op in decode(mutation.body, MutationBody).ops for edit in op.edits]
+            if any(edit.kind == "text" or proto < PROTOCOL_EDITS for edit in edits):
+                message = (
+                    f"mutation {mutation.mid} changes a counter, a set, a maximum, a minimum or a text that merges, and the hub "
+                    "speaks a version of the protocol without them; the outbox is kept until the hub is upgraded"
+                )
+                return RemoteError(message, remote_code="PROTO_UNSUPPORTED")
     return None
 
 
-def check_size(body: bytes, ops: tuple[Op, ...], limits: Limits) -> None:
+def check_size(body: bytes, ops: tuple[Op, ...], limits: Limits, schema: Schema) -> None:
     """Refuse a mutation that a hub could only refuse.
 
     Raises:
@@ -243,6 +253,9 @@ def check_size(body: bytes, ops: tuple[Op, ...], limits: Limits) -> None:
             f"an atomic unit of {len(ops)} entries exceeds the hub's limit of {limits.mutation_ops}; split it",
             store=ops[0].store,
         )
+    wrong = too_many_texts(ops, schema)
+    if wrong:
+        raise ValidationError(wrong, store=ops[0].store)
     if len(body) > UNCOUNTED_BYTES and Survey().finish(body).too_many:
         raise ValidationError(
             f"an atomic unit of more than {VALUES_MAX:,} values exceeds what a hub takes; split it",

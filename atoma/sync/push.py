@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.contracts.mutations import PendingMutation
-from atoma.contracts.sync import Mutation, PushReply, PushRequest
+from atoma.contracts.sync import PROTOCOL_TEXTS, PROTOCOL_VERSION, Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import AtomaError, ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
@@ -49,7 +49,7 @@ class PushLane:
         state = self._replica.push_state
         while True:
             await self.drain()
-            state.idle = self._session.takes_edits
+            state.idle = self._session.proto >= PROTOCOL_TEXTS
             try:
                 await self._replica.push_wake.wait(SCAN_S)
             finally:
@@ -85,7 +85,7 @@ class PushLane:
             session.verified_digest,
             self._batch_limit,
             session.limits.push_bytes,
-            session.takes_edits,
+            session.proto,
         )
 
     async def _push(self, batch: MutationBatch) -> None:
@@ -216,14 +216,14 @@ class Sending:
         verified_digest: Digest chain after it.
         limit: At most so many mutations.
         max_bytes: At most so many bytes of bodies, but at least one mutation.
-        takes_edits: Whether the hub understands edits.
+        proto: The version of the protocol that the hub speaks.
     """
 
     verified_mid: int
     verified_digest: bytes
     limit: int
     max_bytes: int
-    takes_edits: bool = True
+    proto: int = PROTOCOL_VERSION
 
     def batch(self, tx: LocalTx) -> MutationBatch:
         """What is next; see :func:`next_batch`.
@@ -231,7 +231,7 @@ class Sending:
         Raises:
             RemoteError: ``PROTO_UNSUPPORTED``; see :func:`unspeakable`.
         """
-        refused = None if self.takes_edits else unspeakable(tx, self.verified_mid)
+        refused = unspeakable(tx, self.verified_mid, self.proto)
         if refused is not None:
             raise refused
         return next_batch(tx, self.verified_mid, self.verified_digest, limit=self.limit, max_bytes=self.max_bytes)

@@ -14,8 +14,8 @@ from atoma.contracts.events import LostRowsExpired
 from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, LostRow
 from atoma.contracts.sync import (
-    PROTOCOL_EDITS,
     PROTOCOL_OLDEST,
+    PROTOCOL_TEXTS,
     PROTOCOL_VERSION,
     Limits,
     OpenReply,
@@ -65,7 +65,6 @@ class SyncSession:
         fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
         proto: The version of the protocol that was agreed on.
         shapes: The shapes in which the hub gives out each scope; none for all of it.
-        takes_edits: Whether the hub understands operations that say what to do to the value that is there.
         streaming: Whether hints arrive.
         pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
@@ -88,7 +87,6 @@ class SyncSession:
     fault: AtomaError | None = None
     proto: int = PROTOCOL_OLDEST
     shapes: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
-    takes_edits: bool = True
     streaming: bool = False
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
@@ -148,9 +146,8 @@ async def open_sync_session(replica: Replica, service: SyncService) -> SyncSessi
     identity = opening.identity
     if not (identity.hub_id and identity.principal):  # a pre-built file knows its hub before its user
         identity = await replica.change(HubMet(reply.hub_id, reply.principal, _taken(replica)))
-    takes_edits = reply.proto >= PROTOCOL_EDITS
-    if fault is None and not takes_edits:
-        fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid))
+    if fault is None and reply.proto < PROTOCOL_TEXTS:
+        fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid, proto=reply.proto))
     session = SyncSession(
         service,
         opening.request,
@@ -163,7 +160,6 @@ async def open_sync_session(replica: Replica, service: SyncService) -> SyncSessi
         version_told=replica.version_told(reply),
         fault=fault,
         proto=reply.proto,
-        takes_edits=takes_edits,
     )
     await _take_over(replica, opening)
     await _release(replica, reply)

@@ -264,7 +264,7 @@ class Edited:
         merging = spec.merging.edited
         body = self._with_values(decode_body(mutation.body, tx.schema), values, merging)
         packed = encode_body(replace(body, schema_version=tx.schema.version), tx.schema)
-        check_size(packed, body.ops, self.limits)
+        check_size(packed, body.ops, self.limits, tx.schema)
         local = mutation.local and encode_body(
             self._with_values(decode_body(mutation.local, tx.schema), values, merging), tx.schema
         )

@@ -67,7 +67,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.hub.conflicts:decide_doubtful",
-        "if not (counts(op) or others.any or others.forgotten):",
+        "if joins(op) or not (counts(op) or others.any or others.forgotten):",
         "if True:",
         why="a write that may have been decided is decided again, over what came after it",
         tests=(f"{REPAIR}::test_what_a_restored_file_had_pending_is_never_decided_twice",),
@@ -83,7 +83,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.hub.recovery:_take_row",
-        "if written and not work.is_same(key, image):",
+        "if written and not in_texts and not work.is_same(key, image):",
         "if False:",
         why="an offer overwrites what was written since the restore",
         tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),

@@ -11,6 +11,7 @@ SOFT_IN_SYNC = "tests/scenarios/sync/test_soft_delete.py"
 HIDDEN = "tests/unit/hub/test_hidden.py"
 FETCH = "tests/scenarios/sync/test_fetch.py"
 COMPLETE = "tests/scenarios/sync/test_completeness.py"
+TEXTS = "tests/scenarios/sync/test_merging_texts.py"
 MERGING = "tests/scenarios/sync/test_merging.py"
 FILES = "tests/scenarios/test_transfer.py"
 
@@ -154,11 +155,75 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F73",
-        "atoma.sync.session:open_sync_session",
-        "takes_edits = reply.proto >= PROTOCOL_EDITS",
-        "takes_edits = True",
+        "atoma.sync.outbox:unspeakable",
+        'any(edit.kind == "text" or proto < PROTOCOL_EDITS for edit in edits)',
+        'any(edit.kind == "text" for edit in edits)',
         "an older hub takes an increment, and passes over it",
         "tests/golden/test_neighbours.py::test_an_increment_waits_for_a_hub_that_does_not_pass_over_it",
+    ),
+    plant(
+        "F73",
+        "atoma.sync.outbox:unspeakable",
+        'any(edit.kind == "text" or proto < PROTOCOL_EDITS for edit in edits)',
+        "any(proto < PROTOCOL_EDITS for edit in edits)",
+        "a hub that cannot read the edit of a text refuses it for good",
+        f"{TEXTS}::test_a_text_waits_for_a_hub_that_can_read_it",
+    ),
+    plant(
+        "F73",
+        "atoma.hub.recovery:_take_row",
+        "image = work.with_texts(key, replay(op, None))",
+        "image = replay(op, None)",
+        "a row that is brought back has lost what was typed since",
+        f"{TEXTS}::test_after_restores_of_hub_and_devices_every_character_is_in_once",
+    ),
+    plant(
+        "F73",
+        "atoma.hub.conflicts:decide_doubtful",
+        "joins(op) or not (counts(op) or others.any or others.forgotten)",
+        "not (counts(op) or others.any or others.forgotten)",
+        "an edit of a text whose verdict is forgotten is not joined with those of others",
+        "tests/unit/hub/test_merging_texts.py::test_what_arrives_is_joined_whoever_comes_first_and_twice_is_once",
+    ),
+    plant(
+        "F73",
+        "atoma.mutations.deciding:decide",
+        "op = stated(op, store)",
+        "pass",
+        "a row that two have made apart has the text of the later one alone",
+        f"{TEXTS}::test_two_who_make_the_same_row_or_the_same_edit_have_made_one",
+    ),
+    plant(
+        "F73",
+        "atoma.schema.texts:rewritten",
+        "% (len(state), state, text.encode())",
+        "% (0, b'', b'')",
+        "what several insert has one name",
+        f"{TEXTS}::test_devices_that_were_apart_end_alike_with_every_character_once",
+    ),
+    plant(
+        "F73",
+        "atoma.schema.text_states:_Order._missing",
+        "if (place & _LENGTH_MAX) >= known.get(name, 0):",
+        "if False:",
+        "an edit is taken of which a part is missing, and nobody sees it",
+        "tests/unit/schema/test_texts.py::test_what_is_no_state_of_a_text_is_refused",
+    ),
+    plant(
+        "F73",
+        "atoma.schema.text_states:_Order._between",
+        "if self._compared > TEXT_COMPARED_MAX:",
+        "if False:",
+        "28 kB hold a hub for more than a second",
+        "tests/unit/schema/test_texts.py::test_what_would_hold_whoever_reads_it_is_refused_before_pycrdt_sees_it",
+    ),
+    plant(
+        "F73",
+        "atoma.mutations.editing:misfit",
+        'wrong = _unjoined(edit, pre) if edit.kind == "text" else ""',
+        'wrong = ""',
+        "an edit of a text that cannot be joined is applied, and lost",
+        "tests/unit/hub/test_merging_texts.py::test_a_text_that_was_edited_too_often_is_closed_and_its_row_goes_on",
     ),
     plant(
         "F96",

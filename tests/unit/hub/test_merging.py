@@ -28,9 +28,13 @@ def edit(field: str, kind: Any, operand: Any) -> Op:
     return Op("patch", "polls", "1", edits=(Edit(field, kind, operand),))
 
 
-async def row(hub: Any) -> dict[str, Any]:
+async def row_of(hub: Any, store: str) -> dict[str, Any]:
     rows, _ = await pull_all(Client.of(hub, "reader"))
-    return dict(rows["polls", "1"])
+    return dict(rows[store, "1"])
+
+
+async def row(hub: Any) -> dict[str, Any]:
+    return await row_of(hub, "polls")
 
 
 async def test_what_the_log_tells_of_others_decides_and_what_it_no_longer_tells_stays(home: Home) -> None:

@@ -203,7 +203,7 @@ async def test_a_session_opens_with_versions_and_heads(home: Home) -> None:
             ("empty", 0, 0, None),
         ]
         for change, code in (
-            ({"proto_min": 4, "proto_max": 5}, "PROTO_UNSUPPORTED"),
+            ({"proto_min": 5, "proto_max": 6}, "PROTO_UNSUPPORTED"),
             ({"proto_min": 0, "proto_max": 0}, "PROTO_UNSUPPORTED"),
             ({"hub_id": b"another hub"}, "HUB_MISMATCH"),
             ({"schema_version": 2}, "SCHEMA_TOO_NEW"),

@@ -13,6 +13,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import ACKED, BaseRow, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import BroughtScope, ClientIdentity, InboxEntry, Portion, Subscription
 from atoma.contracts.sync import (
+    PROTOCOL_VERSION,
     Cursor,
     Limits,
     OpenRequest,
@@ -245,7 +246,7 @@ def opened(memory: Memory, hub: Hub) -> tuple[Replica, SyncSession]:
         emit=lambda event: None, bell=Bell(),
     )  # fmt: skip
     request = OpenRequest(memory.who.client_id, 1, 1, b"", ("main",))
-    return replica, SyncSession(service, request, memory.who, Limits(), 0, b"")
+    return replica, SyncSession(service, request, memory.who, Limits(), 0, b"", proto=PROTOCOL_VERSION)
 
 
 async def test_lanes_need_no_more_than_the_ports() -> None:

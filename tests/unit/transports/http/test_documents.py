@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from itertools import pairwise
 from typing import Annotated, Any, cast
 
 import pytest
@@ -146,11 +147,11 @@ NUMBERED = {"words": {"number": lambda of: of.previous.number if of.previous els
 
 
 @asynccontextmanager
-async def open_documents(**how: Any) -> AsyncGenerator[Site]:
+async def open_documents(schema: Schema = SCHEMA, **how: Any) -> AsyncGenerator[Site]:
     verifier = StaticTokenVerifier(TOKENS)
     store = SQLiteHubStore(":memory:")
     async with open_hub(
-        SCHEMA, store, verifier=verifier, rules=Boards(), hub_fields=cast("Any", NUMBERED), **how
+        schema, store, verifier=verifier, rules=Boards(), hub_fields=cast("Any", how.pop("hub_fields", NUMBERED)), **how
     ) as hub:
         async with open_site(cast("Any", hub)) as site:
             yield Site(hub, site.connect(), site.connect)
@@ -352,6 +353,27 @@ async def test_what_a_hub_sets_and_what_merges_is_no_conflict() -> None:
         (now,) = (await site.everything(store="words")).values()
         assert now == {**has, "text": "milk", "votes": 3}, "a maximum stays, and a number is nobody's to write"
         assert (await site.push((word, {**word, "votes": 9}), store="words"))["conflicts"] == [now]
+
+
+async def test_a_text_that_merges_is_written_as_a_text_and_its_state_is_no_conflict() -> None:
+    pytest.importorskip("pycrdt", reason="the extra text is not installed")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Note:
+        id: str
+        body: str = ""
+        body_state: bytes | None = None
+
+    async with open_documents(Schema(StoreSpec("notes", Note, merge={"body": "text"})), hub_fields={}) as site:
+        typed = [{"id": "1", "body": body, "_deleted": False} for body in ("tea", "green tea", "green tea, milk")]
+        for before, after in pairwise([None, *typed]):
+            assert await site.push((before, after), store="notes") == TAKEN, "from what it sent, not from what it got"
+        has = (await site.everything(store="notes"))["1"]
+        assert has["body"] == "green tea, milk" and has["body_state"]
+        late = {**has, "body": "green tea, milk!", "body_state": "nonsense"}
+        assert (await site.push((has, late), store="notes"))["refused"][0]["id"] == "1"
+        assert await site.push((has, {**late, "body_state": has["body_state"]}), store="notes") == TAKEN
+        assert (await site.everything(store="notes"))["1"]["body"] == "green tea, milk!"
 
 
 async def test_a_soft_delete_is_a_deletion_and_what_comes_back_is_made() -> None:

@@ -67,8 +67,9 @@ def known(spec: StoreSpec[Any], document: Document) -> RowImage:
 
 
 def differing(spec: StoreSpec[Any], image: RowImage, says: Mapping[str, Scalar]) -> RowImage:
-    """The part of ``says`` in which a row is another one, whoever sets the rest."""
-    return {name: value for name, value in says.items() if spec.differ(name, value, image[name])}
+    """The part of ``says`` in which a row is another one, whoever sets the rest: the state of a text is made of the text."""
+    states = spec.merging.states
+    return {n: value for n, value in says.items() if n not in states and spec.differ(n, value, image[n])}
 
 
 def left_out(spec: StoreSpec[Any], says: Mapping[str, Scalar]) -> RowImage:
