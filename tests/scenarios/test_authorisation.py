@@ -805,22 +805,35 @@ async def asked_for(channel: Any, method: str) -> object:
 @every_way_in
 async def test_a_stream_ends_with_its_token_and_no_call_is_answered_after_that(place: str) -> None:
     """Hints are all that a stream shows; after the end of the token there is no call that its owner is answered."""
-    verifier = Verifier(seconds=0.5)
-    async with open_world(place, TenantRules(), verifier) as world, world.wire.as_(TOKENS[OWNER]) as service:
-        before, seen = await everything(world.owner), list[object]()
-        with trio.fail_after(60), pytest.raises(AtomaError) as ended:
-            async with service.notify(NotifyRequest((OWN,))) as hints:
-                async for hint in hints:
-                    seen.append(hint)
-        assert seen, "it showed something before"
-        assert ended.value.code == "AUTH_EXPIRED"
-        verifier.over = True  # where every call brings its token, it is looked at again
-        world.wire.received.clear()
-        told_of: list[str] = []
-        for name, (ask, _) in REFUSED.items():
-            assert await outcome(ask, service, told_of) in NOT_ADMITTED, name
-        assert leaked(told_of, world.wire.received) == []
+    verifier = Verifier()
+    async with open_world(place, TenantRules(), verifier) as world:
+        before = await everything(world.owner)
+        for seconds in (0.5, 5.0, 50.0):  # the first one is enough, unless the machine is slow
+            verifier.seconds = seconds
+            async with world.wire.as_(TOKENS[OWNER]) as service:
+                seen, end = await hints_until_the_end(service)
+                assert end == "AUTH_EXPIRED"
+                if not seen:
+                    continue
+                verifier.over = True  # where every call brings its token, it is looked at again
+                world.wire.received.clear()
+                told_of: list[str] = []
+                for name, (ask, _) in REFUSED.items():
+                    assert await outcome(ask, service, told_of) in NOT_ADMITTED, name
+                assert leaked(told_of, world.wire.received) == []
+                break
+        assert verifier.over, "it showed something before"
         assert await everything(world.owner) == before
+
+
+async def hints_until_the_end(service: SyncService) -> tuple[list[object], str]:
+    """What a stream showed, and the code of the error with which it ended."""
+    seen: list[object] = []
+    with trio.fail_after(120), pytest.raises(AtomaError) as ended:
+        async with service.notify(NotifyRequest((OWN,))) as hints:
+            async for hint in hints:
+                seen.append(hint)
+    return seen, ended.value.code
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
