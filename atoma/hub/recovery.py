@@ -79,14 +79,14 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
             ``DENIED``: a rule about rows says no, to the row that is there or to the one that is offered.
     """
     key = (op.store, op.id)
+    if not offer.proof and not facts.unproven:
+        raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
     if op.kind == "delete" and work.is_part(key):
         return False
     fact, trace = work.fact(key), facts.traces.get(key)
     image = work.with_texts(key, replay(op, None))
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if not offer.proof:
-        if not facts.unproven:
-            raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
         if work.is_same(key, image):
             return trace is None and not written
         if trace is not None or facts.recovered_until:

@@ -53,7 +53,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "sent-not-noted": (2, "I1 I4"),
     "server-wins-lost": (0, "verdict"),
     "snapshot-beside-the-old": (4, "I16"),
-    "snapshot-takes-outbox": (0, "I16"),
+    "snapshot-takes-outbox": (0, "I12 I16"),
     "swap-not-rebased": (0, "I2 I10"),
     "trades-offered-alone": (2, "I22"),
     "trail-only": (1, "I22"),

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest
-from atoma.contracts.mutations import Op, Recovers
+from atoma.contracts.mutations import Op, OpKind, Recovers
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, SnapshotRequest
 from atoma.errors import RemoteError
 from atoma.hub import AllowLoopback, Caller, Hub, RowRule, open_hub
@@ -404,3 +404,17 @@ async def test_a_verdict_of_before_there_was_the_field_that_a_rule_looks_at_is_t
         (again,) = (await ann.on(hub, "ann").push()).outcomes
         assert (again.status, again.error) == ("rejected", outcome.error)
         assert [(conflict.id, conflict.current) for conflict in again.conflicts] == [("n", None)]
+
+
+@pytest.mark.parametrize("kind", ["replace", "delete"])
+async def test_an_offer_that_nothing_proves_is_refused_whether_it_brings_a_row_or_takes_it_away(
+    home: Home, kind: OpKind
+) -> None:
+    """Of a store with a rule an absence is never brought; that says nothing of where an offer is from."""
+    async with ruled(home) as hub:
+        boss, ann = device(hub, BOSS), device(hub, ANN)
+        await boss.do(Op("create", "notes", "own", note("ann")))
+        at = replace(await offered(ann), proof=b"")
+        op = Op(kind, "notes", "own", note("ann") if kind == "replace" else {})
+        outcome = await ann.do(op, base=1, recovers=at, epoch=at.epoch)
+        assert outcome.error is not None and outcome.error.code == "INVALID"
