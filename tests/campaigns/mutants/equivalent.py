@@ -10,7 +10,7 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "0fbf4209ae907777": "decide: as above",
     },
     "atoma/hub/hub.py": {
-        "d1ee41fcc1cb63d7": "_catch_up: what is not noted as carried out is carried out again at the next start, and finds nothing",
+        "5b95122c36a6fbc3": "_catch_up: what is not noted as carried out is carried out again at the next start, and finds nothing",
     },
     "atoma/hub/presence_sharing.py": {
         "39d6816b9b8f3413": "one more notice in the time that a lease lasts tells nobody anything else",
