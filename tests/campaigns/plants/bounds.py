@@ -45,6 +45,20 @@ PLANTS: Final[tuple[Plant, ...]] = (
         UNITS,
     ),
     plant(
+        f"{FAIRNESS}:Share.turn",
+        "async with self._owner.line:",
+        "if True:",
+        "of many guests who come at once all are read in one pass of the loop",
+        FAIR,
+    ),
+    plant(
+        "atoma_transports.websocket.pipe:WebSocketPipe._await_goodbye",
+        "await self._read()",
+        "self._protocol.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES))), self._sort(None)",
+        "what comes after the goodbye is parsed to its end in one step",
+        UNITS,
+    ),
+    plant(
         "atoma_transports.calls.requests:in_turns",
         "share.took(began, DECODING_S_MAX)",
         "pass",
