@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import trio
-from msgspec import structs
+from msgspec import Struct, structs
 
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Edit, MutationBody, Op
@@ -40,8 +39,7 @@ class Refusal(Exception):
         return refused
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedMutation:
+class CheckedMutation(Struct, frozen=True):
     """A mutation that can be decided.
 
     Attributes:

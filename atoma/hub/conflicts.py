@@ -28,9 +28,9 @@ then, and bringing it back is a change of the mark like that of any column.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from atoma.contracts.mutations import Edit, Op
@@ -47,8 +47,7 @@ TAKEN = ("lww", "lww_hlc", "client_wins")
 """The rules of a store under which what arrives is taken over a row that others have deleted, or deletes one that they changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(Struct, frozen=True):
     """The changes of others to a row.
 
     Attributes:
@@ -73,8 +72,7 @@ class Foreign:
         return self.fields is None or name in self.fields
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """The user's view of the row, and when it was.
 
     Attributes:
@@ -90,8 +88,7 @@ class Seen:
     written_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The row after the operation, and where it met somebody else's change."""
 
     image: RowImage | None

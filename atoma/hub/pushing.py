@@ -11,10 +11,11 @@ it with the page that reaches that head, never before it has seen the state in w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import trio
-from msgspec.structs import replace as replace_fields
+from msgspec import Struct
+from msgspec.structs import replace
 
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Origin
@@ -158,18 +159,16 @@ class ConfirmDecision:
         return Plan(client=confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid))
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Verdict(Struct, frozen=True):
     """An outcome, what it writes, and the rows of an offer that count."""
 
     outcome: Outcome
     transaction: LogTransaction | None = None
     recovered: tuple[RowKey, ...] = ()
-    counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    counters: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class PushDecision:
+class PushDecision(Struct, frozen=True):
     """The decision about one mutation.
 
     Attributes:
@@ -246,7 +245,7 @@ class PushDecision:
             raise forked(f"mutation {mid} was confirmed and forgotten (confirmed up to {client.confirmed_mid})")
         if stored.digest != self.mutation.digest:
             raise forked(f"the hub has another mutation {mid}")
-        return Plan(client=client, reply=replace_fields(stored.outcome, mid=mid, duplicate=True))
+        return Plan(client=client, reply=replace(stored.outcome, mid=mid, duplicate=True))
 
     def _verdict(self, facts: Facts) -> _Verdict:
         mid = self.mutation.mid
@@ -255,7 +254,7 @@ class PushDecision:
             if isinstance(self.admitted, Refusal):
                 raise self.admitted
             if facts.decided is not None:  # a copy of the file has pushed it, under another name
-                return _Verdict(replace_fields(facts.decided.outcome, mid=mid))
+                return _Verdict(replace(facts.decided.outcome, mid=mid))
             if facts.violation and not self._draws_anew(self.admitted, facts.again):
                 raise Refusal("CONSTRAINT", facts.violation)
             return self._apply(self.admitted, facts)

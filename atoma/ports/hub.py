@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from msgspec import Struct
+
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
@@ -47,8 +49,7 @@ class HubIdentity:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ClientState:
+class ClientState(Struct, frozen=True):
     """The hub's knowledge of a client.
 
     Attributes:
@@ -70,8 +71,7 @@ class ClientState:
     seen_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeState:
+class ScopeState(Struct, frozen=True):
     """A scope's log: last sequence with its lineage hash, and the oldest cursor that can be continued."""
 
     scope: str
@@ -80,16 +80,14 @@ class ScopeState:
     floor: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredOutcome:
+class StoredOutcome(Struct, frozen=True):
     """An outcome with the digest it belongs to."""
 
     outcome: Outcome
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """The trace that an offer has left on a row.
 
     Attributes:
@@ -103,8 +101,7 @@ class Trace:
     survivor: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """The facts that a decision needs.
 
     Attributes:
@@ -149,8 +146,7 @@ class Need:
     brought: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """The contents of the database at the moment of the decision; earlier decisions of the same run are included.
 
     Attributes:
@@ -200,19 +196,18 @@ class Facts:
     traceless: bool = False
     decided: StoredOutcome | None = None
     doubtful: bool = False
-    traces: Mapping[RowKey, Trace] = field(default_factory=dict[RowKey, Trace])
+    traces: Mapping[RowKey, Trace] = {}
     recovered_until: int = 0
     deletes: bool = True
     unproven: bool = False
     ended: tuple[EndedEpoch, ...] = ()
     versions: Versions = PLAIN
-    leftover: Mapping[RowKey, RowImage | None] = field(default_factory=dict[RowKey, "RowImage | None"])
-    counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    leftover: Mapping[RowKey, RowImage | None] = {}
+    counters: Mapping[str, int] = {}
     brought: frozenset[RowKey] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(Struct, frozen=True):
     """The hub's knowledge of a client when it opens a session.
 
     Attributes:
@@ -273,8 +268,7 @@ class Lineage:
     unproven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RowChange:
+class RowChange(Struct, frozen=True):
     """One row of a hub transaction.
 
     Attributes:
@@ -294,8 +288,7 @@ class RowChange:
     fields: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class LogTransaction:
+class LogTransaction(Struct, frozen=True):
     """One accepted mutation: the next sequence of its scope, with everything it changes.
 
     Attributes:
@@ -321,8 +314,7 @@ class LogTransaction:
     written_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The result of a decision; all of it becomes durable together, or none of it.
 
     Attributes:
@@ -347,7 +339,7 @@ class Plan:
     stop: bool = False
     traces: tuple[RowKey, ...] = ()
     recovered_until: int = 0
-    counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    counters: Mapping[str, int] = {}
     wants: tuple[RowKey, ...] = ()
 
     @property
@@ -370,8 +362,7 @@ class Decision(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedChange:
+class LoggedChange(Struct, frozen=True):
     """A change as the log holds it.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from atoma.contracts.values import RowImage
 
@@ -10,16 +10,14 @@ DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignChange:
+class ForeignChange(Struct, frozen=True):
     """Somebody else's change of a row: the columns it touched (None for all), and whether it deleted the row."""
 
     fields: tuple[str, ...] | None
     deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TheirChange:
+class TheirChange(Struct, frozen=True):
     """What somebody else has made of a row, where the rules of its store ask for more than that it was touched.
 
     Attributes:
@@ -37,8 +35,7 @@ class TheirChange:
     post: RowImage | None
 
 
-@dataclass(frozen=True, slots=True)
-class RowFact:
+class RowFact(Struct, frozen=True):
     """A row as it is, and what others did to it since the sequence that was asked about.
 
     Attributes:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from atoma.contracts.execution import item_key
 from atoma.contracts.mutations import Origin, Recovers
@@ -49,8 +52,7 @@ _NOTHING = RowFact()
 _UNSET: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Struct, frozen=True):
     """A decision that was made.
 
     Attributes:
