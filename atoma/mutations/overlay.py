@@ -51,8 +51,9 @@ def rebase_rows(tx: LocalTx, rows: Iterable[RowKey]) -> None:
     still refused is hidden, because another one shows its value; it keeps its shadow and comes back when it can.
     """
     keys = dict.fromkeys(rows)
+    settled = set(_settled(tx, keys))
     keys.update(dict.fromkeys(_hidden(tx, keys)))
-    rebased = list(_rebased(tx, keys))
+    rebased = list(_rebased(tx, [key for key in keys if key not in settled]))
     refused = [row for row in rebased if not _show(tx, row)]
     for row in refused:
         _hide(tx, row.key)
@@ -60,6 +61,15 @@ def rebase_rows(tx: LocalTx, rows: Iterable[RowKey]) -> None:
     for row in rebased:
         if not row.pending and row.key not in still:
             tx.base.unshadow(*row.key)
+
+
+def _settled(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[RowKey]:
+    """Let go of what was set aside for rows that are visible as they are confirmed, with nothing pending; those rows."""
+    by_store: dict[str, list[str]] = {}
+    for store, id in keys:
+        by_store.setdefault(store, []).append(id)
+    for store, ids in by_store.items():
+        yield from ((store, id) for id in tx.base.unshadow_settled(store, ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,10 @@ class ConfirmedPart(Protocol):
         """Forget the shadow; the visible row keeps its image and takes the shadow's sequence."""
         ...
 
+    def unshadow_settled(self, store: str, ids: Sequence[str]) -> Collection[str]:
+        """:meth:`unshadow` of those of ``ids`` on which nothing is pending and that are visible as they are confirmed; which."""
+        ...
+
     def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
         """``(store, id)`` of every shadowed row of a scope."""
         ...
@@ -154,8 +158,8 @@ class OutboxPart(Protocol):
         """The outbox mutation ``mid`` if it is still pending."""
         ...
 
-    def by_key(self, idem: str) -> PendingMutation | None:
-        """The mutation with this idempotency key if it is still pending, of either kind."""
+    def by_keys(self, keys: Iterable[str]) -> dict[str, PendingMutation]:
+        """Those of the mutations with these idempotency keys that are still pending, of either kind, by key."""
         ...
 
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:

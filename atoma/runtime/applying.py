@@ -157,8 +157,9 @@ def _scope(tx: LocalTx, row: ConfirmedRow) -> str:
 
 def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> Iterator[Decided]:
     """The mutations of the outbox that there are verdicts on; layers with one leave the overlay here."""
+    found = tx.outbox.by_keys(writeback.verdicts) if writeback.verdicts else {}
     for key, outcome in writeback.verdicts.items():
-        pending = tx.outbox.by_key(key)
+        pending = found.get(key)
         if pending is None:
             continue
         if pending.kind == "outbox":

@@ -82,7 +82,7 @@ class _Waiting:
         for key in keys:
             mutation = self.by_key.get(key)
             if mutation is None:
-                pending = self.tx.outbox.by_key(key)
+                pending = self.tx.outbox.by_keys([key]).get(key)
                 if pending is None or pending.kind == "volatile":
                     raise NotPending(f"write {key!r} does not wait here any more; look at the outbox again")
                 raise AlreadySent(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -208,10 +208,11 @@ class Outbox:
         found = self.select("WHERE mid=? AND kind='outbox'", (mid,))
         return found[0] if found else None
 
-    def by_key(self, idem: str) -> PendingMutation | None:
-        """The mutation with this idempotency key if it is still pending, of either kind."""
-        found = self.select("WHERE idem=?", (idem,))
-        return found[0] if found else None
+    def by_keys(self, keys: Iterable[str]) -> dict[str, PendingMutation]:
+        """Those of the mutations with these idempotency keys that are still pending, of either kind, by key."""
+        rows = self._connection.executemany(f"{_PENDING} WHERE idem=?", ((key,) for key in keys)).fetchall()
+        found = [PendingMutation(*cast("_PendingColumns", row)) for row in rows]
+        return {mutation.idem: mutation for mutation in found}
 
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         """What the row looked like to the user before mutation ``lsn``."""

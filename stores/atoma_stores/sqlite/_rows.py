@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice, repeat
 from typing import TypeAlias, cast
 
@@ -46,6 +46,10 @@ _QUEUED = (
 )
 
 
+_SETTLED = (
+    "SELECT id, image, seq, scope FROM _atoma_shadow AS h WHERE store=? AND id=? AND NOT EXISTS "
+    "(SELECT 1 FROM _atoma_pending_row AS r WHERE r.store=h.store AND r.id=h.id)"
+)
 _OF_THE_OUTBOX = ("outbox_rows", "outbox_bytes")
 
 
@@ -429,33 +433,40 @@ class ConfirmedRows:
         if shadow is None:
             self._put_clean(table, scope, {id: change})
         else:
-            self._put_shadow(table, scope, shadow.scope, change)
+            self._put_shadows(table, scope, [(shadow.scope, change)])
 
     def put_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
         """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
         table = self._state.table(store)
-        shadows: dict[str, str] = {}
-        if self._state.known.shadows:
-            found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
-            shadows = dict(cast("list[tuple[str, str]]", found))
         shadowed: list[str] = []
         pending = iter(rows)
         self._state.last = None
         while chunk := {row[0]: row for row in islice(pending, CHUNK)}:
-            if shadows:
-                for id in [id for id in chunk if id in shadows]:
-                    shadowed.append(id)
-                    self._put_shadow(table, scope, shadows[id], chunk.pop(id))
+            if self._state.known.shadows:
+                shadows = self._scopes_of_shadows(
+                    store, chunk
+                )  # not all of the store: as many may wait as the outbox holds
+                shadowed += shadows
+                self._put_shadows(table, scope, [(known, chunk.pop(id)) for id, known in shadows.items()])
             self._put_clean(table, scope, chunk)
         return shadowed
 
-    def _put_shadow(self, table: StoreTable, scope: str, known_scope: str, change: BaseChange) -> None:
-        id, image, seq = change
-        if image is None and known_scope != scope:
-            return
-        self._connection.execute(
+    def _scopes_of_shadows(self, store: str, ids: Iterable[str]) -> dict[str, str]:
+        """The scopes of those of ``ids`` that are shadowed."""
+        found = self._connection.executemany(
+            "SELECT id, scope FROM _atoma_shadow WHERE store=? AND id=?", ((store, id) for id in ids)
+        ).fetchall()
+        return dict(cast("list[tuple[str, str]]", found))
+
+    def _put_shadows(self, table: StoreTable, scope: str, changes: Sequence[tuple[str, BaseChange]]) -> None:
+        """Replace shadows, each given with the scope that it has."""
+        self._connection.executemany(
             "UPDATE _atoma_shadow SET image=?, seq=?, scope=? WHERE store=? AND id=?",
-            (pack(None if image is None else table.complete(image), table), seq, scope, table.name, id),
+            [
+                (pack(None if image is None else table.complete(image), table), seq, scope, table.name, id)
+                for known, (id, image, seq) in changes
+                if image is not None or known == scope
+            ],
         )
 
     def _put_clean(self, table: StoreTable, scope: str, chunk: dict[str, BaseChange]) -> None:
@@ -515,6 +526,23 @@ class ConfirmedRows:
             self._state.last = None
             self._connection.execute(self._state.table(store).set_seq, (cast("int", seq), id))
 
+    def unshadow_settled(self, store: str, ids: Sequence[str]) -> Collection[str]:
+        """:meth:`unshadow` of those of ``ids`` on which nothing is pending and that are visible as they are confirmed; which."""
+        if not self._state.known.shadows:
+            return ()
+        connection, table = self._connection, self._state.table(store)
+        found = connection.executemany(_SETTLED, ((store, id) for id in ids)).fetchall()
+        if not found:
+            return ()
+        settled = cast("list[tuple[str, bytes | None, int, str]]", found)
+        seen = connection.executemany(table.select, ((id,) for id, _, _, _ in settled)).fetchall()
+        visible = {row.id: row for row in map(table.row, seen)}
+        gone = {id: seq for id, image, seq, scope in settled if _shows(table, visible.get(id), scope, image)}
+        self._state.last = None
+        connection.executemany("DELETE FROM _atoma_shadow WHERE store=? AND id=?", ((store, id) for id in gone))
+        connection.executemany(table.set_seq, ((seq, id) for id, seq in gone.items()))
+        return gone.keys()
+
     def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
         """``(store, id)`` of every shadowed row of a scope."""
         rows = self._connection.execute(
@@ -532,6 +560,14 @@ class ConfirmedRows:
             (store,),
         ).fetchall()
         return [cast("str", row[0]) for row in rows]
+
+
+def _shows(table: StoreTable, row: StoredRow | None, scope: str, packed: bytes | None) -> bool:
+    """Whether the visible row is what is confirmed of it."""
+    if row is None or packed is None:
+        return row is None and packed is None
+    image = unpack(packed, table)
+    return row.scope == scope and image is not None and row.image == table.complete(image)
 
 
 def _said(table: StoreTable, told: str) -> str:

@@ -91,8 +91,8 @@ class Memory:
         for row in writeback.rows:
             aside = self.base.put_many(row.store, row.scope, [(row.id, row.image, row.version)])
             touched.update(dict.fromkeys((row.store, id) for id in aside))
-        found = ((self.outbox.by_key(key), outcome) for key, outcome in writeback.verdicts.items())
-        decided = [(pending, outcome) for pending, outcome in found if pending is not None]
+        found = self.outbox.by_keys(writeback.verdicts)
+        decided = [(found[key], outcome) for key, outcome in writeback.verdicts.items() if key in found]
         tx: Any = self
         told = ReplicationPart(lambda: "id").stage(tx, writeback, decided, touched)
         for store, id in touched:
@@ -176,8 +176,9 @@ class Outbox(Part):
     def by_mid(self, mid: int) -> PendingMutation | None:
         return self.memory.waiting.get(mid)
 
-    def by_key(self, idem: str) -> PendingMutation | None:
-        return next((item for item in self.memory.waiting.values() if item.idem == idem), None)
+    def by_keys(self, keys: Iterable[str]) -> dict[str, PendingMutation]:
+        wanted = set(keys)
+        return {item.idem: item for item in self.memory.waiting.values() if item.idem in wanted}
 
     def on_row(self, store: str, id: str) -> list[PendingMutation]:
         return [item for _, item in sorted(self.memory.waiting.items()) if (store, id) in touched(item)]
