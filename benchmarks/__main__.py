@@ -58,7 +58,7 @@ async def local(folder: Path) -> list[Row]:
         rows += await local_cases.single_write(files, "normal", local_cases.NORMAL_WRITES)
         rows += await local_cases.single_write(files, "full", local_cases.FULL_WRITES)
         rows += await local_cases.concurrent_writes(files)
-    return rows
+    return rows + await local_cases.concurrent_writes_on_a_slow_disk(folder)
 
 
 GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {

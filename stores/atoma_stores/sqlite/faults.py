@@ -1,4 +1,4 @@
-"""A VFS that fails on command: full disks, failing writes and failing fsyncs, for any test that needs them."""
+"""A VFS that fails on command: full disks, failing writes, failing and slow fsyncs, for any test that needs them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportIncompatibleMethodOverride=false
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class FaultPlan:
         failure: How: the disk is full, or the device fails.
         skip: How many of these operations still succeed.
         once: Whether only one of them fails.
+        sync_s: How much longer than the device every fsync takes, in seconds.
         done: Operations so far, failed ones too.
     """
 
@@ -34,6 +36,7 @@ class FaultPlan:
     failure: Failure = "full"
     skip: int = 0
     once: bool = False
+    sync_s: float = 0.0
     done: Counter[Operation] = field(default_factory=Counter)
 
     def fail(self, operation: Operation, failure: Failure, *, skip: int = 0, once: bool = False) -> None:
@@ -77,6 +80,8 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         self._plan.before("sync")
+        if self._plan.sync_s:
+            time.sleep(self._plan.sync_s)  # noqa: TID251 - where SQLite would wait for its disk
         super().xSync(flags)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - apsw's name
