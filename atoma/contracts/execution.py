@@ -38,12 +38,15 @@ class OperationContext(msgspec.Struct, frozen=True):
             caller's cancel scope.
         staged: For a write: the runtime keeps this device's rows itself, so a local write node has nothing to do. The result
             then carries the answer of a remote node, if there is one.
+        unread: For a query: nobody reads how the answer came about. Where no step is bound by the deadline, the kernel
+            then does not look for it, unless somebody listens or a step fails: that takes longer the more scopes there are.
     """
 
     trace_id: str
     policy: str = ""
     deadline: float = math.inf
     staged: bool = False
+    unread: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def end(
     elif execution.note:
         note = f"{execution.note}; {note}"
     execution.trail.steps.append(
-        Step(node, outcome, seconds, execution.attempt, execution.deadline - started, error, note)
+        Step(node, outcome, seconds, execution.attempt, execution.budget(started), error, note)
     )
     if source is not None:
         execution.trail.source = source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -71,7 +72,7 @@ def run_node(
             return result
         # The same without an event: this is every read's and write's path.
         trail = execution.trail
-        budget = execution.deadline - started
+        budget = math.inf if execution.deadline is None else execution.deadline - started
         trail.steps.append(Step(id, outcome, clock() - started, execution.attempt, budget, code, execution.note))
         if outcome == "ok":
             trail.source = source

@@ -30,7 +30,7 @@ from atoma.kernel.events import EventDispatch
 from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.policy import DEFAULT, PolicyRegistry, policies_of_stores, ready_policies
-from atoma.kernel.reach import Askable, askable, is_remote, note_nodes, write_reach
+from atoma.kernel.reach import Askable, askable, is_remote, is_unbound, note_nodes, write_reach
 from atoma.kernel.resolving import resolve_at
 from atoma.kernel.topology import TopologyCheck, node_info
 from atoma.kernel.types import (
@@ -127,9 +127,12 @@ class ExecutionKernel:
         self._reaches: dict[str, WriteReach] = {}
         self._askable: dict[str, Askable] = {}
         self._remote: set[str] = set()
+        self._unbound: set[str] = set()
         for policy in self.policies.available():
             if policy.query is not None:
                 self._queries[policy.name] = compile_query(policy.query, self._parts)
+                if is_unbound(policy.query, every):
+                    self._unbound.add(policy.name)
             if policy.write is not None:
                 self._writes[policy.name] = compile_write(policy.write, self._parts)
                 self._reaches[policy.name] = write_reach(policy.write, every)
@@ -155,18 +158,23 @@ class ExecutionKernel:
         run = self._queries.get(policy)
         if run is None or store not in self._stores:
             self._refuse(policy, "query", (store,))
-        context = self._entered(context, policy)
-        if context is not request.context:
-            request = replace(request, context=context)
-        trail = Trail()
         events = self._events
+        deadline: float | None = None
+        if not context.unread or policy not in self._unbound or events.listeners:
+            context = self._entered(context, policy)
+            deadline = context.deadline
+            if context is not request.context:
+                request = replace(request, context=context)
+        trail = Trail()
         try:
-            result = await run(request, Execution(context.trace_id, context.deadline, trail))
+            result = await run(request, Execution(context.trace_id, deadline, trail))
         except BaseException as error:
             path = _noted(error, trail)
             if events.listeners:
                 events.emit(QueryFinished(context.trace_id, store, policy, _code(error), path, at=self._now()))
             raise
+        if deadline is None and not events.listeners and result.meta.source == trail.source:
+            return result
         meta = trail.meta(context, result.meta)
         if events.listeners:
             events.emit(QueryFinished(context.trace_id, store, policy, "", meta.path, at=self._now()))
@@ -382,7 +390,7 @@ class ExecutionKernel:
         deadline = trio.current_effective_deadline()
         if context.policy == policy and context.deadline == deadline and context.trace_id:
             return context
-        return OperationContext(context.trace_id or self._new_trace(), policy, deadline, context.staged)
+        return replace(context, trace_id=context.trace_id or self._new_trace(), policy=policy, deadline=deadline)
 
     def _refuse(self, name: str, side: str, stores: Iterable[str]) -> NoReturn:
         for store in stores:

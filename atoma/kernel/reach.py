@@ -67,6 +67,11 @@ def _parts(step: Combinator, nodes: Mapping[str, object]) -> _Parts:
             return every
 
 
+def is_unbound(graph: Combinator, nodes: Mapping[str, object]) -> bool:
+    """Whether ``graph`` is one node that says that it does not look at the deadline of what it is asked."""
+    return isinstance(graph, NodeStep) and getattr(nodes.get(graph.id), "bound_by_deadline", True) is False
+
+
 def is_remote(graph: Combinator, nodes: Mapping[str, object]) -> bool:
     """Whether whatever ``graph`` writes is written by other machines alone, before it answers."""
     parts = _parts(graph, nodes)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
+import trio
 from msgspec.structs import replace
 
 from atoma.contracts.execution import (
@@ -77,17 +78,23 @@ class Execution(msgspec.Struct):
 
     Attributes:
         trace_id: The request's trace id.
-        deadline: The caller's deadline on Trio's clock.
+        deadline: The caller's deadline on Trio's clock; None while nobody has asked for it.
         trail: What has happened so far; branches that run at the same time have one each.
         attempt: Number of the attempt, from 1.
         note: Why the steps below are taken; ``""`` on the main path.
     """
 
     trace_id: str
-    deadline: float
+    deadline: float | None
     trail: Trail
     attempt: int = 1
     note: str = ""
+
+    def budget(self, started: float) -> float:
+        """Seconds that were left until the deadline at ``started``."""
+        if self.deadline is None:
+            self.deadline = trio.current_effective_deadline()
+        return self.deadline - started
 
     def noted(self, note: str, *, attempt: int = 0) -> Execution:
         """This execution with a reason added, and another attempt number when one is given."""

@@ -106,7 +106,11 @@ class WritebackPart(Protocol):
 
 @runtime_checkable
 class QueryNode(Protocol):
-    """A node of a policy that answers queries."""
+    """A node of a policy that answers queries.
+
+    One that does not look at the deadline of the request may have an attribute ``bound_by_deadline = False``; see
+    :attr:`OperationContext.unread`.
+    """
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """Answer ``request``."""

@@ -223,14 +223,15 @@ class ReadFlow:
         self._traces = traces
         self._writeback = writeback
 
-    async def query(self, query: BoundQuery, policy: str | None) -> QueryResult:
-        """Answer ``query``; errors of the port are the caller's.
+    async def query(self, query: BoundQuery, policy: str | None, *, unread: bool = False) -> QueryResult:
+        """Answer ``query``; errors of the port are the caller's. Of one that is ``unread`` only the rows count.
 
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
         store, names = query.plan.store, self._names
         name = None if policy else names.own.get(store)
-        request = QueryRequest(query, OperationContext(self._traces(), name or names.resolve(store, policy)))
+        context = OperationContext(self._traces(), name or names.resolve(store, policy), unread=unread)
+        request = QueryRequest(query, context)
         writeback = self._writeback
         began = writeback.freshness.now
         result = await self._port.execute_query(request)

@@ -462,7 +462,7 @@ class Store(ObservableRows[T]):
         if not known:
             return None
         query = by_ids(spec.name, known, soft=spec.soft_delete, include_deleted=include_deleted)
-        rows = (await self._core.reads.query(query, policy)).rows
+        rows = (await self._core.reads.query(query, policy, unread=True)).rows
         return rows[0] if rows else None
 
     def _own(self, query: Rows[T] | None) -> Rows[T]:

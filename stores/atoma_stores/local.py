@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -35,6 +35,9 @@ class LocalQueryNode:
         database: The open local database.
         completeness: Says how complete its rows are; None if no other machine has any.
     """
+
+    bound_by_deadline: Final = False
+    """The engine goes by the caller's cancel scope itself."""
 
     def __init__(self, database: LocalDatabase, completeness: CompletenessBoard | None = None) -> None:
         self._database = database

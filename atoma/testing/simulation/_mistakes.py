@@ -149,7 +149,9 @@ def no_dedupe(original: Original) -> object:
     def decide(decision: Any, facts: Facts) -> Plan:
         mid, client = decision.mutation.mid, facts.client
         if client is not None and mid <= client.last_mid:
-            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=decision.previous))
+            facts = msgspec.structs.replace(
+                facts, client=msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
+            )
         plan: Plan = original(decision, facts)
         return plan
 
@@ -168,7 +170,9 @@ def gaps(original: Original) -> object:
     def decide(decision: Any, facts: Facts) -> Plan:
         mid, client = decision.mutation.mid, facts.client
         if client is not None and mid > client.last_mid + 1:
-            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=decision.previous))
+            facts = msgspec.structs.replace(
+                facts, client=msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
+            )
         plan: Plan = original(decision, facts)
         return plan
 
@@ -178,14 +182,14 @@ def gaps(original: Original) -> object:
 def all_foreign(original: Any) -> object:
     def need(decision: Any) -> Need:
         found: Need = original.fget(decision)
-        return replace(found, author=b"nobody at all")
+        return msgspec.structs.replace(found, author=b"nobody at all")
 
     return property(need)
 
 
 def own_change_hides(original: Original) -> object:
     def foreign(fact: RowFact, seen: object) -> object:
-        return original(replace(fact, other_seq=0), seen)
+        return original(msgspec.structs.replace(fact, other_seq=0), seen)
 
     return foreign
 
