@@ -147,10 +147,10 @@ async def concurrent_writes_on_a_slow_disk(folder: Path) -> list[Row]:
     with fault_vfs("bench-slow-disk") as disk:
         engine = SQLiteEngine(folder / "slow.db", vfs="bench-slow-disk")
         async with open_client(SCHEMA, plugins=[LocalExecution(engine)]) as client:
-            disk.sync_s = SLOW_FSYNC_S
+            disk.on_sync = lambda: time.sleep(SLOW_FSYNC_S)
             case = f"concurrent writes, FULL, fsync made {SLOW_FSYNC_S * 1000:g} ms slower"
             rows = await _crowd(case, client.store(TODOS), Numbers().take, "W2F ≥ 15×")
-            disk.sync_s = 0.0
+            disk.on_sync = None
     return rows
 
 

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -28,7 +27,7 @@ class FaultPlan:
         failure: How: the disk is full, or the device fails.
         skip: How many of these operations still succeed.
         once: Whether only one of them fails.
-        sync_s: How much longer than the device every fsync takes, in seconds.
+        on_sync: Called before each fsync, by the thread that waits for it; for a disk that is slow.
         done: Operations so far, failed ones too.
     """
 
@@ -36,7 +35,7 @@ class FaultPlan:
     failure: Failure = "full"
     skip: int = 0
     once: bool = False
-    sync_s: float = 0.0
+    on_sync: Callable[[], None] | None = None
     done: Counter[Operation] = field(default_factory=Counter)
 
     def fail(self, operation: Operation, failure: Failure, *, skip: int = 0, once: bool = False) -> None:
@@ -80,8 +79,8 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         self._plan.before("sync")
-        if self._plan.sync_s:
-            time.sleep(self._plan.sync_s)  # noqa: TID251 - where SQLite would wait for its disk
+        if self._plan.on_sync is not None:
+            self._plan.on_sync()
         super().xSync(flags)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - apsw's name

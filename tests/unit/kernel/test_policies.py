@@ -19,7 +19,16 @@ from atoma.contracts.events import (
     WriteDispatched,
     WriteSettled,
 )
-from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Source, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    OperationContext,
+    QueryRequest,
+    QueryResult,
+    Source,
+    WriteRequest,
+    WriteResult,
+    path_of,
+)
 from atoma.contracts.policy import Policy
 from atoma.errors import (
     AtomaError,
@@ -60,6 +69,8 @@ from atoma.kernel import (
     timeout,
 )
 from atoma.schema import Schema, StoreSpec
+from atoma.testing.queries import rows_of
+from tests.unit.kernel.conftest import Node
 
 pytestmark = pytest.mark.virtual_time
 
@@ -437,6 +448,48 @@ async def test_the_deadline_of_the_caller_travels_with_the_request(open_house: A
     assert deadlines == pytest.approx([5, 2, 1, math.inf])
     assert read is not None
     assert read.meta.path[0].budget_s == pytest.approx(5)
+
+
+class Unbound(Node):
+    """A node that says that it does not look at the deadline."""
+
+    bound_by_deadline = False
+
+
+@pytest.mark.parametrize(("name", "sought"), [("local-query", False), ("bound", True)])
+async def test_no_deadline_is_sought_for_an_answer_of_which_only_the_rows_count(
+    open_house: Any, monkeypatch: pytest.MonkeyPatch, name: str, sought: bool
+) -> None:
+    bound = Policy("bound", node("remote-test"), node("remote-test"))
+    async with open_house(bound, nodes={"local-query": Unbound("local-query")}) as house:
+        house.events.listeners = ()
+        asked: list[float] = []
+        effective = trio.current_effective_deadline
+
+        def seek() -> float:
+            asked.append(effective())
+            return asked[-1]
+
+        monkeypatch.setattr(trio, "current_effective_deadline", seek)
+        context = OperationContext("trace", "direct-local" if name == "local-query" else name, unread=True)
+        with trio.move_on_after(5):
+            result = await house.kernel.execute_query(QueryRequest(rows_of("things"), context))
+            assert [row.id for row in result.rows] == ["remote-test" if sought else "local-query"]
+            assert bool(asked) is sought
+            assert result.meta.source == ("remote" if sought else "local")
+
+
+async def test_a_read_of_which_only_the_rows_count_tells_its_budget_when_it_fails_or_somebody_listens(
+    open_house: Any,
+) -> None:
+    async with open_house(nodes={"local-query": Unbound("local-query")}) as house:
+        request = QueryRequest(rows_of("things"), OperationContext("trace", "direct-local", unread=True))
+        with pytest.raises(DiskFull) as caught, trio.move_on_after(5):
+            assert (await house.kernel.execute_query(request)).meta.path[0].budget_s == pytest.approx(5)
+            house.events.listeners = ()
+            house.nodes["local-query"].behaviour = [DiskFull("full")]
+            await house.kernel.execute_query(request)
+        assert path_of(caught.value)[0].budget_s == pytest.approx(5)
 
 
 class Silent:

@@ -54,6 +54,31 @@ async def a_pending_write_lies_over_the_confirmed_base(bench: Bench) -> None:
 
 
 @CHECKS.add
+async def only_what_is_settled_lets_go_of_its_base(bench: Bench) -> None:
+    """Of many rows those come out of the overlay on which nothing is pending and that are visible as they are confirmed."""
+    async with bench.opened(synced=True) as db:
+        for id in ("settled", "gone", "pending", "differs"):
+            await db.queue(id, insert(id, note("mine")))
+        await db.queue("more", delete("gone"))
+
+        def land(tx: LocalTx) -> set[str]:
+            for id, text in (("settled", "mine"), ("pending", "mine"), ("differs", "theirs")):
+                tx.base.put("notes", id, "main", note(text), 7)
+            for id in ("settled", "gone", "differs"):
+                for mutation in tx.outbox.on_row("notes", id):
+                    tx.outbox.remove(mutation.lsn, None)
+            return set(tx.base.unshadow_settled("notes", ["settled", "gone", "pending", "differs", "never there"]))
+
+        found = await db.db.apply(land)
+        expect_equal(found, {"settled", "gone"}, "what came out of the overlay")
+        aside = set(await db.db.inspect(lambda tx: tx.base.shadowed("main")))
+        expect_equal(aside, {("notes", "pending"), ("notes", "differs")}, "what is still shadowed")
+        row = await db.get("settled")
+        expect_equal(row and row.seq, 7, "the sequence of a settled row")
+        expect_equal(await db.db.inspect(lambda tx: tx.rows.read("notes", "gone")), None, "the row that is gone")
+
+
+@CHECKS.add
 async def the_outbox_keeps_the_order_of_writing(bench: Bench) -> None:
     """Mutations wait in the order of their numbers, bounded by count, with what each row looked like before."""
     async with bench.opened(synced=True) as db:
