@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from atoma.errors import AtomaError, ClosedError, DiskFull, Overloaded, QueryError, RemoteError, StoreBusy, StoreError
+from atoma.errors import (
+    AtomaError,
+    ClosedError,
+    DiskFull,
+    MigrationError,
+    Overloaded,
+    QueryError,
+    RemoteError,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    WrongKey,
+)
 from atoma.hub.admission import Refusal
 
 _log = logging.getLogger("atoma.hub")
@@ -29,6 +43,41 @@ def at_the_border(call: str) -> Generator[None]:
         raise _transient("INTERNAL", f"the hub failed in {call}; its log has the details") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A state in which a hub cannot serve.
+
+    Attributes:
+        told: The code with which it answers calls meanwhile.
+        message: The message of that answer; it names no file and no row.
+        named: Whether the answer names the state itself, as its ``reason``.
+        level: How it is logged.
+    """
+
+    told: str
+    message: str
+    named: bool = True
+    level: int = logging.ERROR
+
+
+_FAILED = Trouble("UNAVAILABLE", "the hub's database failed; nothing is known to be written")
+TROUBLES: Mapping[str, Trouble] = MappingProxyType(
+    {
+        Overloaded.code: Trouble(
+            Overloaded.code, "a bounded queue of the hub is full", named=False, level=logging.DEBUG
+        ),
+        StoreBusy.code: Trouble(
+            StoreBusy.code, "the hub's database is busy; nothing was written", named=False, level=logging.WARNING
+        ),
+        DiskFull.code: Trouble("UNAVAILABLE", "the hub's disk is full; nothing was written"),
+        ClosedError.code: Trouble("UNAVAILABLE", "the hub is closing", level=logging.DEBUG),
+        **{kind.code: _FAILED for kind in (StoreError, StoreCorrupt, WrongKey, MigrationError)},
+    }
+)
+"""Every state of a hub's own by the code of its error: whatever a store can fail with, and a crowd. What each means, and what helps, is in the
+table of codes. A hub that cannot be opened raises the error itself."""
+
+
 def _transient(code: str, message: str, reason: str = "") -> RemoteError:
     info = {"reason": reason} if reason else None
     return RemoteError(message, remote_code=code, retry_after_s=RETRY_S, info=info)
@@ -44,18 +93,13 @@ def _remote(call: str, error: AtomaError) -> RemoteError:
         case QueryError():
             _log.warning("%s: %s", call, error)
             return _transient("TIMEOUT", "the query took too long and was stopped; ask for less")
-        case Overloaded():
-            return _transient("OVERLOADED", str(error))
-        case StoreBusy():
-            _log.warning("%s: %s", call, error)
-            return _transient("BUSY", "the hub's database is busy; nothing was written")
-        case DiskFull():
-            _log.error("%s: %s", call, error)
-            return _transient("UNAVAILABLE", "the hub's disk is full; nothing was written", error.code)
-        case ClosedError():
-            return _transient("UNAVAILABLE", "the hub is closing", error.code)
-        case StoreError():
-            _log.error("%s: %s", call, error)
-            return _transient("UNAVAILABLE", "the hub's database failed; nothing is known to be written", error.code)
+        case Overloaded() | StoreError():
+            trouble = TROUBLES[error.code]
+            _log.log(trouble.level, "%s: %s", call, error)
+            return _transient(
+                trouble.told,
+                trouble.message if isinstance(error, StoreError) else str(error),
+                error.code if trouble.named else "",
+            )
         case _:
             return RemoteError(str(error), remote_code=error.code)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from atoma.contracts.events import HubEvent
-from atoma.errors import AtomaError, AuthenticationError, ConfigurationError
+from atoma.errors import AtomaError, AuthenticationError, ClosedError, ConfigurationError, StoreBusy
 from atoma.hub import Hub, StaticTokenVerifier
 from atoma.hub.auth import TOKEN_LETTERS_MIN, is_guessable
 from atoma.telemetry.prometheus import CONTENT_TYPE, HubMetrics
@@ -24,7 +24,8 @@ LOOK_AGAIN_S = 1.0
 class Operations:
     """The pages ``/healthz``, ``/readyz`` and, with a token, ``/metrics``, for the handler that a hub's port is given.
 
-    ``/healthz`` says that the program answers, ``/readyz`` that its database does; both say nothing else, and need no token. They
+    ``/healthz`` says that the program answers, ``/readyz`` that its database does, or the code of what keeps it from that; both say nothing
+    else, and need no token. They
     answer 503 until :meth:`serve` has a hub.
 
     Args:
@@ -46,7 +47,7 @@ class Operations:
         self._hub: Hub | None = None
         self._turn = trio.Lock()
         self._looked = -math.inf
-        self._ready = False
+        self._trouble = ClosedError.code
         handler.get("/healthz", self._alive)
         handler.get("/readyz", self._readiness)
         if token is not None:
@@ -68,22 +69,23 @@ class Operations:
     async def _readiness(self, request: HttpRequest) -> HttpResponse:
         async with self._turn:
             if trio.current_time() - self._looked >= LOOK_AGAIN_S:
-                self._ready = await self._answers()
+                self._trouble = await self.trouble()
                 self._looked = trio.current_time()
-        if not self._ready:
-            raise HttpError(503, "the database does not answer")
+        if self._trouble:
+            raise HttpError(503, f"the database does not answer: {self._trouble}")
         return HttpResponse(b"ready\n")
 
-    async def _answers(self) -> bool:
+    async def trouble(self) -> str:
+        """The code of what keeps the hub's database from answering, one of those of :mod:`atoma.codes`; ``""`` when it answers."""
         if self._hub is None:
-            return False
+            return ClosedError.code
         with trio.move_on_after(READY_S):
             try:
                 await self._hub.epochs()
-            except AtomaError:
-                return False
-            return True
-        return False
+            except AtomaError as error:
+                return error.code
+            return ""
+        return StoreBusy.code
 
     async def _figures(self, request: HttpRequest) -> HttpResponse:
         try:
