@@ -96,6 +96,8 @@ class ByHand:
     def _rename(self, old: Written, new: Written) -> None:
         if old.first_name in self._memory.shared and old.first_name != new.first_name:
             self._memory.fates[old.first_name] = RENAMED
+        if old.name in self._memory.shared:  # whoever numbers it anew in the copy comes to the same name
+            self._memory.shared.add(new.name)
         tokens = self._memory.tokens
         tokens.update({token: new.name for token, name in tokens.items() if name == old.name})
 
