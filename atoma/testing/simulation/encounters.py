@@ -173,7 +173,7 @@ APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     (_OF_A_PROGRAM, (State.DOWN,), "a program that is down neither crashes nor writes nor pushes"),
     (
         (Fault.SPLIT,),
-        (State.OFFLINE, State.CONNECTING, State.OPENING, State.PUSHING, State.SETTLED),
+        (State.OFFLINE, State.CONNECTING, State.PUSHING, State.SETTLED),
         "a push needs an open session and something to push, and there is one at a time",
     ),
     ((Fault.SPLIT,), (State.AHEAD,), "who is ahead finds out as a session is opened, and is repaired before it pushes"),

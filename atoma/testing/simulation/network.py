@@ -133,7 +133,9 @@ class Wire:
         """What arrives in place of ``frame``."""
         held, self._held[direction] = self._held[direction], []
         fault = self._fault(direction)
-        if fault is None:
+        if fault is None or State.DOWN in self._weather.look(
+            self._site
+        ):  # its program ended while the frame was under way
             return [frame, *held]
         self._weather.meet(fault, self._site)
         match fault:
@@ -243,7 +245,7 @@ class SplitPushes(PassingService):
             return await self.service.push(request)
         if State.NEW not in weather.look(self._site):  # which would not come again
             await weather.lookout.wait_for(Fault.SPLIT, self._site)
-        if not weather.is_stormy() or State.SETTLED in weather.look(self._site):
+        if not weather.is_stormy() or {State.SETTLED, State.DOWN}.intersection(weather.look(self._site)):
             return await self.service.push(request)
         weather.meet(Fault.SPLIT, self._site)
         cut = weather.dice.randrange(1, count)
