@@ -84,8 +84,10 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     if op.kind == "delete" and work.is_part(key):
         return False
     fact, trace = work.fact(key), facts.traces.get(key)
-    image = work.with_texts(key, replay(op, None))
+    image = replay(op, None)
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
+    if written or trace is not None or not offer.proof:  # else it was made of what is there, or begun afresh since
+        image = work.with_texts(key, image)
     if not offer.proof:
         if work.is_same(key, image):
             return trace is None and not written

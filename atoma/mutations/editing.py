@@ -17,7 +17,7 @@ from atoma.schema.kinds import INT64_MAX, INT64_MIN
 from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 from atoma.schema.text_states import BrokenText, ClosedText
-from atoma.schema.texts import document, joined, rewritten, state_of, text_of
+from atoma.schema.texts import UNMADE, document, joined, rewritten, state_of, text_of
 
 
 def edited(image: RowImage, edits: Iterable[Edit]) -> RowImage:
@@ -121,10 +121,20 @@ def _text_edits(store: StoreSpec[Any], before: Mapping[str, Scalar], after: Mapp
             had = _document(name, before)
             made = rewritten(had, cast("str", after[name])) if after.get(state) is None else _document(name, after)
         except ClosedText:
-            yield Edit(state, "text", before.get(state) if after.get(state) is None else after[state])
+            yield Edit(state, "text", _refused(before, before if after.get(state) is None else after, name))
             continue
         if made != had:
             yield Edit(state, "text", made)
+
+
+def _refused(before: Mapping[str, Scalar], closed: Mapping[str, Scalar], name: str) -> bytes:
+    """What says why no edit of ``closed`` can be joined with ``before``."""
+    state = cast("bytes | None", closed.get(state_of(name))) or UNMADE
+    try:
+        joined(_document(name, before), state)
+    except BrokenText:
+        return state
+    return UNMADE
 
 
 def stated(op: Op, store: StoreSpec[Any]) -> Op:

@@ -246,9 +246,7 @@ class _Order:
                 if _NONE not in (piece.origin, piece.right) and (
                     places[self._at(piece.origin)] >= places[self._at(piece.right)]
                 ):
-                    raise BrokenText(
-                        "it is not the state of a text: something stands between what is not in this order"
-                    )
+                    _refuse_order()
         return "".join([text for at in row if (text := self._pieces[at].text) is not None])
 
     def _missing(self, piece: _Piece) -> int:
@@ -265,6 +263,8 @@ class _Order:
 
     def _put(self, piece: _Piece) -> None:
         self._known[piece.name] = piece.begin + piece.length
+        if _NONE not in (piece.origin, piece.right) and self._is_backwards(piece.origin, piece.right):
+            _refuse_order()
         left = self._ending(piece.origin) if piece.origin != _NONE else 0
         right = self._beginning(piece.right) if piece.right != _NONE else _NONE
         if self._next[left] != right:
@@ -316,6 +316,10 @@ class _Order:
             begins.insert(at, piece.begin)
             self._found[piece.name].insert(at, number)
         return number
+
+    def _is_backwards(self, left: int, right: int) -> bool:
+        """Whether both are in one piece in the other order: once it is divided between them, nobody can tell."""
+        return right <= left and left >> _CLOCK_BITS == right >> _CLOCK_BITS and self._at(left) == self._at(right)
 
     def _at(self, place: int) -> int:
         name = place >> _CLOCK_BITS
@@ -437,6 +441,10 @@ def _merged(gaps: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _refuse_pieces() -> NoReturn:
     raise ClosedText(f"the text was edited in more than {TEXT_PIECES_MAX:,} places")
+
+
+def _refuse_order() -> NoReturn:
+    raise BrokenText("it is not the state of a text: something stands between what is not in this order")
 
 
 def _number_of(raw: bytes) -> int:

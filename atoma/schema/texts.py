@@ -30,6 +30,8 @@ LIBRARY, EXTRA = "pycrdt", "text"
 _STATE = "_state"
 _AMBIGUOUS = "the order of the text depends on who reads it"
 _EMPTY = b"\x00\x00"
+UNMADE = b""
+"""In the place of an edit that could not be made, where the state that it was to be made of joins: no state, so that nothing takes it."""
 _READ_MAX = 16
 _READ: dict[bytes, str] = {}
 _LOCK = Lock()
@@ -100,6 +102,7 @@ def rewritten(state: bytes, text: str) -> bytes:
 
     Raises:
         BrokenText: It is no state.
+        ClosedText: Nobody can go on with it.
     """
     before = read(state)
     if before == text:
@@ -116,7 +119,19 @@ def rewritten(state: bytes, text: str) -> bytes:
                 content.insert(place, inserted)
             at, place = end, place + len(inserted.encode())
     made: bytes = content.doc.get_update()
+    if not _is_read_as(made, text):
+        raise ClosedText(_AMBIGUOUS)
     return made
+
+
+def _is_read_as(state: bytes, text: str) -> bool:
+    """Whether what pycrdt has made is read as the text that was wanted; not where the pieces before it say what cannot have been."""
+    try:
+        return read(state) == text
+    except ClosedText:  # it is too much: whoever decides says so
+        return True
+    except BrokenText:
+        return False
 
 
 def joined(one: bytes, other: bytes) -> tuple[bytes, str]:
@@ -125,6 +140,8 @@ def joined(one: bytes, other: bytes) -> tuple[bytes, str]:
     Raises:
         BrokenText: One is no state, or they have more than is kept.
     """
+    if other == UNMADE:
+        raise ClosedText(_AMBIGUOUS)
     if one == other:
         return one, read(one)
     made, text = united(one, other)

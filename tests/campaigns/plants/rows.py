@@ -172,10 +172,26 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F73",
         "atoma.hub.recovery:_take_row",
-        "image = work.with_texts(key, replay(op, None))",
+        "image = work.with_texts(key, image)",
         "image = replay(op, None)",
         "a row that is brought back has lost what was typed since",
         f"{TEXTS}::test_after_restores_of_hub_and_devices_every_character_is_in_once",
+    ),
+    plant(
+        "F73",
+        "atoma.hub.recovery:_take_row",
+        "if written or trace is not None or not offer.proof:",
+        "if True:",
+        "a text that was begun afresh comes back to a restored hub beside the old one",
+        f"{TEXTS}::test_a_text_that_was_begun_afresh_comes_back_so_to_a_restored_hub",
+    ),
+    plant(
+        "F73",
+        "atoma.schema.texts:rewritten",
+        "if not _is_read_as(made, text):",
+        "if False:",
+        "what an honest user types into a state that cannot have been stands elsewhere, and nobody hears of it",
+        "tests/unit/schema/test_texts.py::test_an_edit_that_would_be_read_as_another_one_is_refused",
     ),
     plant(
         "F73",

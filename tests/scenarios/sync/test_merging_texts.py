@@ -20,6 +20,7 @@ from atoma.schema.texts import read
 from atoma.testing.seats import Device
 from atoma.testing.world import World, open_world
 from atoma_stores.sqlite import History
+from tests.unit.schema.test_texts import TANGLED
 
 pytest.importorskip("pycrdt", reason="the extra text is not installed")
 pytestmark = pytest.mark.virtual_time
@@ -203,6 +204,35 @@ async def test_a_text_that_was_edited_too_often_is_begun_afresh(
         await apart(world, (a, {"body": "c" + "a" * 20}), (b, {"body": "a" * 20 + "b"}))
         assert await same(a, b) == "c" + "a" * 20 + "b"
         assert await codes(a) == await codes(b) == []
+
+
+async def test_who_cannot_go_on_with_a_state_of_somebody_else_is_told_so(tmp_path: Path) -> None:
+    """What they had typed stood elsewhere in the text, or nowhere, and nobody heard of it."""
+    async with pair(tmp_path) as (world, a, b):
+        await a.store(NOTES).insert(Note("2", body=read(TANGLED), body_state=TANGLED))
+        await world.settle()
+        with pytest.raises(ValidationError, match=r"notes/2: body_state: the order .*; go on in a new row"):
+            await b.store(NOTES).update("2", body="affZZbdbe")
+        async with b.client.transaction() as tx:
+            await tx.store(NOTES).delete("2")
+            await tx.store(NOTES).insert(Note("2", body="affZZbdbe"))
+        await world.settle()
+        assert [row.body for row in await a.store(NOTES).query(select(NOTES).where(col("id") == "2"))] == ["affZZbdbe"]
+
+
+async def test_a_text_that_was_begun_afresh_comes_back_so_to_a_restored_hub(tmp_path: Path) -> None:
+    """The hub still has the old one, and nobody has written to it since."""
+    async with open_world(SCHEMA, tmp_path) as world, world.hub() as hub, world.device("a") as a:
+        await a.store(NOTES).insert(Note("1", body="old"))
+        await world.settle()
+        backup = await hub.backup()
+        async with a.client.transaction() as tx:
+            await tx.store(NOTES).delete("1")
+            await tx.store(NOTES).insert(Note("1", body="fresh"))
+        await world.settle()
+        await world.restore_hub(backup)
+        await world.settle()
+        assert (await same(a), await codes(a)) == ("fresh", [])
 
 
 async def test_a_transaction_merges_so_many_texts(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def bold(made: Any) -> None:
         state_of_pieces(
             [(7, [piece("abc")]), (8, [piece("d", left=(7, 2), right=(7, 0))])]
         ),  # behind the end, before the beginning
+        state_of_pieces([(7, [piece("abc")]), (8, [piece("d", left=(7, 2), right=(7, 1))])]),  # and within one piece
         state_of_pieces([(7, [piece("a😀")])], {7: [(0, 2)]}),  # half a character
         state_of_pieces([(7, [piece("abcd")])], {7: [(2, 1), (0, 1)]}),  # in no order
         state_of_pieces([(7, [piece("a")]), (7, [piece("b")])]),  # twice
@@ -191,6 +192,22 @@ def test_what_would_hold_whoever_reads_it_is_refused_before_pycrdt_sees_it(state
     assert len(state) < TEXT_STATE_BYTES_MAX
     with pytest.raises(ClosedText, match=f"{why}.*; go on in a new row"):
         read(state)
+
+
+TANGLED = state_of_pieces(
+    [
+        (3, [piece("fb", left=(1, 0)), piece("fb", right=(3, 1))]),
+        (5, [piece("e", left=(1, 0)), piece("d", left=(3, 3))]),
+        (1, [piece("a")]),
+    ]
+)
+"""It says of its second piece that it was put between the beginning and what had something before it: once edited it is read otherwise."""
+
+
+def test_an_edit_that_would_be_read_as_another_one_is_refused() -> None:
+    assert read(TANGLED) == "affbdbe"
+    with pytest.raises(ClosedText, match="depends on who reads it; go on in a new row"):
+        rewritten(TANGLED, "affZZbdbe")
 
 
 def test_two_states_that_only_together_have_too_much_are_not_joined() -> None:
