@@ -156,9 +156,12 @@ def with_texts(store: StoreSpec[Any], image: RowImage, others: RowImage) -> RowI
 
 
 def arriving(op: Op, store: StoreSpec[Any], image: RowImage | None) -> Op:
-    """``op`` of a device over the row ``image``, where it writes what joins with what is there, as edits."""
+    """``op`` of a device over the row ``image``, where it writes what joins with what is there, as edits.
+
+    A state without its text, or none, says nothing: what is there stays, since the edits of others build on it.
+    """
     texts = [name for name in store.merging.texts & op.values.keys() if op.values.get(state_of(name)) is not None]
-    return in_edits(op, store, image, store.merging.joins.union(texts, map(state_of, texts)))
+    return in_edits(op, store, image, store.merging.joins.union(texts, store.merging.states))
 
 
 def in_edits(op: Op, store: StoreSpec[Any], image: RowImage | None, names: frozenset[str] | None = None) -> Op:

@@ -84,6 +84,28 @@ async def test_who_does_not_know_the_row_or_its_rule_loses_nothing(home: Home) -
 
 
 @pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        (Op("patch", "notes", "1", {"body_state": None}), "one two, three four"),
+        (Op("patch", "notes", "1", {"body_state": document("other", None)}), "one two, three four"),
+        (Op("upsert", "notes", "1", {"body": "one two", "body_state": None}), "one two four"),
+        (Op("replace", "notes", "1", {"title": "", "body": "one two"}), "one two four"),
+    ],
+)
+async def test_who_writes_a_row_without_its_state_leaves_it_to_those_whose_edits_build_on_it(op: Op, text: str) -> None:
+    """Without it, whatever they had in common was in the text twice."""
+    async with hub_on(":memory:", schema=SCHEMA) as hub:
+        ann, bob = Client.of(hub, "ann"), Client.of(hub, "bob")
+        await push(ann, create("one two"), base=0)
+        state = rewritten(BEGIN, "one two, three")
+        await push(ann, edit(state), base=1)
+        assert (await push(bob, op, base=2)).error is None
+        await push(ann, edit(rewritten(state, "one two, three four")), base=3)
+        row = await row_of(hub, "notes")
+        assert (row["body"], read(row["body_state"])) == (text, text)
+
+
+@pytest.mark.parametrize(
     ("op", "why"),
     [
         (edit(BEGIN[:-3]), "it is not the state of a text"),
