@@ -23,6 +23,7 @@ _CLOCK_BITS = 31
 _LENGTH_MAX = 2**_CLOCK_BITS - 1
 _LEFT, _RIGHT, _DELETED, _STRING = 0x80, 0x40, 1, 4
 _NONE = -1
+_UNITS = "utf-16-le"
 _OF_ROOT = b"\x01\x04" + ROOT.encode()
 
 
@@ -38,27 +39,46 @@ class ClosedText(BrokenText):
 
 
 class _Piece(Struct, gc=False):
-    """Characters that were inserted together; a place is a name and a number in one integer."""
+    """Characters that were inserted together; a place is a name and a number in one integer.
+
+    Attributes:
+        name: The number of the name.
+        begin: The number of the first character.
+        length: How many there are, as UTF-16 counts them.
+        origin: What they were put behind.
+        right: What they were put before.
+        source: The text as UTF-16, with that of what it was divided from: so each division takes as long; None where it was deleted.
+        at: Where it begins there.
+    """
 
     name: int
     begin: int
     length: int
     origin: int
     right: int
-    text: str | None
+    source: bytes | None
+    at: int = 0
 
-    def after(self, count: int) -> _Piece:
-        """What comes behind so many of its characters."""
-        text = None if self.text is None else _behind(self.text, count, self.length)
-        begin = self.begin + count
-        origin = self.name << _CLOCK_BITS | (begin - 1)
-        return _Piece(self.name, begin, self.length - count, origin, self.right, text)
+    @property
+    def text(self) -> bytes | None:
+        """The characters as UTF-16."""
+        return None if self.source is None else self.source[2 * self.at : 2 * (self.at + self.length)]
 
     def divided(self, count: int) -> tuple[_Piece, _Piece]:
         """Its first ``count`` characters, and the others."""
-        rest = self.after(count)
-        text = None if self.text is None or rest.text is None else self.text[: len(self.text) - len(rest.text)]
-        return _Piece(self.name, self.begin, count, self.origin, self.right, text), rest
+        at, begin = self.at + count, self.begin + count
+        if self.source is not None and self.source[2 * at + 1] & 0xFC == 0xDC:
+            raise BrokenText("it is not the state of a text: a character is divided")
+        rest = _Piece(
+            self.name,
+            begin,
+            self.length - count,
+            self.name << _CLOCK_BITS | (begin - 1),
+            self.right,
+            self.source,
+            at,
+        )
+        return _Piece(self.name, self.begin, count, self.origin, self.right, self.source, self.at), rest
 
 
 class _State:
@@ -112,8 +132,8 @@ class _State:
         right = self._place() if info & _RIGHT else _NONE
         if not info & (_LEFT | _RIGHT) and (self._number() != 1 or self._string() != ROOT):
             self._refuse()
-        text = self._string() if kind == _STRING else None
-        length = self._number() if text is None else _units(text)
+        text = self._string().encode(_UNITS) if kind == _STRING else None
+        length = self._number() if text is None else len(text) // 2
         here = name << _CLOCK_BITS | begin
         if not length or here <= origin < here + length or here <= right < here + length:
             self._refuse()
@@ -247,7 +267,7 @@ class _Order:
                     places[self._at(piece.origin)] >= places[self._at(piece.right)]
                 ):
                     _refuse_order()
-        return "".join([text for at in row if (text := self._pieces[at].text) is not None])
+        return b"".join([text for at in row if (text := self._pieces[at].text) is not None]).decode(_UNITS)
 
     def _missing(self, piece: _Piece) -> int:
         """The name of which something has to be here before ``piece``; -1 where all is here."""
@@ -390,7 +410,8 @@ def _written(
     for name, found in pieces.items():
         data += (_bytes_of(len(found)), names[name], b"\0")
         for piece in found:
-            text = None if piece.text is None else piece.text.encode()
+            units = piece.text
+            text = None if units is None else units.decode(_UNITS).encode()
             kind = _DELETED if text is None else _STRING
             sides = place(piece.origin) + place(piece.right) or _OF_ROOT
             info = kind | (_LEFT if piece.origin != _NONE else 0) | (_RIGHT if piece.right != _NONE else 0)
@@ -421,7 +442,7 @@ def _without(pieces: Sequence[_Piece], gaps: Sequence[tuple[int, int]]) -> Itera
             end = rest.begin + rest.length
             lost = rest
             lost, rest = rest.divided(gap[1] - rest.begin) if gap[1] < end else (rest, None)
-            lost.text = None
+            lost.source = None
             yield lost
             if gap[1] <= end:
                 gap = next(ahead, None)
@@ -461,17 +482,3 @@ def _bytes_of(number: int) -> bytes:
         number >>= 7
     data.append(number)
     return bytes(data)
-
-
-def _units(text: str) -> int:
-    """How long a text is where a character is counted by its 16 bits."""
-    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
-
-
-def _behind(text: str, count: int, length: int) -> str:
-    if len(text) == length:
-        return text[count:]
-    try:
-        return text.encode("utf-16-le")[2 * count :].decode("utf-16-le")
-    except UnicodeDecodeError:
-        raise BrokenText("it is not the state of a text: a character is divided") from None
