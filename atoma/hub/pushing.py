@@ -277,7 +277,7 @@ class PushDecision(Struct, frozen=True):
         recovered: tuple[RowKey, ...] = ()
         if body.recovers is not None:
             recovered = take_offer(body.recovers, admitted.ops, facts, work)
-            if admitted.ops and not recovered:
+            if admitted.ops and not recovered and not work.is_changed:
                 return _Verdict(Outcome(mid, "superseded", body.scope, facts.scope.head))
             parts = self.context.row_rules.stores
             for key in withdrawn(body.recovers.seq, facts, parts) if body.recovers.last else ():

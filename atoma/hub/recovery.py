@@ -62,6 +62,7 @@ def check_offer(admitted: CheckedMutation, key: bytes) -> None:
 def take_offer(offer: Recovers, ops: Sequence[Op], facts: Facts, work: Workspace) -> tuple[RowKey, ...]:
     """Put the offered rows into ``work``, but for those that a device has brought which had seen more; those that count.
 
+    One whose texts are joined with what was written since the fork does not: nobody who brings the lost history knows that.
     Several rows come together where they have exchanged unique values. Each counts by itself; when one is refused, all are.
 
     Raises:
@@ -71,7 +72,7 @@ def take_offer(offer: Recovers, ops: Sequence[Op], facts: Facts, work: Workspace
 
 
 def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
-    """Put the offered row into ``work``; False when a device that has seen more was here before.
+    """Put the offered row into ``work``; False when a device that has seen more was here before, or it was written since.
 
     Raises:
         Refusal: ``HUB_LOST_DATA``: somebody has written the row since the fork, or has brought another one back and nobody
@@ -86,7 +87,8 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     fact, trace = work.fact(key), facts.traces.get(key)
     image = replay(op, None)
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
-    if written or trace is not None or not offer.proof:  # else it was made of what is there, or begun afresh since
+    if written or not offer.proof or (trace is not None and not trace.position):
+        # else who offers it has seen what is there: it was made of that, or begun afresh since
         image = work.with_texts(key, image)
     if not offer.proof:
         if work.is_same(key, image):
@@ -103,7 +105,7 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     if written and not in_texts and not work.is_same(key, image):
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
-    return not written or (in_texts and not work.is_same(key, image))
+    return not written
 
 
 def _is_told(offer: Recovers, facts: Facts, trace: Trace | None) -> bool:

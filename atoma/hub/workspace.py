@@ -88,6 +88,11 @@ class Workspace:
             return False
         return store.is_same({**here, **{name: image[name] for name in texts}}, image)
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether any row is another one than it was found, but for what nobody writes."""
+        return any(not self.is_same(key, image) for key, image in self._now.items())
+
     def put(self, key: RowKey, image: RowImage | None) -> None:
         """Make ``image`` the row.
 

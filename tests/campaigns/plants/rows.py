@@ -180,10 +180,18 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F73",
         "atoma.hub.recovery:_take_row",
-        "if written or trace is not None or not offer.proof:",
+        "if written or not offer.proof or (trace is not None and not trace.position):",
         "if True:",
         "a text that was begun afresh comes back to a restored hub beside the old one",
         f"{TEXTS}::test_a_text_that_was_begun_afresh_comes_back_so_to_a_restored_hub",
+    ),
+    plant(
+        "F73",
+        "atoma.hub.recovery:_take_row",
+        "return not written",
+        "return True",
+        "what was typed since a restore goes with a row that somebody has seen deleted in the lost history",
+        f"{TEXTS}::test_what_was_typed_since_a_restore_is_not_deleted_by_who_brings_the_past",
     ),
     plant(
         "F73",

@@ -221,18 +221,48 @@ async def test_who_cannot_go_on_with_a_state_of_somebody_else_is_told_so(tmp_pat
 
 
 async def test_a_text_that_was_begun_afresh_comes_back_so_to_a_restored_hub(tmp_path: Path) -> None:
-    """The hub still has the old one, and nobody has written to it since."""
-    async with open_world(SCHEMA, tmp_path) as world, world.hub() as hub, world.device("a") as a:
-        await a.store(NOTES).insert(Note("1", body="old"))
-        await world.settle()
-        backup = await hub.backup()
-        async with a.client.transaction() as tx:
-            await tx.store(NOTES).delete("1")
-            await tx.store(NOTES).insert(Note("1", body="fresh"))
-        await world.settle()
-        await world.restore_hub(backup)
-        await world.settle()
-        assert (await same(a), await codes(a)) == ("fresh", [])
+    """The hub still has the old one, another device brings one that is a little later, and nobody has written to it since."""
+    async with open_world(SCHEMA, tmp_path) as world, world.hub() as hub:
+        async with world.device("a") as a, world.device("b") as b:
+            await a.store(NOTES).insert(Note("1", body="old"))
+            await world.settle()
+            backup = await hub.backup()
+            await adds(a, "!")
+            await world.settle()
+            b.unplug()
+            async with a.client.transaction() as tx:
+                await tx.store(NOTES).delete("1")
+                await tx.store(NOTES).insert(Note("1", body="fresh"))
+            await world.settle()
+            a.unplug()
+            await world.restore_hub(backup)
+            for device in (b, a):
+                device.plug_in()
+                await world.settle()
+            assert (await same(a, b), await codes(a), await codes(b)) == ("fresh", [], [])
+
+
+async def test_what_was_typed_since_a_restore_is_not_deleted_by_who_brings_the_past(tmp_path: Path) -> None:
+    """One device brings the row, which is joined with what was typed since, and the next one has seen it deleted."""
+    async with open_world(SCHEMA, tmp_path) as world, world.hub() as hub:
+        async with world.device("a") as a, world.device("b") as b, world.device("c") as c:
+            await a.store(NOTES).insert(Note("1", body="old"))
+            await world.settle()
+            backup = await hub.backup()
+            c.unplug()
+            await a.store(NOTES).update("1", body="old, b")
+            await world.settle()
+            b.unplug()
+            await a.store(NOTES).delete("1")
+            await world.settle()
+            a.unplug()
+            await world.restore_hub(backup)
+            await adds(c, ", c")
+            for device in (c, b, a):
+                device.plug_in()
+                await world.settle()
+            text = await same(a, b, c)
+            assert text.startswith("old") and sorted(text) == sorted("old, b, c")
 
 
 async def test_a_transaction_merges_so_many_texts(tmp_path: Path) -> None:
