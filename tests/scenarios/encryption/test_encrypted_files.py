@@ -410,7 +410,7 @@ async def test_every_command_takes_the_key_from_a_file_or_the_environment(
             monkeypatch.setenv("ATOMA_KEY", wrong)
             answer = await atoma_beside(*command)
             assert (answer.code, len(answer.err.splitlines())) == (1, 1), answer
-            assert message in answer.err and "--key-file PATH or the variable ATOMA_KEY" in answer.err
+            assert message in answer.err and "--key-file PATH or in the variable ATOMA_KEY" in answer.err
             assert OTHER.hex() not in answer.err
         told_once, teller = os.pipe()  # as a shell's <(…)
         os.write(teller, KEY)

@@ -15,6 +15,7 @@ from tests.scenarios.sync.kit import back_up, copy_file, inbox, put_in, unplug
 pytestmark = pytest.mark.virtual_time
 
 
+@pytest.mark.paths
 async def test_a_client_that_is_forgotten_in_the_middle_of_a_session_does_not_wait_for_its_verdicts(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +40,7 @@ async def test_a_client_that_is_forgotten_in_the_middle_of_a_session_does_not_wa
         assert set(await a.rows()) == {"0", "1", "b", "c"}
 
 
+@pytest.mark.paths
 async def test_an_ack_of_a_lost_history_is_not_taken_for_a_verdict_while_the_first_snapshot_is_under_way(
     world: Any,
 ) -> None:
@@ -74,6 +76,7 @@ async def test_an_ack_of_a_lost_history_is_not_taken_for_a_verdict_while_the_fir
             assert {note.text for note in (await a.rows(world.MANUAL)).values()} == {"theirs"}
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("epochs", [0, 1], ids=["an epoch that it had", "one that it never had"])
 async def test_a_row_of_the_lost_part_that_an_older_witness_brought_is_none_that_the_hub_had_kept(
     world: Any, epochs: int

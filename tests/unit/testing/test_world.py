@@ -124,7 +124,7 @@ async def test_who_does_not_come_to_rest_is_named(tmp_path: Path) -> None:
     async with open_world(SCHEMA, tmp_path) as world, world.device("a") as a:
         await a.store(VISITS).insert(Visit(id="1"))
         with pytest.raises(
-            AssertionError, match=r"not settled after 60 s:\n  a: offline, 1 pending, main new at 0 of 0: nobody"
+            AssertionError, match=r"not settled after 60 s:\n  a: offline, 1 pending, main new at 0 of 0: no host"
         ):
             await world.settle(within_s=60)
         with pytest.raises(ConfigurationError, match="no hub to compare with"):
