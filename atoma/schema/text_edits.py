@@ -128,11 +128,16 @@ def _matches(before: Sequence[str], after: Sequence[str], effort: _Effort) -> li
     raise _TooFar
 
 
+def _came_from(furthest: dict[int, int], shift: int, apart: int) -> int:
+    """From which shift the better of the two steps to ``shift`` comes."""
+    inserts = shift == -apart or (shift != apart and furthest[shift - 1] < furthest[shift + 1])
+    return shift + 1 if inserts else shift - 1
+
+
 def _stepped(furthest: dict[int, int], shift: int, apart: int) -> int:
     """Where the better of the two steps to ``shift`` leads."""
-    if shift == -apart or (shift != apart and furthest[shift - 1] < furthest[shift + 1]):
-        return furthest[shift + 1]
-    return furthest[shift - 1] + 1
+    came = _came_from(furthest, shift, apart)
+    return furthest[came] + (came < shift)
 
 
 def _way_back(trail: Sequence[dict[int, int]], at: int, other: int) -> list[tuple[int, int, int]]:
@@ -144,10 +149,6 @@ def _way_back(trail: Sequence[dict[int, int]], at: int, other: int) -> list[tupl
             found.append((begin, begin - shift, at - begin))
         at, other = begin, begin - shift
         if apart:
-            came = (
-                shift + 1
-                if shift == -apart or (shift != apart and furthest[shift - 1] < furthest[shift + 1])
-                else shift - 1
-            )
+            came = _came_from(furthest, shift, apart)
             at, other = furthest[came], furthest[came] - came
     return found[::-1]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from atoma.contracts.limits import TEXT_COMPARED_MAX, TEXT_PIECES_MAX
 
@@ -69,16 +70,9 @@ class _Piece(Struct, gc=False):
         at, begin = self.at + count, self.begin + count
         if self.source is not None and self.source[2 * at + 1] & 0xFC == 0xDC:
             raise BrokenText("it is not the state of a text: a character is divided")
-        rest = _Piece(
-            self.name,
-            begin,
-            self.length - count,
-            self.name << _CLOCK_BITS | (begin - 1),
-            self.right,
-            self.source,
-            at,
-        )
-        return _Piece(self.name, self.begin, count, self.origin, self.right, self.source, self.at), rest
+        origin = self.name << _CLOCK_BITS | (begin - 1)
+        rest = replace(self, begin=begin, length=self.length - count, origin=origin, at=at)
+        return replace(self, length=count), rest
 
 
 class _State:
@@ -245,9 +239,8 @@ class _Order:
                     continue
                 waiting.append(piece)
                 piece = next(queues.get(missing, iter(())), None)
-                if piece is None or piece.begin != self._known.get(
-                    missing, 0
-                ):  # it is not there, or waits for this one
+                begin = self._known.get(missing, 0)
+                if piece is None or piece.begin != begin:  # it is not there, or waits for this one
                     raise BrokenText("it is not the state of a text: something that it builds on is missing")
 
     def text(self) -> str:

@@ -211,6 +211,11 @@ def enqueue(
     save_end(tx, chain, leaves=leaves)
 
 
+def takes_every_edit(proto: int) -> bool:
+    """Whether a hub that speaks version ``proto`` of the protocol understands every edit that there is."""
+    return proto >= PROTOCOL_TEXTS
+
+
 def unspeakable(tx: LocalTx, verified_mid: int, proto: int) -> RemoteError | None:
     """Why the outbox has to wait for a hub that understands edits; None when it understands all that is in it.
 
@@ -221,7 +226,7 @@ def unspeakable(tx: LocalTx, verified_mid: int, proto: int) -> RemoteError | Non
         verified_mid: Last mutation the hub has decided.
         proto: The version of the protocol that it speaks.
     """
-    if proto >= PROTOCOL_TEXTS:
+    if takes_every_edit(proto):
         return None
     for mutation in tx.outbox.every():
         if mutation.mid > verified_mid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,12 @@ from msgspec.structs import replace
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.contracts.mutations import PendingMutation
-from atoma.contracts.sync import PROTOCOL_TEXTS, PROTOCOL_VERSION, Mutation, PushReply, PushRequest
+from atoma.contracts.sync import PROTOCOL_VERSION, Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import AtomaError, ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import Course, HistoryMoved, HubLostData, course
-from atoma.sync.outbox import digest_before, note_sent, unspeakable
+from atoma.sync.outbox import digest_before, note_sent, takes_every_edit, unspeakable
 from atoma.sync.oversize import LeftOut, changes_something
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import PUSH, SyncSession
@@ -49,7 +50,7 @@ class PushLane:
         state = self._replica.push_state
         while True:
             await self.drain()
-            state.idle = self._session.proto >= PROTOCOL_TEXTS
+            state.idle = takes_every_edit(self._session.proto)
             try:
                 await self._replica.push_wake.wait(SCAN_S)
             finally:
@@ -204,7 +205,7 @@ class MutationBatch:
         rest = [item for item in self.mutations if item.mid not in decided]
         if not rest or len(rest) == len(self.mutations):
             return self
-        return MutationBatch(rest, self.mutations[-len(rest) - 1].digest, self.confirmed_mid, self.decided)
+        return dataclasses.replace(self, mutations=rest, previous=self.mutations[-len(rest) - 1].digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, LostRow
 from atoma.contracts.sync import (
     PROTOCOL_OLDEST,
-    PROTOCOL_TEXTS,
     PROTOCOL_VERSION,
     Limits,
     OpenReply,
@@ -29,7 +28,7 @@ from atoma.ports.service import SyncService
 from atoma.schema.agreement import check_agreement
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.failures import HistoryMoved, WrongHub, error_from, of_another
-from atoma.sync.outbox import unspeakable
+from atoma.sync.outbox import takes_every_edit, unspeakable
 from atoma.sync.parts import ask_for, given_in
 from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
@@ -146,7 +145,7 @@ async def open_sync_session(replica: Replica, service: SyncService) -> SyncSessi
     identity = opening.identity
     if not (identity.hub_id and identity.principal):  # a pre-built file knows its hub before its user
         identity = await replica.change(HubMet(reply.hub_id, reply.principal, _taken(replica)))
-    if fault is None and reply.proto < PROTOCOL_TEXTS:
+    if fault is None and not takes_every_edit(reply.proto):
         fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid, proto=reply.proto))
     session = SyncSession(
         service,

@@ -145,17 +145,22 @@ def row_version(_original: Original) -> object:
 # the hub
 
 
-def no_dedupe(original: Original) -> object:
+def _as_if_next(original: Original, when: Callable[[int, int], bool]) -> object:
+    """A mutation is decided as if it were the next one, ``when`` its number and the last one decided say so."""
+
     def decide(decision: Any, facts: Facts) -> Plan:
         mid, client = decision.mutation.mid, facts.client
-        if client is not None and mid <= client.last_mid:
-            facts = msgspec.structs.replace(
-                facts, client=msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
-            )
+        if client is not None and when(mid, client.last_mid):
+            before = msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
+            facts = msgspec.structs.replace(facts, client=before)
         plan: Plan = original(decision, facts)
         return plan
 
     return decide
+
+
+def no_dedupe(original: Original) -> object:
+    return _as_if_next(original, lambda mid, last: mid <= last)
 
 
 def over_an_outcome(original: Original) -> object:
@@ -167,16 +172,7 @@ def over_an_outcome(original: Original) -> object:
 
 
 def gaps(original: Original) -> object:
-    def decide(decision: Any, facts: Facts) -> Plan:
-        mid, client = decision.mutation.mid, facts.client
-        if client is not None and mid > client.last_mid + 1:
-            facts = msgspec.structs.replace(
-                facts, client=msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
-            )
-        plan: Plan = original(decision, facts)
-        return plan
-
-    return decide
+    return _as_if_next(original, lambda mid, last: mid > last + 1)
 
 
 def all_foreign(original: Any) -> object:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from atoma.testing.seats import Device, HubSeat
 from atoma.testing.world import World, open_world
 from atoma_stores.sqlite import History
 from tests.scenarios.cancel.test_everywhere import CancelAt
+from tests.scenarios.sync.merging import codes, same_row, write_apart
 
 pytestmark = pytest.mark.virtual_time
 
@@ -58,6 +60,7 @@ def joined(met: Met) -> str:
 
 
 CUSTOM = {"polls": {"body": joined}}
+apart, same = partial(write_apart, POLLS), partial(same_row, POLLS)
 
 
 @asynccontextmanager
@@ -73,27 +76,6 @@ async def pair(folder: Path, **options: Any) -> AsyncGenerator[tuple[World, Devi
         await a.store(POLLS).insert(Poll("1"))
         await world.settle()
         yield world, a, b
-
-
-async def apart(world: World, *writes: tuple[Device, Mapping[str, object]]) -> None:
-    """Each device writes on its own, and then they come to the hub in this order."""
-    for device, changes in writes:
-        device.unplug()
-        await device.store(POLLS).update("1", changes)
-    for device, _ in writes:
-        device.plug_in()
-        await world.settle()
-
-
-async def same(*devices: Device) -> Poll:
-    rows = [await device.store(POLLS).get("1") for device in devices]
-    assert rows[0] is not None
-    assert all(row == rows[0] for row in rows)
-    return rows[0]
-
-
-async def codes(device: Device) -> list[str]:
-    return [entry.code for entry in await device.client.inbox.entries()]
 
 
 @pytest.mark.paths

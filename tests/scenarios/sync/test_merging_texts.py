@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ from atoma.schema.texts import read
 from atoma.testing.seats import Device
 from atoma.testing.world import World, open_world
 from atoma_stores.sqlite import History
+from tests.scenarios.sync.merging import codes, same_row, write_apart
 from tests.unit.schema.test_texts import TANGLED
 
 pytest.importorskip("pycrdt", reason="the extra text is not installed")
@@ -36,6 +38,7 @@ class Note:
 
 NOTES = StoreSpec("notes", Note, merge={"body": "text", "title": "manual"})
 SCHEMA = Schema(NOTES)
+apart = partial(write_apart, NOTES)
 
 
 @asynccontextmanager
@@ -48,16 +51,6 @@ async def pair(folder: Path, body: str = "", **options: Any) -> AsyncGenerator[t
             yield world, a, b
 
 
-async def apart(world: World, *writes: tuple[Device, Mapping[str, object]]) -> None:
-    """Each device writes on its own, and then they come to the hub in this order."""
-    for device, changes in writes:
-        device.unplug()
-        await device.store(NOTES).update("1", changes)
-    for device, _ in writes:
-        device.plug_in()
-        await world.settle()
-
-
 async def adds(device: Device, new: str) -> None:
     """At the end of what is there then."""
     await device.store(NOTES).update("1", lambda note: replace(note, body=note.body + new))
@@ -65,15 +58,9 @@ async def adds(device: Device, new: str) -> None:
 
 async def same(*devices: Device) -> str:
     """The text that all of them have, and of which their states are."""
-    rows = [await device.store(NOTES).get("1") for device in devices]
-    assert rows[0] is not None
-    assert all(row == rows[0] for row in rows), rows
-    assert rows[0].body_state is None or read(rows[0].body_state) == rows[0].body
-    return rows[0].body
-
-
-async def codes(device: Device) -> list[str]:
-    return [entry.code for entry in await device.client.inbox.entries()]
+    row = await same_row(NOTES, *devices)
+    assert row.body_state is None or read(row.body_state) == row.body
+    return row.body
 
 
 @pytest.mark.paths
