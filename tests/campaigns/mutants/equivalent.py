@@ -36,10 +36,6 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "33fc986d02dd39f2": "PullSchedule: begun and done are only compared with one another, and done is set to begun",
         "73fbb01773f7d75a": "PullSchedule: as above",
     },
-    "stores/atoma_stores/local.py": {
-        "e2098b863c87e69e": "BULK_INSERTS: inserts come to the same one by one and together, however many there are",
-        "c6bea85bc5bab7c1": "BULK_INSERTS: as above",
-    },
     "stores/atoma_stores/sqlite/_receipts.py": {
         "da92c31c9947d3c6": "_forget_number: a receipt that has no number stands under none, whichever is asked",
         "fe499bb02c11f26a": "_forget_number: as above",

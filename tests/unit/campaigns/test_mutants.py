@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.campaigns.mutants.catalogue import Mutant, sample
 from tests.campaigns.mutants.covering import Covering
 from tests.campaigns.mutants.equivalent import EQUIVALENT
 from tests.campaigns.mutants.results import Results, interval
-from tests.campaigns.workbench import Verdict
+from tests.campaigns.workbench import ROOT, Verdict
 
 
 def mutant(number: int, module: str = "a.py") -> Mutant:
@@ -118,19 +119,25 @@ def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass
     pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
     from tests.campaigns.mutants.catalogue import mutants_of, mutated
 
-    source = "MOST = 64 * 1024\ndef f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
+    source = "MOST = 64 * 1024\nLOOK_S = 0.5\ndef f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
     (tmp_path / "m.py").write_text(source)
     found = {m.operator: m for m in mutants_of("m.py", tmp_path)}
     assert "ReplaceBinaryOperator_BitOr_BitAnd" not in found, "an annotation"
     assert "ReplaceBinaryOperator_Mul_FloorDiv" not in found, "a bound, spelt as a product"
+    assert found["NumberReplacer"].function == "f", "a free choice"
     assert mutated(found["DeleteStatement"], tmp_path) == source.replace("g(a)", "pass")
     assert mutated(found["ReplaceComparisonOperator_Eq_NotEq"], tmp_path) == source.replace("==", "!=")
     assert {m.function for m in found.values()} == {"f"}
 
 
-def test_what_is_called_equivalent_is_a_mutant() -> None:
+def test_what_is_called_equivalent_is_a_mutant_and_a_free_choice_a_constant() -> None:
     pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
-    from tests.campaigns.mutants.catalogue import mutants_of
+    from tests.campaigns.mutants.catalogue import FREE_CHOICES, modules, mutants_of
 
+    code = "\n".join((ROOT / module).read_text(encoding="utf-8") for module in modules())
+    unknown = [
+        name for names in FREE_CHOICES.values() for name in names if not re.search(rf"^{name}\b.* = ", code, re.M)
+    ]
+    assert not unknown, "these free choices are no constants of what is tried"
     gone = {module: keys.keys() - {found.key for found in mutants_of(module)} for module, keys in EQUIVALENT.items()}
     assert not any(gone.values()), f"their functions have changed, and with them the keys: {gone}"
