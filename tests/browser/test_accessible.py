@@ -47,6 +47,8 @@ def test_nothing_is_objected_to_on_the_demo_and_the_inspector(window: Window, de
     pull(page, "a")
     add(page, "a", "Looked at by everybody")
     assert objections(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert objections(page) == []
     page.goto(f"{demo.address}inspector")
     page.locator("#store-list button").click()
     page.locator("#sql-text").fill("SELECT lane, count(*) AS cards FROM cards GROUP BY lane")

@@ -342,6 +342,30 @@ def test_nothing_sticks_out_on_small_screens(window: Window, demo: RunningDemo) 
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"/{path} at {width}"
 
 
+def test_a_phone_shows_one_device_and_lets_peek_at_the_other(window: Window, demo: RunningDemo) -> None:
+    page = window.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(demo.address)
+    expect_agreement(page)
+    laptop, phone = page.locator(".tab[data-device=a]"), page.locator(".tab[data-device=b]")
+    assert laptop.get_attribute("aria-current") == "true"
+    assert head(page, "a").is_visible()
+    assert not head(page, "b").is_visible()
+    before = phone.locator(".peek i i").count()
+
+    pull(page, "a")
+    add(page, "a", "Seen from the other tab")
+    expect_text(laptop.locator(".state"), "1 waiting")
+    assert phone.locator(".peek i i").count() == before
+    plug_in(page, "a")
+    expect_count(phone.locator(".peek i i"), before + 1)
+
+    phone.click()
+    assert card(page, "b", "Seen from the other tab").is_visible()
+    assert not board(page, "a").is_visible()
+    assert (laptop.get_attribute("aria-current"), phone.get_attribute("aria-current")) == ("false", "true")
+
+
 def test_the_theme_can_be_chosen_and_is_remembered(window: Window, demo: RunningDemo) -> None:
     page = window.page
     page.get_by_role("button", name="Use the dark theme").click()

@@ -3,6 +3,7 @@
 import {h, post, text} from "/static/inspector/dom.js";
 import {makeBoard} from "./board.js";
 import {makeHead} from "./head.js";
+import {arrangeTabs, makeTab} from "./tabs.js";
 
 const strip = document.querySelector(".strip");
 const boards = document.querySelector(".boards");
@@ -22,7 +23,7 @@ function show(state) {
   let device = devices.get(state.key);
   if (!device) {
     const send = command(state.key);
-    device = {head: makeHead(state, send), board: makeBoard(state, send), state};
+    device = {head: makeHead(state, send), board: makeBoard(state, send), tab: makeTab(state), state};
     devices.set(state.key, device);
     arrange();
     document.getElementById("boards").removeAttribute("aria-busy");
@@ -30,6 +31,7 @@ function show(state) {
   device.state = state;
   device.head.update(state);
   device.board.update(state);
+  device.tab.update(state);
   agree();
 }
 
@@ -38,7 +40,9 @@ function arrange() {
   const [a, b] = [devices.get("a"), devices.get("b")];
   if (a) strip.prepend(a.head.node);
   if (b) strip.append(b.head.node);
-  boards.append(...[a, b].filter(Boolean).map((device) => device.board.node));
+  const present = [a, b].filter(Boolean);
+  boards.append(...present.map((device) => device.board.node));
+  arrangeTabs(present.map((device) => device.tab));
 }
 
 /** What a person sees on a board, card by card. */

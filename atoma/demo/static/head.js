@@ -12,6 +12,11 @@ const STATES = {
   stopped: ["Stopped", "bad"],
 };
 
+/** What is said of a device's link: a word and its tone. */
+export function condition(state) {
+  return state.plugged ? STATES[state.link] ?? [state.link, "busy"] : ["Unplugged", "warn"];
+}
+
 export function makeHead(first, send) {
   const node = copy("t-head");
   const find = (selector) => node.querySelector(selector);
@@ -25,7 +30,7 @@ export function makeHead(first, send) {
   cable.addEventListener("click", () => send("plug", {plugged: !before.plugged}));
 
   function update(state) {
-    const [label, tone] = state.plugged ? STATES[state.link] ?? [state.link, "busy"] : ["Unplugged", "warn"];
+    const [label, tone] = condition(state);
     node.dataset.plugged = state.plugged;
     node.dataset.link = state.link;
     text(find(".status"), label);
