@@ -8,7 +8,6 @@ read for snapshots. Anybody is let in as whoever the token says, so that many ar
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import sys
@@ -21,7 +20,7 @@ import trio
 
 from atoma import Schema, open_hub
 from atoma.contracts.mutations import Op
-from atoma.hub import Hub
+from atoma.hub import Hub, open_garbage_collection
 from atoma.ports import Environment, Peer, Principal
 from atoma.ports.hub import HubDatabase, HubStore, ScanPage
 from atoma_stores.sqlite import SQLiteHubStore
@@ -113,10 +112,12 @@ async def obey(where: str) -> None:
     """Serve, and do what standard input says until it ends."""
     store = Opened(store_at(where))
     async with open_hub(SCHEMA, store, verifier=Everybody()) as hub:
-        gc.collect()
-        gc.freeze()  # as docs/how-to/run-hub.md says
         # a port has places for 5,000 connections, so ten thousand take two
-        async with open_server(hub, "127.0.0.1:0") as address, open_server(hub, "127.0.0.1:0") as other:
+        async with (
+            open_server(hub, "127.0.0.1:0") as address,
+            open_server(hub, "127.0.0.1:0") as other,
+            open_garbage_collection(),
+        ):
             tell({"port": int(address.rpartition(":")[2]), "second": int(other.rpartition(":")[2])})
             while line := await trio.to_thread.run_sync(sys.stdin.readline):
                 order = json.loads(line)

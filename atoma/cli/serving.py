@@ -19,7 +19,7 @@ from atoma.cli.sync import read_token
 from atoma.cli.tokens import TokenFile
 from atoma.cli.words import count
 from atoma.errors import AtomaError, ConfigurationError
-from atoma.hub import AllowLoopback, Hub, Rules, open_hub
+from atoma.hub import AllowLoopback, Hub, Rules, open_garbage_collection, open_hub
 from atoma.ports.hub import HubStore
 from atoma.ports.service import TokenVerifier
 from atoma.ports.tasks import open_tasks
@@ -118,6 +118,7 @@ async def _run(
                 names=options.name,
                 trusted_proxies=options.proxy,
             ) as address,
+            open_garbage_collection(),
             open_tasks() as nursery,
         ):
             if operations is not None:

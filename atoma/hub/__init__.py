@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoma.hub.auth import AllowLoopback, StaticTokenVerifier, ThreadVerifier, token_digest
+from atoma.hub.garbage import open_garbage_collection
 from atoma.hub.hub import Hub, open_hub
 from atoma.hub.presence import PresenceLimits
 from atoma.hub.reading import ReadBudget
@@ -24,6 +25,7 @@ __all__ = [
     "SessionInfo",
     "StaticTokenVerifier",
     "ThreadVerifier",
+    "open_garbage_collection",
     "open_hub",
     "token_digest",
 ]

@@ -7,7 +7,6 @@ loop since the question before, in CPU seconds of the loop's thread: what other 
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import sys
@@ -21,7 +20,7 @@ import trio
 from atoma import Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Op
-from atoma.hub import Hub
+from atoma.hub import Hub, open_garbage_collection
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports import Principal
 from atoma_stores.local import LocalExecution
@@ -91,9 +90,7 @@ async def serve(folder: Path) -> None:
         await fill(hub)
         pages = HttpHandler()
         add_inspector(pages, [Inspected("main", "A client", client, eye)])
-        gc.collect()
-        gc.freeze()  # as docs/how-to/run-hub.md says: or a full collection looks through all that was imported
-        async with open_server(hub, "127.0.0.1:0", pages=pages) as address:
+        async with open_server(hub, "127.0.0.1:0", pages=pages) as address, open_garbage_collection():
             tell({"port": int(address.rpartition(":")[2])})
             await trio.sleep_forever()
 
