@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 import trio
 
+from atoma.contracts.codec import decode
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import HIDDEN
 from atoma.errors import MigrationError, RemoteError, StoreBusy
 from atoma.hub.lineage import next_hash
 from atoma.schema import Convert, Index, Schema, Sql, StoreSpec
+from atoma_stores.sql import migrating as of_rows
+from atoma_stores.sql.hub import migrating as of_hubs
+from atoma_stores.sql.hub.rows import read_outcome
 from tests.scenarios.cli.kit import atoma
 from tests.scenarios.migrations.test_three_versions_behind import EDITS, begin, check, expected
 from tests.scenarios.migrations.versions import (
@@ -225,6 +229,43 @@ async def test_what_cannot_be_converted_is_put_aside_and_what_is_hidden_stays_so
         assert [(*row[:3], json.loads(str(row[3]))["amount"]) for row in kept] == [
             ("bad", "a row", 1, "one"), ("bad", "an entry of the log", 1, "one"),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_whatever_a_hub_keeps_is_converted_portion_by_portion(
+    kind: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (of_rows, of_hubs):
+        monkeypatch.setattr(module, "PORTION", 2)
+    made = [Item1(f"{at}", f"item {at}", at, "Ann Lee") for at in range(count)]
+    with home_of(kind, tmp_path) as home:
+        async with hub_on(home.store(), schema=VERSIONS[1]) as hub:
+            ann, ben = Client.of(hub, "ann"), Client.of(hub, "ben")
+            for at, (id, image) in enumerate(images(1, made).items()):
+                for written in (id, f"gone {id}"):
+                    await ann.do(Op("create", "items", written, {**image, "name": "new"}))
+                await ann.do(Op("delete", "items", f"gone {id}"), base=4 * at + 2)
+                last = await ann.do(Op("patch", "items", id, {"name": image["name"]}), base=4 * at + 1)
+                assert last.seq == 4 * at + 4
+                # the hub's side wins, which is a conflict with what ben had seen
+                await ben.do(Op("patch", "items", id, {"name": "late"}), base=4 * at + 1)
+        async with hub_on(home.store(), schema=VERSIONS[4]) as hub:
+            assert {id: row for (_, id), row in (await pull_all(Client.of(hub, "c")))[0].items()} == images(4, made)
+            assert await Client.of(hub, "c").query("items") == images(4, made)
+        kept = [
+            decode(bytes(packed), dict[str, Any])  # type: ignore[call-overload]
+            for column, table in (("pre", "change"), ("post", "change"), ("last", "tombstone"))
+            for (packed,) in home.ask(f"SELECT {column} FROM {{{table}}} WHERE {column} IS NOT NULL")
+        ]
+        found: Any = home.ask("SELECT detail FROM {outcome} WHERE detail IS NOT NULL")
+        told = [conflict for (detail,) in found for conflict in read_outcome(0, "", "", 0, bytes(detail)).conflicts]
+        assert [conflict.fields for conflict in told] == [("title",)] * count
+        for turned, of_each in ((kept, 6), ([dict[str, Any](conflict.current or {}) for conflict in told], 1)):
+            assert {frozenset(image) for image in turned} == {frozenset({"title", "price", "first", "last"})}
+            assert sorted(image["price"] for image in turned) == [
+                10 * at for at in range(count) for _ in range(of_each)
+            ], "once"
 
 
 async def test_other_names_touch_no_row_and_may_be_the_scopes(pg: PostgreSQLHome) -> None:

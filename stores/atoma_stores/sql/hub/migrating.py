@@ -30,8 +30,8 @@ _TOMBSTONES = (
     "AND d.store {among} ORDER BY d.scope, d.store, d.id LIMIT {limit}"
 )
 _VERDICTS = (
-    "SELECT o.client, o.mid, o.detail FROM {outcome} o WHERE (o.client, o.mid)>({p1}, {p2}) AND o.detail IS NOT NULL "
-    f"ORDER BY o.client, o.mid LIMIT {PORTION}"
+    "SELECT o.client, o.mid, o.detail FROM {{outcome}} o WHERE (o.client, o.mid)>({{p1}}, {{p2}}) AND o.detail IS NOT NULL "
+    "ORDER BY o.client, o.mid LIMIT {limit}"
 )
 
 
@@ -138,7 +138,7 @@ def _convert_tombstones(dialect: Dialect, conversion: Conversion) -> Script[None
 
 
 def _convert_verdicts(dialect: Dialect, conversion: Conversion) -> Script[None]:
-    page, put = dialect.render(_VERDICTS), _update(dialect, tables.OUTCOME, "detail")
+    page, put = dialect.render(_VERDICTS.format(limit=PORTION)), _update(dialect, tables.OUTCOME, "detail")
     after: Row = (-1, -1)
     while True:
         (found,) = yield [Execute(page, after)]
