@@ -16,6 +16,7 @@ from atoma.contracts.values import RowImage
 from atoma.mutations import queued, replay
 from atoma.ports import LocalTx
 from atoma_stores.changes import CommitDelta
+from atoma_stores.sqlite import _rows, _scopes
 from tests.unit.stores.kit import SYNCED, Opened, card, delete, inline, insert, opened, update
 
 IDS = st.sampled_from(["a", "b", "c"])
@@ -208,11 +209,14 @@ async def test_the_overlay_is_what_the_model_says(steps: list[Step]) -> None:
             else:
                 followed[id] = new.image
 
-    async with opened(synced=SYNCED, environment=inline()) as db:
-        db.db.subscribe_commits(follow)
-        for seq, step in enumerate(steps, 1):
-            if step[0] in ("insert", "update", "delete", "two"):
-                await local(db, model, step)
-            else:
-                await remote(db, model, step, seq)
-            await check(db, model, followed)
+    with pytest.MonkeyPatch.context() as chunks:
+        for module in (_rows, _scopes):
+            chunks.setattr(module, "CHUNK", 2)  # all three rows are more than are written at a time
+        async with opened(synced=SYNCED, environment=inline()) as db:
+            db.db.subscribe_commits(follow)
+            for seq, step in enumerate(steps, 1):
+                if step[0] in ("insert", "update", "delete", "two"):
+                    await local(db, model, step)
+                else:
+                    await remote(db, model, step, seq)
+                await check(db, model, followed)
