@@ -52,6 +52,8 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "rules-passed-over": (0, "I18"),
     "sent-not-noted": (2, "I1 I4"),
     "server-wins-lost": (0, "verdict"),
+    "silence-of-a-part": (2, "I22"),
+    "silence-under-rules": (2, "I22"),
     "snapshot-beside-the-old": (4, "I16"),
     "snapshot-takes-outbox": (0, "I12 I16"),
     "swap-not-rebased": (0, "I2 I10"),

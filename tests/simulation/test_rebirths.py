@@ -10,7 +10,7 @@ import pytest
 
 from atoma.testing.simulation.facts import Decided, Offered, Operation, Written
 from atoma.testing.simulation.history import History
-from atoma.testing.simulation.lineage import Moment
+from atoma.testing.simulation.lineage import Moment, State
 from atoma.testing.simulation.rebirth import Rebirth
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Violation
@@ -31,11 +31,17 @@ def file(client: bytes, *outbox: Written) -> Snapshot:
     return Snapshot(identity, {}, {}, lying, frozenset(), {}, {}, {}, {}, {}, 0, 0)
 
 
+def everything(_now: Snapshot, _scope: str, rows: State) -> State:
+    return rows
+
+
 @pytest.mark.parametrize("came", [False, True], ids=["all lie there", "one has left"])
 def test_that_all_has_been_offered_is_not_said_when_nobody_can_tell(tmp_path: Path, came: bool) -> None:
     offer, last = told(b"old", 1, 5, ROW), told(b"old", 2, 5)
     before = file(b"old", last) if came else file(b"old", offer, last)
-    reborn = Rebirth("a", History(tmp_path / "hub.db", Counter()), before, file(b"new"), {"forks": {"main": 3}})
+    reborn = Rebirth(
+        "a", History(tmp_path / "hub.db", Counter()), before, file(b"new"), {"forks": {"main": 3}}, everything
+    )
     assert reborn.lets_go(last) == came
     assert not reborn.lets_go(offer), "a row is never let go"
 
@@ -57,7 +63,7 @@ def test_what_falls_with_a_refusal_may_have_been_taken_in_a_history_that_is_gone
         file(b"old", second),
         replace(file(b"new"), places={"main": Place()}, inbox={(-7, ROW.key): "DEPENDENCY_REJECTED"}),
     )
-    reborn = Rebirth("a", history, before, now, {})
+    reborn = Rebirth("a", history, before, now, {}, everything)
     if root == "rejected":
         assert replica.fate(second, -7, now, reborn) == "rejected"
     else:

@@ -36,9 +36,14 @@ WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
     ("restored", 16, Extras(increments=0.4), "counters added to"),
     ("steady", 0, Extras(secrets=0.4), "secrets written"),
     ("steady", 1, Extras(parts=1.0), "looks at parts"),
+    ("restored", 2, Extras(parts=1.0), "repairs HUB_LOST_DATA"),
+    ("restored", 980000009, Extras(trades=0.05, minds=0.05, secrets=0.4, lies=0.2), "offers applied"),
+    ("calm", 2, Extras(secrets=0.4), "calm restores"),
+    ("calm", 2, Extras(parts=1.0), "calm restores"),
     ("steady", 0, Extras(lies=1.0), "lies told"),
 ]
-"""What is drawn for them, and what has to have happened; the first one added twice to a number once."""
+"""What is drawn for them, and what has to have happened. The first one added twice to a number once; in 980000009 somebody brings a
+row back that others have written and deleted since, of which they may not know."""
 RUNS = [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds]
 REPORTS: dict[tuple[Kind, int], Report] = {}
 

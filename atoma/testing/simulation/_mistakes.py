@@ -375,6 +375,13 @@ def given_up(_original: Original) -> object:
     return keep
 
 
+def unmarked(_original: Original) -> object:
+    def marked(_view: bytes) -> bytes:
+        return b""
+
+    return marked
+
+
 def nothing_offered(_original: Original) -> object:
     def offer(*_arguments: object) -> int:
         return 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import trio
 
-from atoma.testing.simulation.lineage import State
+from atoma.testing.simulation.bestof import Best, Witnessed, best_of
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.restoring import HubCopy
-from atoma.testing.simulation.stores import SCOPES, UNIQUE_COLUMN
+from atoma.testing.simulation.stores import RULES, SCOPES, UNIQUE_COLUMN
 from atoma.testing.simulation.world import LOOK_S, World
 
 ROUNDS = 3
@@ -97,26 +97,41 @@ class CalmWorld(World):
             for site in self.dice.sample(back, len(back)):
                 await self._visit(site)
 
-    def _best(self, backup: HubCopy, back: list[str]) -> dict[str, State]:
-        """What the device has seen that has seen most, of each scope; the backup where it has seen more."""
-        best: dict[str, State] = {}
+    def _best(self, backup: HubCopy, back: list[str]) -> dict[str, Best]:
+        """What the devices that come back have seen of each scope, where they have seen more than the backup."""
+        lineage, found = self.history.lineage, dict[str, Best]()
         for scope in SCOPES:
-            places = [replica.now.places[scope] for site in back if (replica := self.replicas[site]).now is not None]
-            seen = max(places, key=lambda place: place.seq)
+            witnesses = [
+                Witnessed.by(replica, replica.now, scope, lineage)
+                for site in back
+                if (replica := self.replicas[site]).now is not None
+            ]
             kept = backup.branch.hashes[scope]
-            best[scope] = self.history.lineage.rows(scope, seen.hash if seen.seq >= len(kept) else kept[-1])
-        return best
+            found[scope] = best_of(lineage.at(scope, kept[-1]), len(kept) - 1, witnesses)
+        return found
 
     def _refused(self, back: list[str]) -> int:
-        return sum(len(replica.now.inbox) for site in back if (replica := self.replicas[site]).now is not None)
+        """What lies in inboxes, but for what one device alone cannot bring back."""
+        return sum(
+            not self._in_part(store)
+            for site in back
+            if (replica := self.replicas[site]).now is not None
+            for _, (store, _) in replica.now.inbox
+        )
 
-    def _compare(self, wanted: dict[str, State], backup: HubCopy, *, held_back: bool) -> None:
+    def _in_part(self, store: str) -> bool:
+        """Whether a device may have seen a row of ``store`` and not another one that is in its way."""
+        return store in RULES or (bool(self.swarm.extras.parts) and store in UNIQUE_COLUMN)
+
+    def _compare(self, wanted: dict[str, Best], backup: HubCopy, *, held_back: bool) -> None:
         """The hub is as it was seen last; rows that it has kept may still be there while deletions are held back."""
         for scope in SCOPES:
             found, kept = self.history.rows(scope), backup.branch.states[scope][-1]
-            risen = found.keys() - wanted[scope].keys()
-            differs = [key for key, image in wanted[scope].items() if found.get(key) != image]
-            if held_back and risen:  # they may have the unique values of others, which wait for that
+            risen = {
+                key for key in found.keys() - wanted[scope].rows.keys() if not wanted[scope].allows(key, found[key])
+            }
+            differs = [key for key in wanted[scope].rows if not wanted[scope].allows(key, found.get(key))]
+            if (held_back and risen) or self.swarm.extras.parts:  # another row may have the unique values of one
                 differs = [key for key in differs if key[0] not in UNIQUE_COLUMN]
             if differs or (risen - kept.keys() if held_back else risen):
                 what = f"{differs} are not as they were seen, {sorted(risen)} have risen"

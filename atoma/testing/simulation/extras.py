@@ -21,8 +21,8 @@ class Extras:
         minds: The share of calls after which somebody changes their mind about a write that was never sent; not in a calm
             run, in which nobody does anything but write.
         increments: The share of calls that add to counters.
-        secrets: The share of calls about rows that two people alone may see, by a rule of the hub; in steady runs.
-        parts: The share of devices that take parts of a scope, now these and now those; in steady runs.
+        secrets: The share of calls about rows that two people alone may see, by a rule of the hub.
+        parts: The share of devices that take parts of a scope, now these and now those.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
     """
 
@@ -43,15 +43,12 @@ class Extras:
         """Refuse what a run of ``kind`` cannot have.
 
         Raises:
-            ValueError: ``minds`` or ``lies`` in a calm run, ``secrets`` or ``parts`` in one that is not steady.
+            ValueError: ``minds`` or ``lies`` in a calm run.
         """
         if (self.minds or self.lies) and kind == "calm":
             raise ValueError(
                 "in a calm run nobody changes their mind or lies: it is about one restore of the hub, and nothing else"
             )
-
-        if (self.secrets or self.parts) and kind != "steady":
-            raise ValueError("what a hub has lost comes back in part where devices see a part: that is for steady runs")
 
     @staticmethod
     def drawn(seed: int, kind: Kind) -> Extras:
@@ -62,9 +59,9 @@ class Extras:
             minds=dice.choice((0.0, 0.0, 0.05, 0.4)),
             increments=dice.choice((0.0, 0.1, 0.4)),
             lies=dice.choice((0.0, 0.0, 0.2, 1.0)),
+            secrets=dice.choice((0.0, 0.1, 0.4)),
+            parts=dice.choice((0.0, 0.5, 1.0)),
         )
-        if kind == "steady":
-            found = replace(found, secrets=dice.choice((0.0, 0.1, 0.4)), parts=dice.choice((0.0, 0.5, 1.0)))
         return replace(found, minds=0.0, lies=0.0) if kind == "calm" else found
 
 

@@ -305,7 +305,7 @@ class History:
         before, after = self.now.states[scope][seq - 1], self.now.states[scope][seq]
         changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
         for key in changed:
-            self.now.judge.check_offer(scope, key, offer, fork.seq)
+            self.now.judge.check_offer(scope, key, offer, fork.seq, self.users.get(written.client, ""))
         change = Change(seq, written.client, None, offered=True, witness=(offer.epoch, offer.seq))
         self.now.judge.follow(scope, {key: after.get(key) for key in changed}, change, self.now.memory[scope])
 

@@ -82,6 +82,10 @@ class Parts:
         """Some that a device may take."""
         return Parts(tuple(dice.sample(PIECES, POOL)))
 
+    def copy(self) -> Parts:
+        """Those of a copy of the device, which goes its own way."""
+        return Parts(self.pool, self.always)
+
     def draw(self, dice: random.Random) -> None:
         """Other ones, perhaps, as a program is opened."""
         if not self.always or dice.random() < 0.5:

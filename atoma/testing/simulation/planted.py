@@ -279,6 +279,18 @@ PLANTED: dict[str, Bug] = {
         [Patch("atoma.hub.workspace:Workspace", "_check", mistakes.nothing)],
         extras=Extras(secrets=0.4),
     ),
+    "silence-of-a-part": Bug(
+        "who has a part of a scope says, by what they have not, that it is gone",
+        [Patch("atoma.sync.repair.offers", "marked", mistakes.unmarked)],
+        "calm",
+        extras=Extras(parts=1.0),
+    ),
+    "silence-under-rules": Bug(
+        "who may see some of the rows of a store says, by what they have not, that it is gone",
+        [Patch("atoma.hub.workspace:Workspace", "is_part", mistakes.never)],
+        "calm",
+        extras=Extras(secrets=0.4),
+    ),
     "leaving-untold": Bug(
         "a page does not tell that a row has left the part that is taken",
         [Patch("atoma.hub.pulling", "_seen", mistakes.leaving_untold)],

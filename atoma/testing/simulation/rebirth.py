@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
 from atoma.testing.simulation.facts import Key, Written, replayed
 from atoma.testing.simulation.history import History
+from atoma.testing.simulation.lineage import State
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.snapshots import Pending, Place, Snapshot
 from atoma.testing.simulation.stores import SCOPES
@@ -58,6 +59,7 @@ class Rebirth:
         before: The file before.
         now: The file after.
         report: What the file says about it.
+        seen: What of a scope's rows a file shows that is as it is in a snapshot.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Rebirth:
     before: Snapshot
     now: Snapshot
     report: Mapping[str, Any]
+    seen: Callable[[Snapshot, str, State], State]
 
     def again(self) -> Iterator[tuple[Written, Written]]:
         """Mutations that are sent again: what they were, and what they are now."""
@@ -105,11 +108,14 @@ class Rebirth:
         told: int = self.report["forks"].get(scope, fork.seq)
         if told > fork.seq:
             raise Violation("I27", self.name, f"{scope} is taken to part at {told}, it parts at {fork.seq}")
-        had, has = lineage.rows(scope, old.hash), lineage.rows(scope, new.hash)
-        for key in had.keys() | fork.rows.keys():
+        had, was = (self.seen(self.before, scope, rows) for rows in (lineage.rows(scope, old.hash), fork.rows))
+        has = self.seen(self.now, scope, lineage.rows(scope, new.hash))
+        for key in had.keys() | was.keys():
             image = had.get(key)
-            if image in (fork.rows.get(key), has.get(key)):
+            if image in (was.get(key), has.get(key)):
                 continue
+            if image is None and self.before.marks.get(scope):
+                continue  # it may have left the part that the file takes
             if image is None and self._is_written_anew(scope, key, told):
                 continue
             offers = [

@@ -105,7 +105,7 @@ class Replica:
         if before is not None and before.identity.client != now.identity.client:
             if not report:
                 raise Violation("I25", self.name, "the file has taken another identity, and no repair is told")
-            reborn = Rebirth(self.name, self.history, before, now, report)
+            reborn = Rebirth(self.name, self.history, before, now, report, self.seen)
         came = [] if before is None or reborn is not None else list(swapped(before, now))
         if before is not None and came and not self.hand:
             check_outbox(self.name, self.history, before, now)
@@ -371,12 +371,12 @@ class Replica:
             raise Violation("I9", where, "no hub was ever there")
         base = {**visible, **shadows}
         known = {key: image for key, image in base.items() if image is not None}
-        wanted = self._seen(now, scope, moment.rows)
+        wanted = self.seen(now, scope, moment.rows)
         self.counts["looks at parts"] += len(wanted) < len(moment.rows) and bool(wanted)
         if known != wanted:
             if before is not None:
                 old = self.history.lineage.rows(scope, before.places[scope].hash)
-                check_base(where, known, wanted, self._seen(before, scope, old))
+                check_base(where, known, wanted, self.seen(before, scope, old))
             if leaked := [key for key, image in known.items() if not sees(self.user, key, image)]:
                 raise Violation("I18", where, f"rows are there that {self.user} may not see: {leaked}")
             risen = known.keys() - moment.rows.keys()
@@ -397,7 +397,7 @@ class Replica:
         offered = {op.key for op in ops_of_offers(now, scope)}
         check_pairs(visible, where, moment.loose | offered)
 
-    def _seen(self, now: Snapshot, scope: str, rows: State) -> State:
+    def seen(self, now: Snapshot, scope: str, rows: State) -> State:
         """What of the hub's ``rows`` the base is to hold, which its cursor says."""
         rows = {key: image for key, image in rows.items() if sees(self.user, key, image)}
         if self.parts is None or scope != MAIN:
@@ -418,7 +418,7 @@ class Replica:
         if now.outbox:
             left.append(f"{len(now.outbox)} in the outbox from {min(now.outbox)} on")
         for scope in SCOPES:
-            place, rows = now.places[scope], self._seen(now, scope, self.history.rows(scope))
+            place, rows = now.places[scope], self.seen(now, scope, self.history.rows(scope))
             if scope == MAIN and self.parts is not None:
                 mark = now.marks.get(scope, b"")
                 if mark and not set(self.parts.always) <= (self.parts.of(mark) or frozenset()):

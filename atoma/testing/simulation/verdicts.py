@@ -155,13 +155,19 @@ class Judge:
             self._move(scope, key, image, change, memory)
         self._heads[scope] = change.seq
 
-    def check_offer(self, scope: str, key: Key, offer: Offered, fork: int) -> None:
+    def check_offer(self, scope: str, key: Key, offer: Offered, fork: int, user: str) -> None:
         """I22, I23: an offer changes no row that was written since the histories parted, nor one that a better witness brought.
 
+        What ``user``, who offers it, may not know of has never been: the row of somebody else that is gone.
+
         Raises:
-            Violation: It did.
+            Violation: It did; or, I18, the row is there and not for them.
         """
-        for change in self._story(scope, key).changes:
+        try:
+            story = _shown(self._story(scope, key), key, user)
+        except Refused:
+            raise Violation("I18", f"hub {scope}", f"{key} is not for {user}, and is changed by their offer") from None
+        for change in story.changes:
             epoch, position = change.witness
             if change.seq > fork and not change.offered:
                 found = f"{key} was written as {change.seq}, behind {fork}, and is changed by an offer"

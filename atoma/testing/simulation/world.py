@@ -445,6 +445,8 @@ class World:
         name = f"{site}copy{len(self.sites)}"
         life = Mortal(name, self.folder / f"{name}.db", source.user)
         self.furnish(life)
+        if (parts := replica.parts) is not None:
+            self.replicas[name].parts = parts.copy()
         self.people[name].left = self.swarm.writes // 2
         disasters.snapshot(replica).put(self.replicas[name])
         self.clients.append(life)
