@@ -269,6 +269,8 @@ def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
             return [node]
         case ast.Call(func=ast.Name(id="dataclass" | "field"), keywords=keywords):
             return [keyword.value for keyword in keywords]  # slots, frozen: what only a program's author runs into
+        case ast.Call(func=ast.Name(id="zip"), keywords=keywords):
+            return [keyword.value for keyword in keywords]  # strict: as above
         case ast.Assign(value=value) if abs(_number(value)) >= BOUND_MIN:
             return [value]
         case ast.ClassDef(bases=bases) if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases):

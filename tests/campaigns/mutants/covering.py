@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -192,6 +193,32 @@ def measure(root: Path, folder: Path, *, processes: int) -> Covering:
     return Covering(by_line, found["seconds"])
 
 
+def of_importers(root: Path, by_line: Mapping[str, Mapping[int, list[str]]]) -> dict[str, dict[int, list[str]]]:
+    """For modules that run only while they are imported, before any test: the tests of those that import them.
+
+    Tables and statements stand in such modules; what is wrong with them shows where they are used.
+    """
+    tests = {name: {test for found in lines.values() for test in found} for name, lines in by_line.items()}
+    imported = {name: _imported((root / name).read_text(encoding="utf-8")) for name in by_line}
+    found: dict[str, dict[int, list[str]]] = {}
+    for name in (name for name in by_line if not tests[name]):
+        parts = Path(name).with_suffix("").parts
+        dotted = ".".join(parts[parts[0] in ("stores", "transports") :])
+        found[name] = {1: sorted({test for other in by_line if dotted in imported[other] for test in tests[other]})}
+    return found
+
+
+def _imported(source: str) -> set[str]:
+    """The modules that ``source`` imports, and what it takes from them, which may be modules as well."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
 def _combined(root: Path, folder: Path) -> dict[str, object]:
     import coverage
 
@@ -211,6 +238,7 @@ def _combined(root: Path, folder: Path) -> dict[str, object]:
         by_line[Path(name).relative_to(root).as_posix()] = {
             line: sorted(filter(seconds.__contains__, tests)) for line, tests in contexts.items()
         }
+    by_line |= of_importers(root, by_line)
     return {"by_line": by_line, "seconds": seconds}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.mutants.catalogue import Mutant, sample
-from tests.campaigns.mutants.covering import Covering
+from tests.campaigns.mutants.covering import Covering, of_importers
 from tests.campaigns.mutants.equivalent import EQUIVALENT
 from tests.campaigns.mutants.results import Results, interval
 from tests.campaigns.workbench import ROOT, Verdict
@@ -73,6 +73,15 @@ def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_ta
     assert covering.tests_for(mutant(1, "b.py"), range(1, 2)) == []
     assert covering.within(["fast.py::y", "slow.py::x"], 5.0) == ["fast.py::y"]
     assert covering.within(["slow.py::x"], 5.0) == ["slow.py::x"], "at least one"
+
+
+def test_a_module_that_runs_only_while_it_is_imported_has_the_tests_of_those_that_import_it(tmp_path: Path) -> None:
+    sources = {"pkg/tables.py": "A = 1\n", "pkg/a.py": "from pkg import tables\n", "pkg/b.py": "import pkg.c\n"}
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    by_line = {"pkg/tables.py": {1: list[str]()}, "pkg/a.py": {1: ["t::x"], 2: ["t::y"]}, "pkg/b.py": {1: ["t::z"]}}
+    assert of_importers(tmp_path, by_line) == {"pkg/tables.py": {1: ["t::x", "t::y"]}}
 
 
 def test_a_budget_is_shared_by_the_suites_and_a_test_has_one_case_before_any_has_two() -> None:
