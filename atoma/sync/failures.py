@@ -100,7 +100,7 @@ def course(call: Call, error: AtomaError) -> Course:
     """What is done about ``error``, with which ``call`` was answered or has failed."""
     if not isinstance(error, RemoteError):
         return Course.ANEW if is_retryable(error) and not isinstance(error, StoreError) else Course.SLOWLY
-    if call in ("push", "pull", "snapshot") and what_helps(error) == "less":
+    if call != "notify" and what_helps(error) == "less":
         return Course.SMALLER
     if call == "push" and error.remote_code == "OUT_OF_ORDER":
         return Course.ANEW  # the opening tells exactly where the hub is

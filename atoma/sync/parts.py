@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from atoma.contracts.shapes import SHAPES_MAX, mark_of, marked
-from atoma.contracts.sync import PROTOCOL_SHAPES, Cursor, OpenReply, OpenRequest, Place, ScopeShapes
+from atoma.contracts.shapes import SHAPES_MAX
+from atoma.contracts.sync import PROTOCOL_SHAPES, OpenReply, OpenRequest, Place, ScopeShapes
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import RemoteError
 from atoma.ports.service import SyncService
 from atoma.sync.failures import error_from
-from atoma.sync.replica import Replica, bounded
+from atoma.sync.replica import Replica
+from atoma.sync.requests import opened
 
 WHOLE_ONLY = ErrorInfo("SHAPE_UNKNOWN", "the hub is of a version that gives out whole scopes only")
 TOO_MANY = ErrorInfo(
     "TOO_MANY_SCOPES", f"more than {SHAPES_MAX} parts of the scope are wanted; leave one of them first"
 )
-TOLD_BYTES = 1_048_576
-"""About so many bytes of shapes are told in one request; of a scope they are told together."""
 
 
 async def ask_for(
@@ -33,8 +31,7 @@ async def ask_for(
     """Ask the hub for ``scopes``, in the shapes in which they are wanted; what it answers.
 
     What it refuses of them is noted; see :func:`given_in`. A hub of before shapes is not told of them, and gives out none. Of more parts of
-    a scope than a hub takes those are not told that were not used for longest; they are noted as refused. What does not fit into one
-    request is asked for in several.
+    a scope than a hub takes those are not told that were not used for longest; they are noted as refused.
 
     Args:
         replica: The client's side.
@@ -52,35 +49,18 @@ async def ask_for(
     wanted = {scope: shapes for scope in scopes if (shapes := replicated.shapes(scope))}
     by_use = {scope: replicated.by_use(scope) for scope in wanted}
     told = {scope: tuple(sorted(shapes[:SHAPES_MAX])) for scope, shapes in by_use.items()}
-    replies: list[OpenReply] = []
-    for some in _portioned(scopes, told):
-        given = tuple(ScopeShapes(scope, told[scope]) for scope in some if scope in told)
-        here = tuple(place for place in places if place.scope in some)
-        asked = replace(request, scopes=some, places=here, shapes=given if proto >= PROTOCOL_SHAPES else ())
-        with bounded("open"):
-            replies.append(await service.open(asked))
-    statuses = tuple(status for reply in replies for status in reply.scopes)
-    refused = {status.scope: {each.shape: each.error for each in status.refused} for status in statuses}
+    given = tuple(ScopeShapes(scope, told[scope]) for scope in scopes if scope in told)
+    here = tuple(place for place in places if place.scope in scopes)
+    asked = replace(request, scopes=tuple(scopes), places=here, shapes=given if proto >= PROTOCOL_SHAPES else ())
+    reply = await opened(service, asked)
+    refused = {status.scope: {each.shape: each.error for each in status.refused} for status in reply.scopes}
     for scope in scopes:
         replicated.asked[scope] = wanted.get(scope, ())
         errors: Mapping[bytes, ErrorInfo] = refused.get(scope, {})
         if proto < PROTOCOL_SHAPES:
             errors = dict.fromkeys(wanted.get(scope, ()), WHOLE_ONLY)
         replicated.refused[scope] = {**dict.fromkeys(by_use.get(scope, ())[SHAPES_MAX:], TOO_MANY), **errors}
-    return replace(replies[-1], scopes=statuses)
-
-
-def _portioned(scopes: Sequence[str], told: Mapping[str, Sequence[bytes]]) -> Iterator[tuple[str, ...]]:
-    """``scopes`` in order, as many at a time as fit into a request with the shapes that are ``told`` of them."""
-    some, size = list[str](), 0
-    for scope in scopes:
-        more = sum(map(len, told.get(scope, ())))
-        if some and size + more > TOLD_BYTES:
-            yield tuple(some)
-            some, size = [], 0
-        some.append(scope)
-        size += more
-    yield tuple(some)
+    return reply
 
 
 def given_in(replica: Replica, scope: str) -> tuple[bytes, ...]:
@@ -96,13 +76,3 @@ def given_in(replica: Replica, scope: str) -> tuple[bytes, ...]:
     given = tuple(shape for shape in asked if shape not in refused)
     replicated.note(given)
     return given
-
-
-def check_part(at: Cursor, shapes: Sequence[bytes]) -> None:
-    """See that what was sent is of ``shapes``: an older process beside one that knows them passes them over.
-
-    Raises:
-        RemoteError: ``HUB_BEHIND``: it is not; another process may answer next time.
-    """
-    if marked(at.view) != mark_of(shapes):
-        raise RemoteError("the hub has sent other parts of the scope than were asked for", remote_code="HUB_BEHIND")

@@ -12,15 +12,15 @@ from atoma.contracts.execution import Durability
 from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, Subscription
 from atoma.contracts.shapes import marked
-from atoma.contracts.sync import Cursor, Outcome, PullReply, PullRequest, SnapshotReply, SnapshotRequest
+from atoma.contracts.sync import Cursor, Outcome, PullReply, SnapshotReply
 from atoma.contracts.writeback import ConfirmedRow
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.failures import Course, HistoryMoved, course, history_moved
 from atoma.sync.page import confirmed_rows
-from atoma.sync.parts import check_part
-from atoma.sync.replica import BACKOFF, Replica, bounded
+from atoma.sync.replica import BACKOFF, Replica
+from atoma.sync.requests import PageRequests
 from atoma.sync.session import SyncSession
 from atoma.sync.staging import LivePage, SnapshotPage, TailPage
 
@@ -30,8 +30,6 @@ POLL_ALONE_S = 5.0
 APPLY_TARGET_S = 0.05
 """Pages grow and shrink so that applying one takes about this long."""
 MIN_CHANGES = 500
-MIN_BYTES = 1_024
-"""A page that does not fit is asked for with half the bytes, down to so many: then it holds a single change."""
 PACE_S = 0.25
 SHORT_CHANGES = 32
 SHORT_BYTES = 64 * 1024
@@ -53,8 +51,9 @@ class PullLane:
         self._session = session
         self._scope = scope
         self._retries = Retries(BACKOFF, replica.environment.random)
-        self._max_changes = min(2_000, session.limits.page_changes)
-        self._max_bytes = session.limits.page_bytes
+        self._pages = PageRequests(
+            session.service, scope, session.identity.client_id, session.limits, session.version_told
+        )
         self._schedule = replica.schedule(scope)
         self._patient = patient
         self._again_s = 0.0
@@ -128,9 +127,6 @@ class PullLane:
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
             return
-        if doing is Course.SMALLER and self._max_bytes > MIN_BYTES:
-            self._max_bytes = max(MIN_BYTES, self._max_bytes // 2)
-            return
         if not self._patient or doing is Course.SLOWLY:
             raise error
         info = info_from(error)
@@ -170,10 +166,10 @@ class PullLane:
                 return False
             case "tail":
                 cursor = subscription.stage_cursor or subscription.cursor
-                return await self._take(cursor, await self._pull(cursor, confirmed), staged=True)
+                return await self._take(cursor, await self._pages.pull(cursor, confirmed, self._shapes), staged=True)
             case "live":
                 cursor = subscription.cursor
-                return await self._take(cursor, await self._pull(cursor, confirmed))
+                return await self._take(cursor, await self._pages.pull(cursor, confirmed, self._shapes))
 
     def _is_of_others(self, subscription: Subscription) -> bool:
         """Whether what is here, or staged, is of another part of the scope than is asked for now."""
@@ -209,46 +205,19 @@ class PullLane:
         return tx.scopes.read(self._scope), tx.outbox.identity()
 
     async def _stage_page(self, subscription: Subscription) -> None:
-        request = SnapshotRequest(
-            self._scope,
-            self._session.identity.client_id,
-            subscription.token,
-            self._max_bytes,
-            self._max_changes,
-            self._session.version_told,
-            self._shapes,
-        )
+        token = subscription.token
         try:
-            with bounded("snapshot"):
-                page = await self._session.service.snapshot(request)
+            page = await self._pages.snapshot(token, self._shapes)
         except RemoteError as error:
-            if not request.token or course("snapshot", error) is not Course.ASIDE:
+            if not token or course("snapshot", error) is not Course.ASIDE:
                 raise
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
             await self._replica.begin_snapshot(self._scope)
             return
-        check_part(page.start, self._shapes)
-        await self._commit_snapshot(request.token, page)
+        await self._commit_snapshot(token, page)
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
         await self._replica.change(SnapshotPage(token, page, self._replica.stores), durability="normal")
-
-    async def _pull(self, cursor: Cursor, confirmed_mid: int) -> PullReply:
-        session = self._session
-        request = PullRequest(
-            scope=self._scope,
-            cursor=cursor,
-            client_id=session.identity.client_id,
-            outcomes_after_mid=confirmed_mid,
-            max_bytes=self._max_bytes,
-            max_changes=self._max_changes,
-            schema_version=session.version_told,
-            shapes=self._shapes,
-        )
-        with bounded("pull"):
-            page = await session.service.pull(request)
-        check_part(page.end, self._shapes)
-        return page
 
     async def _commit(self, page: PullReply, *, staged: bool = False) -> None:
         """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""
@@ -277,9 +246,9 @@ class PullLane:
     def _resize(self, seconds: float) -> None:
         """Fewer changes per page when applying takes long, more when it does not: writers wait behind a page."""
         if seconds > APPLY_TARGET_S:
-            self._max_changes = max(MIN_CHANGES, self._max_changes // 2)
+            self._pages.max_changes = max(MIN_CHANGES, self._pages.max_changes // 2)
         else:
-            self._max_changes = min(self._session.limits.page_changes, self._max_changes + MIN_CHANGES)
+            self._pages.max_changes = min(self._session.limits.page_changes, self._pages.max_changes + MIN_CHANGES)
 
 
 def _has_pending(tx: LocalTx) -> bool:

@@ -20,6 +20,7 @@ from atoma.sync.failures import Course, HistoryMoved, HubLostData, course
 from atoma.sync.outbox import digest_before, note_sent, takes_every_edit, unspeakable
 from atoma.sync.oversize import LeftOut, changes_something
 from atoma.sync.replica import BACKOFF, Replica, bounded
+from atoma.sync.requests import RequestSize
 from atoma.sync.session import PUSH, SyncSession
 from atoma.sync.settle import Settlement
 from atoma.sync.staging import AttemptFailed, Opened, Replied
@@ -43,7 +44,7 @@ class PushLane:
         self._replica = replica
         self._session = session
         self._retries = Retries(BACKOFF, replica.environment.random)
-        self._batch_limit = session.limits.push_mutations
+        self._size = RequestSize("push", session.limits.push_mutations)
 
     async def run(self) -> None:
         """Push until cancelled: at start, on a wake-up, on a timer."""
@@ -73,7 +74,7 @@ class PushLane:
                     self._goes_on()
                     self._replica.poke_pull(batch.decided)
                     return
-                self._session.pushing = len(batch.mutations) >= self._batch_limit
+                self._session.pushing = len(batch.mutations) >= self._size.now
                 await self._replica.database.flush()  # or its numbers could be given out again, for something else
                 await self._push(batch)
         finally:
@@ -84,7 +85,7 @@ class PushLane:
         return Sending(
             session.verified_mid,
             session.verified_digest,
-            self._batch_limit,
+            self._size.now,
             session.limits.push_bytes,
             session.proto,
         )
@@ -148,8 +149,7 @@ class PushLane:
     async def _failed(self, batch: MutationBatch, error: AtomaError) -> None:
         """Note the failure with a visible next attempt, then wait for it; raise what ends the session."""
         doing = course("push", error)
-        if doing is Course.SMALLER and len(batch.mutations) > 1:
-            self._batch_limit = max(1, len(batch.mutations) // 2)
+        if self._size.shrink(error, len(batch.mutations)):
             return
         if doing is Course.SMALLER and changes_something(batch.mutations[0]):
             await self._leave_out(batch, error)
@@ -180,7 +180,7 @@ class PushLane:
             raise HistoryMoved(f"the hub has decided mutations up to {reply.last_mid}, and answers: {error}") from error
         left_out = LeftOut(mutation.mid, mutation.digest, batch.previous, info_from(error))
         self._replica.settled(await self._replica.change(left_out))
-        self._batch_limit = self._session.limits.push_mutations
+        self._size = RequestSize("push", self._session.limits.push_mutations)
         self._replica.bell.ring()
 
 

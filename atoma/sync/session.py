@@ -34,7 +34,8 @@ from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
 from atoma.sync.repair.procedure import look_up_waiting, new_client_id, repair
-from atoma.sync.replica import RepairOrder, Replica, bounded
+from atoma.sync.replica import RepairOrder, Replica
+from atoma.sync.requests import opened
 from atoma.sync.staging import EpochMoved, HubMet, Replied, TakingNoted
 
 SCOPES_AT_ONCE = 4
@@ -296,15 +297,13 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
     request = _request(replica, identity, places)
     fault: Diagnosis | None = None
     try:
-        with bounded("open"):
-            reply = await service.open(request)
+        reply = await opened(service, request)
         check_owner(identity, reply)
     except AtomaError as error:
         if order is None or not order.adopt or not of_another(error):
             raise
         request = replace(request, client_id=new_client_id(replica), confirmed_mid=0, tail_mid=0, hub_id=b"")
-        with bounded("open"):
-            reply = await service.open(request)
+        reply = await opened(service, request)
         fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
     check_agreement(replica.schema.forms, reply.forms, sorted(replica.stores), packed=True)
     identity = await _note_taking(replica, identity, reply)

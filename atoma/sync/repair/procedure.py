@@ -14,21 +14,21 @@ from atoma.contracts.sync import (
     OpenReply,
     OpenRequest,
     Outcome,
-    PullRequest,
     ScopeStatus,
-    SnapshotRequest,
     Verdict,
 )
+from atoma.errors import RemoteError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import digest_before
-from atoma.sync.parts import check_part, given_in
+from atoma.sync.parts import given_in
 from atoma.sync.repair.changes import Reborn
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
 from atoma.sync.repair.rebirth import Rebirth
 from atoma.sync.replica import Replica, bounded
+from atoma.sync.requests import PageRequests, RequestSize
 from atoma.sync.staging import SnapshotPage, SnapshotsForgotten, TailPage
 from atoma.sync.status import RepairPhase, RepairProgress
 
@@ -45,11 +45,19 @@ async def look_up(
 ) -> dict[int, Verdict]:
     """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from; ``asked`` is called with how many were."""
     found: dict[int, Verdict] = {}
-    for first in range(0, len(mids), ASKED_MAX):
-        with bounded("open"):
-            reply = await service.open(replace(request, asked=tuple(mids[first : first + ASKED_MAX])))
+    request, size, done = replace(request, scopes=(), places=()), RequestSize("open", ASKED_MAX), 0
+    while done < len(mids):
+        some = mids[done : done + size.now]
+        try:
+            with bounded("open"):
+                reply = await service.open(replace(request, asked=tuple(some)))
+        except RemoteError as error:
+            if not size.shrink(error, len(some)):
+                raise
+            continue
         found.update((verdict.outcome.mid, verdict) for verdict in reply.verdicts)
-        asked(min(len(mids), first + ASKED_MAX))
+        done += len(some)
+        asked(done)
     return found
 
 
@@ -95,29 +103,20 @@ async def stage(
         RemoteError: The hub refuses, or what was staged has expired; the next session begins anew.
         TransportError: The connection broke; nothing visible has changed.
     """
-    scope, limits, version = status.scope, reply.limits, replica.version_told(reply)
+    scope = status.scope
+    pages = PageRequests(service, scope, client_id, reply.limits, replica.version_told(reply))
     await replica.begin_snapshot(scope)
     while True:
         at = await replica.database.inspect(lambda tx: tx.scopes.read(scope))
         if at.state == "new":
             raise HistoryMoved(f"scope {scope!r} was dropped from this device while it was repaired")
         if at.state == "snapshot":
-            request = SnapshotRequest(
-                scope, client_id, at.token, limits.page_bytes, limits.page_changes, version, shapes
-            )
-            with bounded("snapshot"):
-                rows = await service.snapshot(request)
-            check_part(rows.start, shapes)
+            rows = await pages.snapshot(at.token, shapes)
             await replica.change(SnapshotPage(at.token, rows, replica.stores))
             staged(sum(len(part.rows) for part in rows.stores))
             continue
         assert at.stage_cursor is not None
-        pull = PullRequest(
-            scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes, version, shapes
-        )
-        with bounded("pull"):
-            page = await service.pull(pull)
-        check_part(page.end, shapes)
+        page = await pages.pull(at.stage_cursor, 0, shapes)
         if not page.more:
             return Cut(status, page)
         await replica.change(TailPage(page, replica.stores))

@@ -9,6 +9,7 @@ from tests.campaigns.plants.plant import Plant
 SCENARIOS = "tests/scenarios/sync"
 REPAIR, OFFERS = f"{SCENARIOS}/test_repair.py", f"{SCENARIOS}/test_offers.py"
 AGAIN, SEVERAL = f"{SCENARIOS}/test_repeated_repairs.py", f"{SCENARIOS}/test_several_hubs.py"
+SMALL = f"{SCENARIOS}/test_small_messages.py"
 LOST, ADOPTION = f"{SCENARIOS}/test_lost_histories.py", f"{SCENARIOS}/test_adoption.py"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -36,6 +37,30 @@ PLANTS: Final[tuple[Plant, ...]] = (
         why="only the next number is looked for: what was accepted behind a refusal that the hub has lost waits until "
         "something else goes wrong",
         tests=(f"{AGAIN}::test_what_was_accepted_behind_a_refusal_is_sent_again_by_a_device_that_writes_nothing_more",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.requests:PageRequests.snapshot",
+        "if not self._bytes.shrink(error):",
+        "if True:",
+        why="a repair asks for pages of one size, and begins again for ever where that is too large",
+        tests=(f"{SMALL}::test_a_repair_gets_through_with_small_pages",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.procedure:look_up",
+        "if not size.shrink(error, len(some)):",
+        "if True:",
+        why="a repair asks for as many verdicts at once as a hub takes, whatever is on the way",
+        tests=(f"{SMALL}::test_a_repair_asks_for_as_many_verdicts_as_get_through",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.requests:opened",
+        "if not size.shrink(error, len(some)):",
+        "if True:",
+        why="a device of many scopes asks for all of them at once, whatever is on the way",
+        tests=(f"{SMALL}::test_a_repair_gets_through_with_small_pages",),
     ),
     Plant(
         "F119",

@@ -232,7 +232,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.sync.parts:check_part",
+        "atoma.sync.requests:check_part",
         "if marked(at.view) != mark_of(shapes):",
         "if False:",
         "what a process of before sends, which passes shapes over, is taken for a part",

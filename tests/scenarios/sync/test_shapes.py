@@ -17,7 +17,7 @@ from atoma.contracts.shapes import SHAPES_MAX, read_call
 from atoma.errors import ConfigurationError, RemoteError, SchemaError, ScopeNotSubscribed, ValidationError
 from atoma.query import col, select
 from atoma.schema import Schema, ScopePart, Shape, param
-from atoma.sync import IdleScopes, ScopeInUse, Sync, TooManyScopes, parts
+from atoma.sync import IdleScopes, ScopeInUse, Sync, TooManyScopes, requests
 from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, Device, Note, World
 from tests.scenarios.sync.kit import SEEDS, put_in
 
@@ -221,7 +221,7 @@ async def test_shapes_that_do_not_fit_into_one_request_are_asked_for_in_several(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scopes = [f"s{number}" for number in range(5)]
-    monkeypatch.setattr(parts, "TOLD_BYTES", 7_000)
+    monkeypatch.setattr(requests, "TOLD_BYTES", 7_000)
     async with world.open_hub(), world.open_device("writer", scopes=scopes) as writer:
         for scope in scopes:
             await writer.store(CARDS).insert(Card(id=scope, board=scope, lane="x" * 2_000))
