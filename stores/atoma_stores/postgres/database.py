@@ -52,11 +52,13 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         self._heads: Heads | None = None
         self.figures = Figures()
         queries = GroupQueries(POSTGRESQL, self._stores)
+        lengthy = [store.name for store in schema.stores.values() if store.merging.texts or store.merging.customs]
         self._lanes = [
             Lane(
                 pools.writing,
                 queries,
                 schema.forms,
+                lengthy,
                 environment,
                 pools.where,
                 self._committed,

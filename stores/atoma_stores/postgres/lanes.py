@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
@@ -76,6 +76,7 @@ class Lane:
         pool: Its connections.
         queries: The statements of a group.
         known: The columns of each store as this program knows them.
+        lengthy: Stores whose rows may take long to decide: groups with any of them are decided in a thread.
         environment: Clock and chance.
         where: The database, for messages.
         committed: Is called with the heads that a group has moved.
@@ -88,6 +89,7 @@ class Lane:
         pool: Pool,
         queries: GroupQueries,
         known: Mapping[str, Mapping[str, str]],
+        lengthy: Collection[str],
         environment: Environment,
         where: str,
         committed: Told,
@@ -97,6 +99,8 @@ class Lane:
         self._pool, self._queries, self._known = pool, queries, known
         self._environment, self._where = environment, where
         self._committed, self._lost_sight, self._figures = committed, lost_sight, figures
+        self._lengthy = frozenset(lengthy) if environment.executor == "thread" else frozenset[str]()
+        self._thread = trio.CapacityLimiter(1)
         self._waiting: deque[Job] = deque()
         self._wake = trio.Event()
         self._closed = False
@@ -191,11 +195,18 @@ class Lane:
         if heads:
             self._committed(heads)
 
+    def _aside(self, runs: Sequence[Run]) -> trio.CapacityLimiter | None:
+        """Where ``runs`` are decided: in a thread, if that may take long; in the loop, which is quicker, otherwise."""
+        lengthy = self._lengthy
+        if lengthy and any(store in lengthy for run in runs for need in run.needs for store, _ in need.rows):
+            return self._thread
+        return None
+
     async def _until_written(self, runs: Sequence[Run]) -> None:
         began, doubtful = self._environment.clock(), False
         retries = Retries(AGAIN, self._environment.random)
         while True:
-            attempt = _Attempt(self._queries, self._known, runs)
+            attempt = _Attempt(self._queries, self._known, runs, self._aside(runs))
             try:
                 await attempt.write(self._pool)
                 if doubtful:
@@ -232,18 +243,26 @@ def lane_of(run: Run, count: int) -> int:
 class _Attempt:
     """One attempt at a group."""
 
-    def __init__(self, queries: GroupQueries, known: Mapping[str, Mapping[str, str]], runs: Sequence[Run]) -> None:
-        self._queries, self._known, self._runs = queries, known, runs
+    def __init__(
+        self,
+        queries: GroupQueries,
+        known: Mapping[str, Mapping[str, str]],
+        runs: Sequence[Run],
+        aside: trio.CapacityLimiter | None,
+    ) -> None:
+        self._queries, self._known, self._runs, self._aside = queries, known, runs, aside
         self.in_doubt = False
 
     async def write(self, pool: Pool) -> None:
         async with pool.connection() as connection:
             try:
-                await write(connection, self._noted(write_group(self._queries, self._runs)), commit_with=2)
+                group = self._noted(write_group(self._queries, self._runs))
+                await write(connection, group, commit_with=2, aside=self._aside)
             except OneByOne:
                 await take_back(connection)
                 self.in_doubt = False
-                await write(connection, self._noted(write_one_by_one(self._queries, self._runs)))
+                one_by_one = self._noted(write_one_by_one(self._queries, self._runs))
+                await write(connection, one_by_one, aside=self._aside)
 
     def _noted(self, script: Script[int]) -> Script[int]:
         return noted_group(self._guarded(script), self._runs, POSTGRESQL)

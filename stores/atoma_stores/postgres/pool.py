@@ -6,7 +6,8 @@ import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, TypeVar, cast
 
 import trio
 
@@ -126,7 +127,14 @@ class Pools:
             await trio.sleep(pause)
 
 
-async def write(connection: Connection, script: Script[T], *, commit_with: int = 0, ending: Execute = COMMIT) -> T:
+async def write(
+    connection: Connection,
+    script: Script[T],
+    *,
+    commit_with: int = 0,
+    ending: Execute = COMMIT,
+    aside: trio.CapacityLimiter | None = None,
+) -> T:
     """Run ``script`` in a transaction.
 
     Args:
@@ -134,21 +142,24 @@ async def write(connection: Connection, script: Script[T], *, commit_with: int =
         script: The script.
         commit_with: The number of the batch, from 1 on, that is the last one and takes the commit along.
         ending: How the transaction ends otherwise.
+        aside: What the script does between two batches is done in a thread of this limiter; None: in the loop.
 
     Raises:
         ServerError: The server refuses a statement that is not about a row of a store.
         ConnectionLost: It is gone.
     """
     number, sent_commit = 0, False
-    result: T
+    advance: Callable[[], Batch] = partial(next, script)
     try:
-        batch = next(script)
-        connection.in_transaction = True
         while True:
+            turn = _turn(advance) if aside is None else await trio.to_thread.run_sync(_turn, advance, limiter=aside)
+            if isinstance(turn, _Ended):
+                break
+            connection.in_transaction = True
             number += 1
             before: Batch = [BEGIN] if number == 1 else []
             sent_commit = number == commit_with
-            sent = [*before, *batch, *([COMMIT] if sent_commit else ())]
+            sent = [*before, *turn, *([COMMIT] if sent_commit else ())]
             try:
                 results = await connection.trip(sent)
             except ServerError as error:
@@ -156,17 +167,30 @@ async def write(connection: Connection, script: Script[T], *, commit_with: int =
                 if refused is None:
                     raise
                 sent_commit = False
-                batch = script.throw(refused)
+                advance = partial(script.throw, refused)
             else:
-                batch = script.send(results[len(before) : len(before) + len(batch)])
-    except StopIteration as end:
-        result = end.value
+                advance = partial(script.send, results[len(before) : len(before) + len(turn)])
     finally:
         script.close()
     if not sent_commit:
         await connection.trip([ending])
     connection.in_transaction = False
-    return result
+    return cast("T", turn.result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The end of a script."""
+
+    result: object
+
+
+def _turn(advance: Callable[[], Batch]) -> Batch | _Ended:
+    """The next batch of a script; what it ends with is a value, since no thread can hand on a ``StopIteration``."""
+    try:
+        return advance()
+    except StopIteration as end:
+        return _Ended(end.value)
 
 
 async def take_back(connection: Connection) -> None:

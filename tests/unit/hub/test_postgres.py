@@ -13,18 +13,23 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from atoma.contracts.mutations import Op
+from atoma.contracts.limits import TEXTS_MAX
+from atoma.contracts.mutations import Edit, Op
 from atoma.contracts.presence import AppearRequest, PresenceRequest
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.understood import UNDERSTOOD
+from atoma.contracts.values import RowImage
 from atoma.errors import ConfigurationError, MigrationError, RemoteError, StoreBusy
 from atoma.hub import Hub
 from atoma.ports.environment import Environment
 from atoma.ports.service import Principal
 from atoma.schema import Index, Schema, StoreSpec
+from atoma.schema.texts import document, rewritten
 from tests.postgres import server
+from tests.steps import Steps
 from tests.unit.hub.homes import PostgreSQLHome
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, direct, hub_on, pull_all
+from tests.unit.hub.test_merging import push
 from tests.unit.hub.truth import check_truth
 
 pytest.importorskip("psycopg", reason="the extra postgres is not installed")
@@ -443,3 +448,34 @@ async def test_who_is_present_with_one_process_is_seen_with_the_other_and_in_no_
                     assert not any("here, and" in str(row) or "moved" in str(row) for row in rows)
                 await first.service(Principal("ann")).appear(AppearRequest("main", asked.session, 3))
                 assert len((await anext(changes)).gone) == 1
+
+
+@dataclass(frozen=True)
+class Page:
+    id: str
+    body: str = ""
+    body_state: bytes | None = None
+
+
+async def test_texts_are_joined_beside_the_loop_of_the_hub(pg: PostgreSQLHome) -> None:
+    """A unit of as many texts as may be is decided in one go: in the loop nobody else would be answered meanwhile."""
+    pytest.importorskip("pycrdt", reason="the extra text is not installed")
+    schema = Schema(StoreSpec("notes", Page, merge={"body": "text"}))
+    begin = document("one two three", None)
+    mine = theirs = begin
+    for number in range(40):
+        mine = rewritten(mine, f"{number} mine, one two three")
+        theirs = rewritten(theirs, f"one two three and theirs {number}")
+    ids = [f"{number}" for number in range(TEXTS_MAX)]
+    steps = Steps()
+    async with hub_on(pg.store(), schema=schema) as hub:
+        ann, bob = Client.of(hub, "ann"), Client.of(hub, "bob")
+        image: RowImage = {"body": "one two three", "body_state": begin}
+        await push(ann, *(Op("create", "notes", id, image) for id in ids), base=0)
+        edited = [Op("patch", "notes", id, edits=(Edit("body_state", "text", mine),)) for id in ids]
+        assert (await push(ann, *edited, base=1)).status == "applied"
+        edited = [Op("patch", "notes", id, edits=(Edit("body_state", "text", theirs),)) for id in ids]
+        trio.lowlevel.add_instrument(steps)
+        assert (await push(bob, *edited, base=1)).status == "applied"
+        trio.lowlevel.remove_instrument(steps)
+    assert steps.most < 5_000, "joining them takes 70,000"

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from types import FrameType
 from typing import TypeVar
 
 import msgspec
@@ -24,6 +22,7 @@ from atoma.contracts.sync import PullRequest
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.calls.fairness import BYTE_S, CALL_S, KNOWN_SHARE, TINY_BYTES, TINY_PER_S, TURN_EVENTS, UNIT_BYTES
 from atoma_transports.calls.requests import MESSAGEPACK, read_request
+from tests.steps import Steps
 from tests.unit.transports.handlers import (
     CONTINUATION,
     PING,
@@ -255,24 +254,6 @@ IN_ONE_STEP = CUT | {
         "websocket", upgrade(), b"101", ws_auth("nobody's") + ws_frame(b"", PING) * MANY, b"UNAUTHENTICATED: ",
     ),
 }  # fmt: skip
-
-
-class Steps(trio.abc.Instrument):
-    """Counts the function calls of each step of a task, which take the time that the others wait."""
-
-    def __init__(self) -> None:
-        self.calls = self.most = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.calls = 0
-        sys.setprofile(self._count)
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        sys.setprofile(None)
-        self.most = max(self.most, self.calls)
-
-    def _count(self, frame: FrameType, event: str, arg: object) -> None:
-        self.calls += event == "call"
 
 
 @pytest.mark.parametrize("name", IN_ONE_STEP)
