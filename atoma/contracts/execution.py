@@ -118,7 +118,7 @@ class QueryResult(msgspec.Struct, frozen=True):
         edges: The values of the sort keys of the first and of the last row, where the rows themselves do not tell them.
     """
 
-    rows: tuple[StoredRow, ...] = ()
+    rows: Sequence[StoredRow] = ()
     tuples: tuple[tuple[object, ...], ...] = ()
     meta: ExecutionMeta = ExecutionMeta()
     edges: tuple[tuple[object, ...], ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, cast, overload
 
 import msgspec
 
@@ -53,6 +54,79 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
             KeyError: The row has no such column.
         """
         return self.id if name == "id" else self.image[name]
+
+
+TableRow: TypeAlias = tuple[Any, ...]
+"""A row as values by their places: id, version, seq and scope, as :class:`StoredRow` has them, then a value for each column."""
+
+
+class TableRows(Sequence[StoredRow]):
+    """Rows of one store as the engine read them; they become :class:`StoredRow` where somebody asks for one.
+
+    Most answers become models at once, which are made of the values themselves.
+
+    Args:
+        columns: The names of the values.
+        table: The rows, in their order.
+        make: Makes rows of such values.
+
+    Attributes:
+        columns: The names of the values.
+        table: The rows, in their order.
+    """
+
+    __slots__ = ("_made", "_make", "columns", "table")
+
+    def __init__(
+        self,
+        columns: tuple[str, ...],
+        table: Sequence[TableRow],
+        make: Callable[[Iterable[TableRow]], list[StoredRow]],
+    ) -> None:
+        self.columns = columns
+        self.table = table
+        self._make = make
+        self._made: tuple[StoredRow, ...] | None = None
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The version of each row."""
+        return tuple([row[1] for row in self.table])
+
+    def _rows(self) -> tuple[StoredRow, ...]:
+        made = self._made
+        if made is None:
+            made = self._made = tuple(self._make(self.table))
+        return made
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[StoredRow]:
+        return iter(self._rows())
+
+    @overload
+    def __getitem__(self, place: int) -> StoredRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[StoredRow, ...]: ...
+    def __getitem__(self, place: int | slice) -> StoredRow | tuple[StoredRow, ...]:
+        if self._made is None and isinstance(place, int):  # the edges of a page are all that is asked of most
+            return self._make((self.table[place],))[0]
+        return self._rows()[place]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, TableRows)) and self._rows() == tuple(cast("Sequence[object]", other))
+
+    def __hash__(self) -> int:
+        return hash(self._rows())
+
+    def __repr__(self) -> str:
+        return repr(self._rows())
+
+
+def versions_of(rows: Sequence[StoredRow]) -> tuple[int, ...]:
+    """The version of each of ``rows``."""
+    return rows.versions if isinstance(rows, TableRows) else tuple([row.version for row in rows])
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
 from atoma.query.bounds import check_size
 from atoma.query.builder import Query, Rows
-from atoma.query.decoding import Reader, reader_of
+from atoma.query.decoding import ReadAll, Reader, all_reader_of, reader_of
 from atoma.query.normal import bind_columns, lifted
 from atoma.query.seek import decode_cursor, seek, with_keys
 from atoma.schema.schema import Schema
@@ -26,11 +26,13 @@ class Asked(msgspec.Struct, Generic[R], frozen=True):
         schema: What it was checked against.
         query: It as plain data, in normal form.
         read: Makes an ``R`` of a row of the answer.
+        read_all: Makes one of each row.
     """
 
     schema: Schema
     query: BoundQuery
     read: Reader
+    read_all: ReadAll
 
 
 def asked(query: Query[R], schema: Schema) -> Asked[R]:
@@ -62,7 +64,8 @@ def _ask(query: Query[R], schema: Schema) -> Asked[R]:
         plan, columns = bind_columns(seek(query.plan, place, forward=query.forward), schema.store)
         found = lifted(with_keys(plan))
     check_size(found)
-    return Asked(schema, found, reader_of(query.parts, plan, columns, schema.store))
+    read = reader_of(query.parts, plan, columns, schema.store)
+    return Asked(schema, found, read, all_reader_of(query.parts, plan, read, schema.store))
 
 
 def _place(query: Query[R], bound: BoundQuery) -> tuple[object, ...]:

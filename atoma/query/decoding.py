@@ -18,6 +18,8 @@ from atoma.schema.kinds import Decode
 
 Reader: TypeAlias = Callable[[Any], Any]
 """Takes a row of an answer, or a part of one; gives what the program gets."""
+ReadAll: TypeAlias = Callable[[Sequence[Any]], tuple[Any, ...]]
+"""Takes the rows of an answer; gives what the program gets for each."""
 
 
 def decoder(typed: Typed) -> Decode | None:
@@ -52,6 +54,13 @@ def reader_of(parts: Parts, plan: Plan, columns: Columns, stores: Stores) -> Rea
         return _source(parts.sources[0], plan.source, stores)
     cells = [_or_missing(_source(*each, stores)) for each in zip(parts.sources, plan.sources, strict=True)]
     return lambda row: tuple([read(cell) for read, cell in zip(cells, row, strict=True)])
+
+
+def all_reader_of(parts: Parts, plan: Plan, read: Reader, stores: Stores) -> ReadAll:
+    """How all rows of an answer to ``plan`` are read, each of which :func:`reader_of` would read as ``read`` does."""
+    if plan.whole_rows:
+        return (parts.sources[0].spec or stores(plan.store)).read_rows
+    return lambda rows: tuple(map(read, rows))
 
 
 def _of_columns(make: Make | None, typed: Sequence[Typed]) -> Reader:

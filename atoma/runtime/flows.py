@@ -291,7 +291,7 @@ class ReadFlow:
             self._writeback.freshness.goes_on(result.meta.trace_id, began)
 
 
-def _with_versions(rows: tuple[StoredRow, ...], versions: Mapping[str, int]) -> tuple[StoredRow, ...]:
+def _with_versions(rows: Sequence[StoredRow], versions: Mapping[str, int]) -> tuple[StoredRow, ...]:
     """``rows`` with this device's versions; the authority's own, below 0, of a row that is not here as it was answered."""
     return tuple(structs.replace(row, version=versions.get(row.id, -row.seq)) for row in rows)
 

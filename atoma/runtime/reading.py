@@ -11,6 +11,7 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.explanation import Explanation
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.values import versions_of
 from atoma.errors import QueryError
 from atoma.ports.engine import ExplainsQueries
 from atoma.ports.live import LiveBatch, LiveInspection
@@ -147,8 +148,7 @@ def _page(found: Asked[T], result: QueryResult, total: int | None) -> Page[T]:
     rows = _rows(result)
     ends: Sequence[object] = tuple(map(Place, result.edges)) or rows
     edges = Edges(found.query, ends[0], ends[-1]) if rows else None
-    items = tuple(map(found.read, rows))
-    return Page(items, tuple([row.version for row in result.rows]), result.meta, total, edges)
+    return Page(found.read_all(rows), versions_of(result.rows), result.meta, total, edges)
 
 
 def own(query: Rows[T], name: str) -> Rows[T]:

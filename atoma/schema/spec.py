@@ -24,7 +24,7 @@ from atoma.schema.fields import Field
 from atoma.schema.hiding import SoftDelete, hidden_field, purged_after
 from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
 from atoma.schema.indexes import Index, checked_indexes
-from atoma.schema.instances import Make, imager, maker, reader
+from atoma.schema.instances import Make, imager, maker, reader, rows_reader
 from atoma.schema.kinds import is_storable
 from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits, with_states
 from atoma.schema.models import NAME, checked_search, fields_of
@@ -94,6 +94,7 @@ class StoreSpec(Generic[T]):
         unique: The unique indexes.
         booleans: Columns whose 0 and 1 stand for false and true.
         read: Makes the model instance of a row, as :meth:`decode` does of an id and an image.
+        read_rows: Makes those of the rows of an answer.
         hooks: The hooks.
         merging: The rules by which fields merge.
         sets: The fields that nobody writes.
@@ -128,6 +129,7 @@ class StoreSpec(Generic[T]):
         "prepares_new",
         "purge_after",
         "read",
+        "read_rows",
         "replicate",
         "scope_field",
         "search",
@@ -204,6 +206,7 @@ class StoreSpec(Generic[T]):
         decoders = dict(self._decoders)
         self._make: Make[T] = maker(self.model, written, decoders)
         self.read: Callable[[StoredRow], T] = reader(self.model, written, decoders, self._make, self._with_defaults)
+        self.read_rows = rows_reader(self.model, self.value_columns, decoders, self.read)
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *written)
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptio
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery, Plan
 from atoma.contracts.sync import Cursor, PullRequest, SnapshotRequest, StoreChanges
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.values import RowImage, StoredRow, TableRows
 from atoma.errors import QueryError, RemoteError
 from atoma.hub import Access, AllowLoopback, Caller, Hub, RowRule, StaticTokenVerifier, open_hub
 from atoma.ports import LocalTx, seeded_environment
@@ -191,7 +191,7 @@ def plain(answer: Any) -> Any:
     """Rows by what they hold and where, as lists."""
     if isinstance(answer, StoredRow):
         return [answer.id, answer.scope, dict(answer.image)]
-    if isinstance(answer, (tuple, list)):
+    if isinstance(answer, (tuple, list, TableRows)):
         return [plain(each) for each in answer]  # pyright: ignore[reportUnknownVariableType]
     return answer
 

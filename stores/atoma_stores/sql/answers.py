@@ -19,7 +19,7 @@ from atoma_stores.sql.include import Relation, compile_branch
 from atoma_stores.sql.scripts import Execute, Row, Script, Value
 from atoma_stores.sql.select import Compiler, Statement
 
-MakeRows: TypeAlias = Callable[[AnyStore, Sequence[Row]], Script[list[StoredRow]]]
+MakeRows: TypeAlias = Callable[[AnyStore, Sequence[Row]], Script[Sequence[StoredRow]]]
 """Makes rows of what the database has given of a store; it may have to ask something more."""
 Ask: TypeAlias = Callable[[str, Sequence[Value]], Execute]
 """Makes what is executed of a text and its values."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias, cast
@@ -38,6 +38,7 @@ Reading: TypeAlias = Callable[[apsw.Connection], QueryResult]
 Point: TypeAlias = Callable[[apsw.Connection], QueryResult | None]
 """Reads a row in one statement; None when there is none, because nothing then tells the commit number."""
 Raw: TypeAlias = "tuple[Scalar, ...]"
+RowsOf: TypeAlias = Callable[[Sequence[Raw]], Sequence[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ class Kept:
         params: The number of values.
         binder: Takes what is bound from them and from what the statement has more.
         cursors: Its cursors, where they do not depend on the values.
+        rows: Makes what its rows are of what the first statement finds.
     """
 
     prepared: Prepared
     params: int
     binder: Binder
     cursors: Cursors | None
+    rows: RowsOf
 
 
 class QueryReader:
@@ -131,7 +134,7 @@ class QueryReader:
         return any(isinstance(expr, Call) and expr.fn == "matches" for expr in every_expression(query.plan))
 
     def answer(self, query: BoundQuery) -> Reading:
-        """Any query; to be run in one read transaction.
+        """Any query; what it reads is one snapshot, within a transaction or without.
 
         Raises:
             QueryError: The query does not fit the schema.
@@ -141,33 +144,33 @@ class QueryReader:
         if kept is None or len(query.params) != kept.params:
             query, kept = self._prepare(query)
         prepared = kept.prepared
-        bindings = kept.binder((*query.params, *prepared.statement.more))
-        rows_of, keys = self._rows_of(prepared), prepared.statement.keys
+        statement, plan = prepared.statement, prepared.plan
+        bindings, keys = kept.binder((*query.params, *statement.more)), statement.keys
 
         def body(connection: apsw.Connection) -> QueryResult:
-            # row by row, so that an interrupt stops the decoding too
-            raw = cast("Iterator[Raw]", connection.execute(prepared.statement.sql, bindings))
-            if prepared.plan.group:
-                raw = islice(raw, BOUNDS.groups + 1)
-            found: Sequence[object]
-            places: Sequence[Raw] = ()
-            if keys:
-                raws, more = page_of(prepared.plan, list(raw))
-                found, places = rows_of([each[:-keys] for each in raws]), [each[-keys:] for each in raws]
-            else:
-                found, more = page_of(prepared.plan, rows_of(raw))
-            if prepared.plan.group:
-                check_groups(len(found))
-            if prepared.branches:
-                found = self._with_children(connection, prepared, found, query.params)
-            meta = _at(connection)
-            if more and found:
-                last = Place(places[-1]) if places else found[-1]
-                meta = ExecutionMeta(commit=meta.commit, cursor=(kept.cursors or Cursors(query)).of(last))
+            at = connection.execute(COMMIT)  # which holds the snapshot of all that follows, until it has ended
+            try:
+                cursor = connection.execute(statement.sql, bindings)
+                raws, more = page_of(plan, list(islice(cursor, BOUNDS.groups + 1)) if plan.group else cursor.fetchall())
+                places: Sequence[Raw] = ()
+                if keys:
+                    raws, places = [each[:-keys] for each in raws], [each[-keys:] for each in raws]
+                rows = kept.rows(raws)
+                if plan.group:
+                    check_groups(len(rows))
+                if prepared.branches:
+                    rows = self._with_children(connection, prepared, rows, query.params)
+                commit: object = at.get
+            finally:
+                at.close(True)
+            cursor_of_last = ""
+            if more and rows:
+                cursor_of_last = (kept.cursors or Cursors(query)).of(Place(places[-1]) if places else rows[-1])
+            meta = ExecutionMeta(commit=cast("int", commit), cursor=cursor_of_last)
             edges = (places[0], places[-1]) if places else ()
-            if prepared.plan.whole_rows:
-                return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta, edges)
-            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta, edges)
+            if plan.whole_rows:
+                return QueryResult(cast("Sequence[StoredRow]", rows), (), meta, edges)
+            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(rows)), meta, edges)
 
         return body
 
@@ -201,7 +204,7 @@ class QueryReader:
         bound = rebind(query, self.store)
         cursors = Cursors(bound) if orders_alone(bound.plan) else None
         made = prepare(bound.plan, self.store, dialect=self._dialect, places=True)
-        kept = Kept(made, len(bound.params), made.statement.binder(len(bound.params)), cursors)
+        kept = Kept(made, len(bound.params), made.statement.binder(len(bound.params)), cursors, self._rows_of(made))
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
@@ -209,15 +212,15 @@ class QueryReader:
             return query, kept
         return bound, kept
 
-    def _rows_of(self, prepared: Prepared) -> Callable[[Iterable[Raw]], Sequence[object]]:
+    def _rows_of(self, prepared: Prepared) -> RowsOf:
         whole = prepared.statement.whole
         if whole is None:
-            return list
+            return _same_rows
         if len(whole) == 1:
             first = whole[0]
-            return (
-                self._table(first.name).rows if not isinstance(first, int) else lambda raws: [raw[1:] for raw in raws]
-            )
+            if isinstance(first, int):
+                return lambda raws: [raw[1:] for raw in raws]
+            return self._table(first.name).rows
         readers = [self._reader(part) for part in whole]
 
         def row(raw: Raw) -> tuple[object, ...]:
@@ -239,7 +242,7 @@ class QueryReader:
 
         return run_in_order(Children(self._dialect, params, self._made).added(prepared, rows), run)
 
-    def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[list[StoredRow]]:
+    def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[Sequence[StoredRow]]:
         yield from ()
         return self._table(store.name).rows(found)
 
@@ -285,7 +288,7 @@ class SharedReads:
         """
         key = (query, commit)
         answer = await self._joined(key) if self._flights else None  # the common case has none, and hashes nothing
-        answer = answer or await self._database.read_at_once(body) or await self._joined(key)
+        answer = answer or await self._database.read_at_once(body, one_snapshot=True) or await self._joined(key)
         if answer is not None:
             return answer
         flight = self._flights[key] = _Flight()
@@ -306,6 +309,10 @@ class SharedReads:
         return None
 
 
+def _same_rows(raws: Sequence[Raw]) -> Sequence[Raw]:
+    return raws
+
+
 def _same(raw: Raw) -> Raw:
     return raw
 
@@ -314,7 +321,3 @@ def commit_number(connection: apsw.Connection) -> int:
     """Number of the last commit that the file holds."""
     commit: object = connection.execute(COMMIT).get
     return cast("int", commit)
-
-
-def _at(connection: apsw.Connection) -> ExecutionMeta:
-    return ExecutionMeta(commit=commit_number(connection))

@@ -8,7 +8,7 @@ from operator import eq, itemgetter, ne
 from typing import TypeAlias, cast
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.values import RowImage, Scalar, StoredRow, as_image
+from atoma.contracts.values import RowImage, Scalar, StoredRow, TableRow, TableRows, as_image
 from atoma.errors import ValidationError
 from atoma.query.indexes import CheckedIndex, checked_index
 from atoma.schema.spec import StoreSpec
@@ -50,7 +50,6 @@ class StoreTable:
             scope with the same values in it.
         search: The index of its words; None when it is not searched.
         row: Makes a row of what one of the SELECT statements gave; what follows its columns is passed over.
-        rows: Makes the rows of a whole result, which has nothing but their columns.
     """
 
     def __init__(self, spec: StoreSpec[object], synced: bool) -> None:
@@ -58,7 +57,7 @@ class StoreTable:
         self.synced = synced
         self.columns = spec.value_columns
         self.row = _row_maker(self.columns)
-        self.rows = _rows_maker(self.columns)
+        self._make_rows = _rows_maker(self.columns)
         self._names = frozenset(self.columns)
         self.unique = {index: _taken_by(spec, checked_index(index, spec)) for index in spec.unique} if synced else {}
         self.search = SearchIndex(spec) if spec.search else None
@@ -92,6 +91,10 @@ class StoreTable:
             f"SELECT id FROM {table} AS t WHERE _scope=?1 AND NOT EXISTS (SELECT 1 FROM _atoma_stage AS s "
             "WHERE s.scope=?1 AND s.store=?2 AND s.id=t.id AND s.image IS NOT NULL)"
         )
+
+    def rows(self, table: Sequence[TableRow]) -> TableRows:
+        """The rows of a whole result, which has nothing but their columns."""
+        return TableRows(self.columns, table, self._make_rows)
 
     def values(self, image: RowImage) -> Values:
         """The values of a complete image, in column order.

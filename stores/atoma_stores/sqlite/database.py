@@ -187,10 +187,11 @@ class Database:
         else:
             await self.transact(_nothing, durability="full", bulk=True)
 
-    async def read(self, body: Callable[[apsw.Connection], T], *, one_statement: bool = False) -> T:
+    async def read(self, body: Callable[[apsw.Connection], T], *, one_snapshot: bool = False) -> T:
         """Run ``body``, which only reads, in one read transaction: everything it reads is one snapshot.
 
-        A body of one statement is one snapshot by itself; ``one_statement`` says so and saves BEGIN and END.
+        A body of one statement is one snapshot by itself, and so are more where one begins first and ends last;
+        ``one_snapshot`` says so and saves BEGIN and END.
 
         It runs on the loop's thread as long as SQLite answers within half a millisecond; what takes longer is run
         again from the beginning in the reader pool.
@@ -205,16 +206,16 @@ class Database:
         """
         await self._ready_to_read()
         if self.topology == "inline":
-            return await self._read_inline(body, one_statement)
-        found = self._read_on_loop(body, one_statement)
+            return await self._read_inline(body, one_snapshot)
+        found = self._read_on_loop(body, one_snapshot)
         return cast("T", await self._in_pool(Job(body))) if found is None else found[0]
 
-    async def read_at_once(self, body: Callable[[apsw.Connection], T]) -> T | None:
+    async def read_at_once(self, body: Callable[[apsw.Connection], T], *, one_snapshot: bool = False) -> T | None:
         """:meth:`read` as far as it goes on the loop's thread; None when that takes more than half a millisecond."""
         await self._ready_to_read()
         if self.topology == "inline":
-            return await self._read_inline(body)
-        found = self._read_on_loop(body, one_statement=False)
+            return await self._read_inline(body, one_snapshot)
+        found = self._read_on_loop(body, one_snapshot)
         return None if found is None else found[0]
 
     async def read_within(
@@ -358,13 +359,13 @@ class Database:
         if self._writer.poison is not None:
             self._writer.refuse_poisoned()
 
-    def _read_on_loop(self, body: Callable[[apsw.Connection], T], one_statement: bool) -> tuple[T] | None:
+    def _read_on_loop(self, body: Callable[[apsw.Connection], T], one_snapshot: bool) -> tuple[T] | None:
         """What ``body`` returns, None when it has to be asked in the pool."""
         if not self._reads_here:
             return None
         self._read_deadline = 0.0
         try:
-            return (body(self._reader) if one_statement else snapshot(self._reader, body),)
+            return (body(self._reader) if one_snapshot else snapshot(self._reader, body),)
         except (apsw.InterruptError, apsw.BusyError):
             self._moved_reads += 1
             return None
@@ -413,14 +414,14 @@ class Database:
         return await self._read_inline(body)
 
     async def _read_inline(
-        self, body: Callable[[apsw.Connection], T], one_statement: bool = False, until: float = math.inf
+        self, body: Callable[[apsw.Connection], T], one_snapshot: bool = False, until: float = math.inf
     ) -> T:
         """Read on the only connection; while it does so nothing else runs, so only a deadline can end it early."""
         connection, deadline = self._reader, min(until, trio.current_effective_deadline())
         if deadline != math.inf:
             connection.set_progress_handler(lambda: trio.current_time() > deadline, PROGRESS_STEPS)
         try:
-            return body(connection) if one_statement else snapshot(connection, body)
+            return body(connection) if one_snapshot else snapshot(connection, body)
         except apsw.InterruptError as error:
             await trio.lowlevel.checkpoint()  # the caller's time is over: this is where it is told
             raise translate(error, self.path) from error

@@ -282,14 +282,14 @@ class SQLiteLocalDatabase:
             await self._index_others()
         point = self._reader.point(query)
         if point is not None:
-            found = await self.sqlite.read(point, one_statement=True)
+            found = await self.sqlite.read(point, one_snapshot=True)
             if found is not None:
                 return found
         return await self._shared.read(query, self._standing.commit, self._reader.answer(query))
 
     async def _index_others(self) -> None:
         """Bring the indexes of words to what other tools have left, if they have written since that was last done."""
-        now = await self.sqlite.read(standing, one_statement=True)
+        now = await self.sqlite.read(standing, one_snapshot=True)
         if now.raw != self._indexed:
             self._indexed = await self.sqlite.transact(self._catch_up, durability="normal", bulk=True)
 

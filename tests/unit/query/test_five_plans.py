@@ -33,7 +33,7 @@ from atoma.contracts.query import (
     Seek,
     Store,
 )
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.values import RowImage, StoredRow, TableRows
 from atoma.errors import ProtocolError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.ports import LocalTx, seeded_environment
@@ -274,7 +274,7 @@ def plain(answer: Any) -> Any:
     """Rows by their ids, tuples as they are, with the types of values."""
     if isinstance(answer, StoredRow):
         return answer.id
-    if isinstance(answer, (tuple, list)):
+    if isinstance(answer, (tuple, list, TableRows)):
         return [plain(each) for each in answer]  # pyright: ignore[reportUnknownVariableType]
     return (type(answer).__name__, answer)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import attrs
@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from atoma import StoreSpec
+from atoma.contracts.values import HIDDEN, StoredRow, TableRow, TableRows, versions_of
 
 CALLED: list[str] = []
 
@@ -160,6 +161,34 @@ def test_a_row_becomes_what_calling_the_class_makes(model: Callable[..., Any], l
     assert (type(found), found) == (type(wanted), wanted)
     assert called == CALLED
     assert repr(found) == repr(wanted)
+    CALLED.clear()
+    columns = tuple(image)
+    rows = TableRows(columns, [(id, 1, 0, "main", *image.values())] * 2, partial(map_rows, columns))
+    if columns == store.value_columns:
+        assert [(type(each), each) for each in store.read_rows(rows)] == [(type(wanted), wanted)] * 2
+        assert called * 2 == CALLED
+    one_by_one: Sequence[StoredRow] = tuple(rows)
+    assert store.read_rows(rows) == store.read_rows(one_by_one)
+    assert rows == one_by_one
+    assert rows.versions == versions_of(one_by_one) == (1, 1)
+    assert (rows[-1], rows[:1]) == (one_by_one[-1], one_by_one[:1])
+
+
+def map_rows(columns: tuple[str, ...], table: Iterable[TableRow]) -> list[StoredRow]:
+    return [StoredRow(row[0], row[1], row[2], row[3], dict(zip(columns, row[4:], strict=True))) for row in table]
+
+
+def test_a_table_of_other_columns_is_read_row_by_row() -> None:
+    store = StoreSpec("things", Slotted)
+    rows = TableRows(("spent", "title"), [("1", 1, 0, "main", 7, "a")], partial(map_rows, ("spent", "title")))
+    assert store.read_rows(rows) == (Slotted("a", "1", timedelta(microseconds=7)),)
+
+
+def test_a_model_does_not_see_when_its_row_was_deleted() -> None:
+    store = StoreSpec("things", Slotted, soft_delete=True)
+    assert store.value_columns[-1] == HIDDEN
+    rows = TableRows(store.value_columns, [("1", 1, 0, "main", "a", 7, 1)], partial(map_rows, store.value_columns))
+    assert store.read_rows(rows) == (Slotted("a", "1", timedelta(microseconds=7)),)
 
 
 def test_what_a_class_wants_and_a_row_has_not_got_is_said_by_the_class() -> None:

@@ -47,7 +47,7 @@ async def who_works(path: Path) -> tuple[set[str], set[str]]:
                 await database.transact(write, durability="full" if full else "normal", bulk=bulk)
         for _ in range(3):
             await database.read(read)
-            await database.read(read, one_statement=True)
+            await database.read(read, one_snapshot=True)
             await database.read_in_pool(read)
     return readers, writers
 

@@ -56,7 +56,7 @@ async def test_a_query_uses_the_declared_index_and_answers_like_a_scan(name: str
         await db.write(*(insert(f"{n:03}", card(lane="done" if n % 4 else "todo", rank=n % 9)) for n in range(200)))
         query = FILTERS[name]
         plans = await plans_of(db, db.db._reader.answer(query))
-        assert "_atoma_index_cards__lane__rank" in plans[0], plans
+        assert "_atoma_index_cards__lane__rank" in plans[1], plans  # after the commit number
         assert not any("SCAN cards" in plan for plan in plans)
         rows = (await db.db.read(rows_of("cards"))).rows
         assert (await db.db.read(query)).rows == tuple(evaluate(rebind(query, SCHEMA.store), {"cards": rows}))
@@ -67,7 +67,8 @@ async def test_without_an_index_the_plan_is_a_scan() -> None:
         await db.write(insert("1"))
         query = rows_of("cards", col("title") == "a")
         plans = await plans_of(db, db.db._reader.answer(query))
-        assert "_atoma_index" not in plans[0]
+        assert plans[1].startswith("SCAN")
+        assert "_atoma_index" not in plans[1]
 
 
 OUTBOX_READS: dict[str, tuple[Callable[[LocalTx], object], str]] = {

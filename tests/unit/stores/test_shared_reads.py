@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 import trio.testing
@@ -16,6 +17,7 @@ from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Join, Lit, Named, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.normal import bind
+from atoma.testing.queries import rows_of
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 
 
@@ -138,3 +140,33 @@ async def test_each_reader_has_its_own_error(tmp_path: Path) -> None:
             for _ in range(3):
                 nursery.start_soon(ask)
         assert len({id(failure) for failure in failures}) == 3
+
+
+LARGE = Plan(Store("items"), where=Call("ge", (Col(0, "n"), Lit("int", SIZE))), columns=(Named("n", Agg("count")),))
+
+
+@pytest.mark.parametrize("asked", [rows_of("items", limit=2), bind(LARGE, SCHEMA.store)], ids=["rows", "a number"])
+async def test_an_answer_and_its_commit_are_one_snapshot(tmp_path: Path, asked: BoundQuery) -> None:
+    async with opened(tmp_path / "a.db") as database:
+        connection = await database.sqlite.read(lambda connection: connection)
+        other = apsw.Connection(str(tmp_path / "a.db"))
+        seen: list[str] = []
+
+        def meanwhile(_: object, sql: str, bindings: object) -> bool:
+            if seen and len(seen) < 3:  # somebody commits before each statement but the first
+                with other:
+                    other.execute("UPDATE items SET n=n+10000")
+                    other.execute("UPDATE _atoma_meta SET value=value+1 WHERE key='commit'")
+            seen.append(sql)
+            return True
+
+        before = await database.read(asked)
+        connection.exec_trace = meanwhile
+        during = await database.read(asked)
+        connection.exec_trace = None
+        after = await database.read(asked)
+        other.close()
+    assert len(seen) > 1
+    assert (during.rows, during.tuples, during.meta.commit) == (before.rows, before.tuples, before.meta.commit)
+    assert after.meta.commit > before.meta.commit
+    assert (after.rows, after.tuples) != (before.rows, before.tuples)

@@ -180,7 +180,7 @@ def operation(remote: RemoteOp) -> Op:
     return replace(op, values=image(op.values), defaults=image(op.defaults), edits=edits)
 
 
-def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:
+def pack_rows(rows: Sequence[StoredRow]) -> Rows:
     """``rows`` with their column names said once."""
     if not rows:
         return Rows()

@@ -74,7 +74,7 @@ class Rerun:
     def load(self, results: Sequence[QueryResult]) -> None:
         """See ``Operator``."""
         (result,) = results
-        rows: tuple[ResultRow, ...] = result.rows or result.tuples
+        rows: tuple[ResultRow, ...] = tuple(result.rows or result.tuples)
         if self._loaded:
             self._before = self._rows if self._before is None else self._before
             self._rows = tuple(keep_unchanged(self._before, rows, self._key_of))
