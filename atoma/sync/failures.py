@@ -102,6 +102,8 @@ def course(call: Call, error: AtomaError) -> Course:
         return Course.ANEW if is_retryable(error) and not isinstance(error, StoreError) else Course.SLOWLY
     if call != "notify" and what_helps(error) == "less":
         return Course.SMALLER
+    if call == "notify" and what_helps(error) == "rights":
+        return Course.WITHOUT  # of one of the scopes, of which the others know nothing
     if call == "push" and error.remote_code == "OUT_OF_ORDER":
         return Course.ANEW  # the opening tells exactly where the hub is
     if call in ("pull", "snapshot") and ends_session(error):

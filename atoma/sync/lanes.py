@@ -22,7 +22,8 @@ from atoma.sync.session import SyncSession, subscribe
 _log = logging.getLogger(__name__)
 
 STALLED_S = 60.0
-"""A session in which nothing may be pushed ends after so many seconds, and the next one looks again."""
+"""A session in which nothing may be pushed ends after so many seconds, and the next one looks again; a scope that is refused is asked for
+again after as many."""
 
 Work = Callable[[], Awaitable[None]]
 
@@ -88,7 +89,8 @@ class Lanes:
         self._session = session
         self._kinds = kinds
         self._pulling: dict[str, trio.CancelScope] = {}
-        self._hints = trio.Event()  # set when there are scopes to listen for that the stream of hints does not have
+        self._waiting: dict[str, trio.CancelScope] = {}
+        self._hints = trio.Event()  # set when other scopes are to be listened for than the stream of hints has
         self._failures: list[Exception] = []
 
     async def run(self) -> None:
@@ -165,13 +167,14 @@ class Lanes:
             ]
             if new:
                 await subscribe(self._replica, session, new)
-                self._hints.set()
+                if not session.listened >= set(session.given(new)) or session.listened & session.refused.keys():
+                    self._hints.set()
             self._follow(nursery)
-            self._replica.poke_pull(new)
+            self._replica.poke_pull(session.given(new))
             await moved.wait()
 
     def _follow(self, nursery: trio.Nursery) -> None:
-        """Pull each scope that the hub gives out, and no other.
+        """Pull each scope that the hub gives out, and no other; those that it refuses are asked for again after a while.
 
         Raises:
             AtomaError: It gives out none.
@@ -185,12 +188,22 @@ class Lanes:
             if scope in self._session.heads and scope not in self._pulling:
                 self._pulling[scope] = trio.CancelScope()
                 nursery.start_soon(self._pull, scope, self._pulling[scope], nursery.cancel_scope)
+        for scope in self._session.refused.keys() - self._session.partless - self._waiting.keys():
+            self._waiting[scope] = trio.CancelScope()
+            nursery.start_soon(self._ask_again, scope, self._waiting[scope])
 
     def _let_go(self, scope: str) -> None:
         """Pull ``scope`` no more, and know nothing of it."""
-        if scope in self._pulling:
-            self._pulling.pop(scope).cancel()
+        for lanes in (self._pulling, self._waiting):
+            if scope in lanes:
+                lanes.pop(scope).cancel()
         self._session.forget(scope)
+
+    async def _ask_again(self, scope: str, until: trio.CancelScope) -> None:
+        """Ask for a scope that is refused after a while, or once somebody wants everything tried."""
+        with until:
+            await self._replica.schedule(scope).wake.wait(STALLED_S)
+            self._replica.replicated.ask_anew([scope])
 
     async def _pull(self, scope: str, until: trio.CancelScope, whole: trio.CancelScope) -> None:
         with until:

@@ -6,7 +6,7 @@ import trio
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.sync import Hint, NotifyRequest
-from atoma.errors import RemoteError
+from atoma.errors import RemoteError, what_helps
 from atoma.sync.failures import Course, course
 from atoma.sync.replica import BACKOFF, Replica
 from atoma.sync.session import SyncSession
@@ -34,13 +34,20 @@ class NotifyLane:
                 if course("notify", error) is not Course.WITHOUT:
                     raise
                 asked = error.retry_after_s
+                if what_helps(error) == "rights":
+                    self._ask_anew(error.info.get("scope", ""))
             finally:
                 self._session.streaming = False
             await trio.sleep(self._retries.fail(asked))
 
+    def _ask_anew(self, refused: str) -> None:
+        """Have the hub say, as at the opening, which scopes it gives out: those that it does not are left out from then on."""
+        scopes = self._session.given(self._replica.scopes)
+        self._replica.replicated.ask_anew([refused] if refused in scopes else scopes)
+
     async def _listen(self) -> None:
-        known, refused = self._session.heads, self._session.refused
-        scopes = tuple(scope for scope in self._replica.scopes if scope in known and scope not in refused)
+        scopes = self._session.given(self._replica.scopes)
+        self._session.listened = frozenset(scopes)
         async with self._session.service.notify(NotifyRequest(scopes)) as hints:
             self._session.streaming = True
             async for hint in hints:

@@ -66,6 +66,7 @@ class SyncSession:
         proto: The version of the protocol that was agreed on.
         shapes: The shapes in which the hub gives out each scope; none for all of it.
         streaming: Whether hints arrive.
+        listened: Scopes of which hints were asked for last.
         pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
         progressed: Whether anything has worked since the opening.
@@ -88,6 +89,7 @@ class SyncSession:
     proto: int = PROTOCOL_OLDEST
     shapes: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
     streaming: bool = False
+    listened: frozenset[str] = frozenset()
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
     progressed: bool = False
@@ -99,6 +101,10 @@ class SyncSession:
             return False
         self.failing.discard(lane)
         return not self.failing and self.fault is None
+
+    def given(self, scopes: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``scopes`` that the hub gives out."""
+        return tuple(scope for scope in scopes if scope in self.heads and scope not in self.refused)
 
     def agrees(self, scope: str) -> bool:
         """Whether the hub, when the session was opened, had everything of the scope that this file has seen."""

@@ -312,6 +312,23 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
+        "atoma.sync.failures:course",
+        'if call == "notify" and what_helps(error) == "rights":',
+        "if False:",
+        "a scope that is revoked ends the session of all of them once hints are asked for",
+        f"{TROUBLE}::test_one_that_is_revoked_costs_the_others_nothing_when_more_is_listened_to",
+        f"{TROUBLE}::test_one_that_is_revoked_as_the_session_opens_costs_the_others_nothing",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.lanes:Lanes._ask_again",
+        "self._replica.replicated.ask_anew([scope])",
+        "pass",
+        "a scope that is granted stays away for as long as the connection holds",
+        f"{TROUBLE}::test_one_that_is_granted_later_comes_by_itself",
+    ),
+    plant(
+        "F75",
         "atoma.sync.pull:PullLane._mend",
         'if error.remote_code == "SHAPE_UNKNOWN":',
         "if False:",

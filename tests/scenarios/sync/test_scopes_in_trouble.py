@@ -9,6 +9,7 @@ import apsw
 import pytest
 import trio
 
+from atoma.contracts.sync import OpenReply
 from atoma.errors import ConflictError, DiskFull, RemoteError, ScopeNotSubscribed
 from atoma.hub import Caller
 from atoma.ports.keys import LOCAL_DATABASE
@@ -20,7 +21,7 @@ from atoma.sync import IdleScopes, ScopeInUse
 from atoma_stores.sqlite import History
 from atoma_stores.sqlite._scopes import Scopes
 from tests.scenarios.sync.boards import BOARD, arrive, ids, open_boards, told, use
-from tests.scenarios.sync.conftest import CARDS, Card, World
+from tests.scenarios.sync.conftest import CARDS, Card, Device, World
 from tests.scenarios.sync.kit import back_up
 
 pytestmark = pytest.mark.virtual_time
@@ -330,3 +331,83 @@ async def test_a_scope_that_another_program_drops_before_it_is_begun_is_let_go_o
             await trio.sleep(5)
             assert await ids(leads) == {"of main"}
             assert [each.scope for each in leads.sync.status.scopes] == ["main"]
+
+
+BOARDS = ("main", "board:8", "board:9")
+
+
+async def written_here(writer: Device, a: Device, id: str, board: str) -> None:
+    """What another device writes on ``board`` is here within a moment."""
+    await writer.store(CARDS).insert(Card(id=id, board=board))
+    with trio.fail_after(2):
+        while id not in await ids(a):
+            await trio.sleep(0.05)
+
+
+def refused_here(a: Device, board: str) -> str:
+    error = a.sync.status.scope(board).error
+    return "" if error is None else str(error.code)
+
+
+async def test_one_that_is_revoked_costs_the_others_nothing_when_more_is_listened_to(world: World) -> None:
+    """Hints are asked for anew, and were refused with it: the session ended, and the next one began within a minute."""
+    rules = Granted()
+    rules.closed = set()
+    async with open_boards(world, rules=rules) as writer, world.open_device("a", scopes=BOARDS) as a:
+        await a.settle()
+        states = set[str]()
+        a.sync.subscribe(lambda status: states.add(status.state))
+        rules.closed = {"board:8"}
+        async with a.sync.scope("board:7"):
+            await arrive(a, "board:7")
+            await written_here(writer, a, "news", "board:9")
+            await written_here(writer, a, "more", "board:7")
+            assert refused_here(a, "board:8") == "PERMISSION_DENIED"
+            assert (states, a.wire.connects) == ({"online"}, 1)
+            assert a.wire.count("notify") <= 4, "hints of the others arrive"
+
+
+async def test_one_that_is_revoked_as_the_session_opens_costs_the_others_nothing(world: World) -> None:
+    rules = Granted()
+    rules.closed = set()
+
+    def revoked(reply: OpenReply) -> OpenReply:
+        rules.closed = {"board:8"}
+        return reply
+
+    async with open_boards(world, rules=rules) as writer, world.open_device("a", scopes=BOARDS, down=True) as a:
+        a.wire.tamper["open"] = revoked
+        a.wire.repair()
+        a.sync.poke()
+        with trio.fail_after(2):
+            await a.settle()
+        connects = a.wire.connects
+        await written_here(writer, a, "news", "board:9")
+        assert (refused_here(a, "board:8"), a.wire.connects) == ("PERMISSION_DENIED", connects)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+async def test_one_that_is_granted_later_comes_by_itself(world: World, hurried: bool) -> None:
+    """It was asked for at openings alone: while the connection held, it stayed away."""
+    rules = Granted()
+    rules.closed = set()
+    async with (
+        open_boards(world, rules=rules) as writer,
+        world.open_device("a", scopes=("main", "board:7"), down=True) as a,
+    ):
+        rules.closed = {"board:7"}
+        a.wire.repair()
+        a.sync.poke()
+        await a.settle()
+        assert refused_here(a, "board:7") == "PERMISSION_DENIED"
+        connects = a.wire.connects
+        await trio.sleep(600)
+        assert a.wire.count("open") <= 14 and a.wire.count("notify") == 1, "the hub is left in peace"
+        rules.closed = set()
+        if hurried:
+            a.sync.poke()
+        with trio.fail_after(1 if hurried else 61):
+            while "of board:7" not in await ids(a):
+                await trio.sleep(0.1)
+        assert (refused_here(a, "board:7"), a.wire.connects) == ("", connects)
+        await written_here(writer, a, "news", "board:7")
