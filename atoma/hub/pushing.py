@@ -28,7 +28,7 @@ from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
 from atoma.hub.ids import check_drawn
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
-from atoma.hub.recovery import check_offer, shared, take_offer, withdrawn
+from atoma.hub.recovery import check_offer, is_of_one_history, shared, take_offer, withdrawn
 from atoma.hub.rules import RowRules, Rules, View, not_replicated
 from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
@@ -279,9 +279,9 @@ class PushDecision(Struct, frozen=True):
             recovered = take_offer(body.recovers, admitted.ops, facts, work)
             if admitted.ops and not recovered and not work.is_changed:
                 return _Verdict(Outcome(mid, "superseded", body.scope, facts.scope.head))
-            parts = self.context.row_rules.stores
-            for key in withdrawn(body.recovers.seq, facts, parts) if body.recovers.last else ():
-                work.put(key, None)
+            if body.recovers.last and is_of_one_history(body.recovers, facts):
+                for key in withdrawn(body.recovers.seq, facts, self.context.row_rules.stores):
+                    work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
             key = (op.store, op.id)
             in_a_lost_history = counts(op) and key in facts.brought and body.base_epoch != facts.epoch

@@ -99,13 +99,27 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
             )
     superseded = trace is not None and trace.position > offer.position
     told = bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
-    if superseded or (told and not _counts_late(op, facts, trace, fact)):
-        return False
+    if is_of_one_history(offer, facts):
+        if superseded or (told and not _counts_late(op, facts, trace, fact)):
+            return False
+    elif superseded and not work.is_same(key, image):
+        raise _in_the_way(
+            op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
+        )
     in_texts = work.differs_in_texts(key, image)
     if written and not in_texts and not work.is_same(key, image):
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
     return not written
+
+
+def is_of_one_history(offer: Recovers, facts: Facts) -> bool:
+    """Whether positions in the epoch of ``offer`` can be compared: it has ended, so one history alone has gone on under its name.
+
+    A hub that was restored without an end of its epoch goes on under the same name, and may be so again. The positions of what
+    is lost each time say nothing of each other.
+    """
+    return offer.epoch != facts.epoch
 
 
 def _is_told(offer: Recovers, facts: Facts, trace: Trace | None) -> bool:

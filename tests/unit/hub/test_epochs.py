@@ -276,6 +276,7 @@ async def test_of_several_rows_that_are_offered_together_each_counts_by_itself(h
             await writer.do(Op("create", "cards", id, card("before")))
             pages.append(await client.pull())
         epoch = pages[-1].end.epoch
+        await hub.new_epoch()
         earlier, later = (Recovers(epoch, page.end.seq, page.end.hash, page.proof) for page in pages[2:])
 
         def bring(title: str, ids: str) -> list[Op]:
@@ -309,6 +310,7 @@ async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> 
         await other.do(Op("create", "cards", "1", card("theirs")))
         page = await client.pull()
         lineage, proof, epoch = page.end.hash, page.proof, page.end.epoch
+        await hub.new_epoch()
         op = Op("replace", "cards", "1", card("liar's"))
         true = Recovers(epoch, page.end.seq, lineage, proof)
         for lie in (

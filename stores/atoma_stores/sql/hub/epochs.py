@@ -6,6 +6,7 @@ epochs only what lies before the end of the earlier one is common.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias, cast
@@ -101,9 +102,14 @@ def end_epoch(dialect: Dialect, following: bytes, now_ms: int, devices: DevicePo
         "{p3} FROM {info} i"
     )
     heads = f"INSERT INTO {{epoch_end}}(scope, epoch, head) SELECT s.scope, {last}, s.head FROM {{scope}} s"
+    # what was brought back under the name of this epoch is of a history before: the hub had not been told of a restore. Its positions
+    # say nothing of what is lost from now on, so it gets a name that no epoch has
+    other = hashlib.sha256(following).digest()[:IDENTITY_BYTES]
+    untold = [f"UPDATE {{{name}}} SET epoch={{p1}} WHERE epoch={{p2}}" for name in ("trace", "recovered")]
     yield [
         Execute(render(ended), (now_ms, devices, int(deletes))),
         Execute(render(heads)),
+        *(Execute(render(sql), (other, found[0].epoch)) for sql in untold),
         note_forgotten(dialect, now_ms),
         Execute(render("UPDATE {info} SET epoch={p1}, commits=commits+1"), (following,)),
     ]
