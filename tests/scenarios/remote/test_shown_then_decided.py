@@ -67,6 +67,8 @@ async def test_strict_shows_nothing_before_the_hub_answers(open_remotely: Any, p
         assert done[0].state == "observed"
         assert await done[0].accepted() == 1
         assert done[0].version == await world.store.version("1")
+        gone = await world.store.delete("1", confirm="strict")
+        assert (gone.version, await world.here()) == (0, {}), "a row that is not there has no version"
 
 
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)
