@@ -6,6 +6,7 @@ import random
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -22,7 +23,7 @@ from atoma.query.binding import bind
 from atoma.query.plans import every_row
 from atoma.schema import Convert, Rename, Schema, Sql, StoreSpec
 from atoma_stores.sqlite import History, SQLiteEngine
-from atoma_stores.sqlite._history import ROWS_MAX
+from atoma_stores.sqlite._history import ROW_BYTES, ROWS_MAX, SLACK
 from atoma_stores.sqlite._past import FileHistory
 from tests.paths import memory
 from tests.unit.stores.kit import CARDS, SCHEMA, SYNCED, Opened, card, delete, insert, opened, update
@@ -170,16 +171,41 @@ async def test_more_changed_rows_than_fit_are_an_error(monkeypatch: pytest.Monke
             await past(db).read_at(commits[0], EVERY)
 
 
-async def test_what_is_too_old_or_too_much_is_forgotten() -> None:
-    clock = Clock()
-    async with opened(engine=keeping(days=2, mib=0.01), environment=clock.environment(Environment())) as db:
-        commits: list[int] = []
-        for number in range(200):
-            clock.now_ms += DAY_MS // 100
-            commits.append((await db.write(insert(str(number), card("x" * 50)))).meta.commit)
-        kept = await past(db).commits(before=None, limit=999)
-        assert 10 < len(kept) < 100
-        assert len(await titles(db, await past(db).floor())) == commits.index(await past(db).floor()) + 1
+async def test_as_many_bytes_of_images_are_kept_as_the_bound_says() -> None:
+    dice, bound = random.Random(5), History(mib=0.01).size
+    seen, trimmed, most, ids = 0, 0, 0, list[str]()
+    async with opened(engine=keeping(mib=0.01)) as db:
+        for number in range(80):
+            if ids and dice.random() < 0.2:
+                await db.write(delete(ids.pop(dice.randrange(len(ids)))))
+            elif ids and dice.random() < 0.5:
+                await db.write(update(dice.choice(ids), title="u" * dice.randrange(2_000)))
+            else:
+                ids.append(str(number))
+                await db.write(insert(ids[-1], card("i" * dice.randrange(500))))
+            sizes = await bytes_of_history(db)
+            seen, gone = seen + 1, seen + 1 > len(sizes)
+            most = max(most, sum(sizes)) if trimmed else 0
+            if gone:
+                assert bound - 5_000 < sum(sizes) <= bound, "no more is forgotten than is too much"
+                seen, trimmed = len(sizes), trimmed + 1
+        floor = await past(db).floor()
+        assert [each.commit for each in await past(db).commits(before=None, limit=999)][-1] == floor + 1
+    assert trimmed > 3
+    assert SLACK * bound - 2_000 < most <= SLACK * bound, "it is not trimmed at every write"
+
+
+@pytest.mark.parametrize(("late_ms", "kept"), [(0, 2), (1, 1)])
+async def test_a_commit_is_kept_for_its_days_to_the_millisecond(late_ms: int, kept: int, tmp_path: Path) -> None:
+    clock, engine = Clock(), partial(keeping, tmp_path / "a.db", days=1.5)
+    async with opened(engine=engine(), environment=clock.environment(Environment())) as db:
+        await db.write(insert("1"))
+        clock.now_ms += 1
+        await db.write(insert("2"))
+    clock.now_ms += DAY_MS * 3 // 2 - 1 + late_ms
+    async with opened(engine=engine(), environment=clock.environment(Environment())) as db:
+        assert len(await past(db).commits(before=None, limit=9)) == kept
+        assert len(await titles(db, await past(db).floor())) == 2 - kept
 
 
 async def test_the_thread_of_the_checkpoints_trims(tmp_path: Path) -> None:
@@ -254,6 +280,13 @@ def everything(path: Path) -> bytes:
     with closing(sqlite3.connect(path)) as connection, connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
         return repr([connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in names]).encode()
+
+
+async def bytes_of_history(db: Opened) -> list[int]:
+    """What each commit weighs, oldest first."""
+    weight = f"sum({ROW_BYTES} + length(coalesce(pre, x'')) + length(coalesce(post, x'')))"
+    asked = f"SELECT {weight} FROM _atoma_history GROUP BY n ORDER BY n"
+    return await db.db.sqlite.read(lambda connection: [int(row[0]) for row in connection.execute(asked)])
 
 
 def rows_of_history(path: Path) -> int:
