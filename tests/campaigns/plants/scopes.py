@@ -23,8 +23,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.sync.notify:NotifyLane._listen",
-        "if scope in known and scope not in refused",
+        "atoma.sync.session:SyncSession.given",
+        "if scope in self.heads and scope not in self.refused",
         "",
         "a scope that is refused ends the session of all others",
         f"{TROUBLE}::test_one_that_is_refused_stops_alone_and_who_asks_is_told",
