@@ -14,6 +14,7 @@ from atoma.query.builder import Query, Rows
 from atoma.query.decoding import ReadAll, Reader, all_reader_of, reader_of
 from atoma.query.normal import bind_columns, lifted
 from atoma.query.seek import decode_cursor, seek, with_keys
+from atoma.query.templates import TEMPLATES_MAX, Template, shape_of
 from atoma.schema.schema import Schema
 
 R = TypeVar("R")
@@ -47,13 +48,31 @@ def asked(query: Query[R], schema: Schema) -> Asked[R]:
         raise QueryError(f"a query is made with select(STORE), for example select(CARDS).limit(20); {query!r} is none")
     kept = query.kept.get(id(schema))
     if not isinstance(kept, Asked) or kept.schema is not schema:
-        kept = query.kept[id(schema)] = _ask(query, schema)
+        kept = query.kept[id(schema)] = _found(query, schema)
     return cast("Asked[R]", kept)
 
 
 def bind(query: Query[R], schema: Schema) -> BoundQuery:
     """``query`` as plain data, in normal form; see :func:`asked`."""
     return asked(query, schema).query
+
+
+def _found(query: Query[R], schema: Schema) -> Asked[R]:
+    """``query``, checked as far as none of its shape was."""
+    shape = None if query.cursor or not query.forward else shape_of(query.parts)
+    if shape is None:
+        return _ask(query, schema)
+    known = schema.templates.get(shape.key)
+    if isinstance(known, Template) and known.spec is shape.spec:
+        bound = known.asked_with(shape.values)
+        if bound is not None:
+            return Asked(schema, bound, known.read, known.read_all)
+    found = _ask(query, schema)
+    if shape.key not in schema.templates:
+        if len(schema.templates) >= TEMPLATES_MAX:
+            schema.templates.clear()
+        schema.templates[shape.key] = shape.template(found.query, found.read, found.read_all)
+    return found
 
 
 def _ask(query: Query[R], schema: Schema) -> Asked[R]:

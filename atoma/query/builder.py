@@ -314,7 +314,7 @@ class Query(Subquery[R_co]):
         return Table(parts, name)
 
     def _with(self, **changes: Any) -> Self:
-        return replace(self, parts=structs.replace(self.parts, **changes))
+        return type(self)(structs.replace(self.parts, **changes), self.cursor, self.forward, self.total)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,8 +19,7 @@ Key: TypeAlias = "str | SortKey | Term"
 Make: TypeAlias = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class From:
+class From(msgspec.Struct, frozen=True, eq=False):
     """One source of a query.
 
     Attributes:

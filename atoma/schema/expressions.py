@@ -58,7 +58,10 @@ class Expression(Term, Generic[V]):
     def _compare(self, fn: str, value: object) -> Condition:
         if value is None:
             raise QueryError(f"comparing {self._name} with None is always unknown in SQL; use is_null()")
-        return _call(fn, self, value)
+        node = self._node
+        if isinstance(value, Term) or callable(node):
+            return _call(fn, self, value)
+        return Expression(Call(fn, (node, Lit(AS_WRITTEN, value))), self.store)
 
     @property
     def _name(self) -> str:

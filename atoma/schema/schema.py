@@ -31,6 +31,7 @@ class Schema:
     Attributes:
         packs: Whether any store packs anything otherwise than it is stored.
         made_up: Whether it was read from a file, whose columns and their forms it takes as they are.
+        templates: What was found out about its queries, by their shape; for whoever checks them.
         forms: The forms of each store's columns; of a schema that was read from a file, as far as that tells them.
 
     Raises:
@@ -38,7 +39,18 @@ class Schema:
             step cannot have led to the stores.
     """
 
-    __slots__ = ("_pasts", "forms", "made_up", "packs", "relations", "shapes", "steps", "stores", "version")
+    __slots__ = (
+        "_pasts",
+        "forms",
+        "made_up",
+        "packs",
+        "relations",
+        "shapes",
+        "steps",
+        "stores",
+        "templates",
+        "version",
+    )
 
     def __init__(
         self,
@@ -55,6 +67,7 @@ class Schema:
         self.relations = tuple(relations)
         self.shapes = tuple(shapes)
         self.stores: dict[str, StoreSpec[Any]] = {}
+        self.templates: dict[object, object] = {}
         for store in stores:
             if not is_a(store, StoreSpec):
                 raise SchemaError(f"Schema() takes stores, Schema(StoreSpec(…), …), not {store!r}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from atoma.contracts.query import BoundQuery, Col, Derived, Expr, Include, Order, Plan, Source, Store
 from atoma.query.builder import Query

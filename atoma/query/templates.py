@@ -1,0 +1,168 @@
+"""Queries as they were written, by their shape: where they differ in the values beside columns alone, one is checked for all.
+
+A program writes ``select(CARDS).where(lane == name).limit(50)`` where it asks, and so anew each time. Such a query of whole rows of
+one store is found by its shape, and only its values are looked at: by the same rule of their field as in a query that is checked.
+Whatever is less common, and every value that changes more than itself (text with NUL, a long one), is checked as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from atoma.contracts.query import AS_WRITTEN, BoundQuery, Call, Col, Expr, Lit, Param, Plan
+from atoma.errors import ValidationError
+from atoma.query.decoding import ReadAll, Reader
+from atoma.query.parts import From, Key, Parts
+from atoma.query.spelling import MIRRORED
+from atoma.query.walk import expressions
+from atoma.schema.expressions import SortKey
+from atoma.schema.kinds import Encode
+from atoma.schema.spec import StoreSpec
+from atoma.schema.terms import Term
+
+TEMPLATES_MAX = 1_024
+VALUES_MAX = 16
+LONG = 1_000
+"""Texts of more characters, and as many bytes, are held against the bounds of a whole query."""
+
+_JOINING = frozenset({"and", "or", "not"})
+Compared: TypeAlias = tuple[str, str]
+"""A comparison and its column."""
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A query that was checked, to be asked with other values.
+
+    Attributes:
+        spec: The store.
+        plan: The plan in normal form.
+        takes: For each of its values, which one of those that were written it is, and the rule of its field.
+        read: Makes what the program gets of a row of the answer.
+        read_all: Makes it of each row.
+    """
+
+    spec: StoreSpec[Any]
+    plan: Plan
+    takes: tuple[tuple[int, Encode], ...]
+    read: Reader
+    read_all: ReadAll
+
+    def asked_with(self, values: Sequence[object]) -> BoundQuery | None:
+        """The query with ``values``, as they were written; None where it has to be checked as a whole."""
+        params: list[object] = []
+        for at, stored_as in self.takes:
+            try:
+                stored = stored_as(values[at])
+            except ValidationError:
+                return None  # who checks the whole says where it stands
+            kind = type(stored)
+            if kind is str or kind is bytes:
+                if len(stored) > LONG or (kind is str and "\x00" in stored):  # type: ignore[arg-type, operator]
+                    return None
+            params.append(stored)
+        return BoundQuery(self.plan, tuple(params))
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What was written, without its values.
+
+    Attributes:
+        key: It; equal where what was written is equal but for the values.
+        spec: The store.
+        compared: Each comparison with a value, in the order in which they were written.
+        values: Their values.
+    """
+
+    key: tuple[object, ...]
+    spec: StoreSpec[Any]
+    compared: tuple[Compared, ...]
+    values: tuple[object, ...]
+
+    def template(self, query: BoundQuery, read: Reader, read_all: ReadAll) -> Template | None:
+        """What ``query``, which was checked, is for all of this shape; None where its values decide about more than themselves.
+
+        Conditions are brought into one order, and equal ones stand once. As long as no column stands twice in the same comparison,
+        neither depends on values.
+        """
+        places = {pair: at for at, pair in enumerate(self.compared)}
+        if len(places) < len(self.compared) or len(query.params) != len(self.compared):
+            return None
+        takes: dict[int, tuple[int, Encode]] = {}
+        for expr in () if query.plan.where is None else expressions(query.plan.where):
+            if isinstance(expr, Call) and len(expr.args) == 2:
+                column, value = expr.args
+                if isinstance(column, Col) and isinstance(value, Param) and (expr.fn, column.name) in places:
+                    at = places[expr.fn, column.name]
+                    takes[value.index] = at, self.spec.fields[column.name].literal
+        if sorted(takes) != list(range(len(query.params))):
+            return None
+        return Template(self.spec, query.plan, tuple([takes[at] for at in range(len(takes))]), read, read_all)
+
+
+def shape_of(parts: Parts) -> Shape | None:
+    """The shape of a query that is no more than some rows of one store; None of another one."""
+    source = parts.sources[0]
+    spec = source.spec
+    if spec is None or len(parts.sources) > 1 or parts.columns is not None or parts.include:
+        return None
+    if parts.group or parts.having or parts.distinct:
+        return None
+    key: list[object] = [source.name, spec.name, source.include_deleted, parts.limit, parts.offset, len(parts.where)]
+    compared: list[Compared] = []
+    values: list[object] = []
+    left: list[Expr] = []
+    for term in parts.where:
+        if not _reads(source, term):
+            return None
+        left.append(term.node)
+        while left:
+            node = left.pop()
+            if type(node) is not Call:
+                return None
+            fn, args = node.fn, node.args
+            if fn in _JOINING:
+                key += fn, len(args)
+                left.extend(args)
+                continue
+            pair = _compared(fn, args, values)
+            if pair is None:
+                return None
+            key.append(pair)
+            compared.append(pair)
+    if len(values) > VALUES_MAX:
+        return None
+    for each in parts.order:
+        sorted_by = _sorted_by(source, each)
+        if sorted_by is None:
+            return None
+        key.append(sorted_by)
+    return Shape(tuple(key), spec, tuple(compared), tuple(values))
+
+
+def _compared(fn: str, args: tuple[Expr, ...], values: list[object]) -> Compared | None:
+    """A comparison of a column with a value, which is added to ``values``; None of anything else."""
+    if fn not in MIRRORED or len(args) != 2:
+        return None
+    column, value = args
+    if type(column) is not Col or type(value) is not Lit or value.type != AS_WRITTEN:
+        return None
+    values.append(value.value)
+    return fn, column.name
+
+
+def _sorted_by(source: From, key: Key) -> str | tuple[str, bool] | None:
+    """What tells one sort key from others; None of one that is no column."""
+    if type(key) is str:
+        return key
+    term, descending = (key.expression, key.descending) if isinstance(key, SortKey) else (key, False)
+    if not isinstance(term, Term) or not _reads(source, term) or not isinstance(term.node, Col):
+        return None
+    return term.node.name, descending
+
+
+def _reads(source: From, term: Term) -> bool:
+    """Whether ``term`` reads ``source`` and nothing else."""
+    return not term.late and term.store in ("", source.name)
