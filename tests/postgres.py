@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 UNPRIVILEGED = ("postgres", "nobody")
+MEMORY = "/dev/shm"
 _numbers = itertools.count(1)
 
 
@@ -61,6 +62,14 @@ def _user() -> str | None:
     raise NoPostgreSQL("PostgreSQL does not run as root, and there is no other user")
 
 
+def _place() -> str:
+    """Where servers live, in a path that is short enough for a socket and open to every user.
+
+    In memory, where `dev.py` has found that there is room: every database is some 300 files, which are written and removed.
+    """
+    return MEMORY if os.environ.get("PYTEST_DEBUG_TEMPROOT") == MEMORY else "/tmp"
+
+
 class Server:
     """A server in a folder of its own, on a socket there; it forgets what it promised when the machine stops.
 
@@ -69,15 +78,15 @@ class Server:
     """
 
     def __init__(self, **settings: str) -> None:
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="atoma-pg-", dir="/tmp")
-        )  # short enough for a socket, open to its user
+        self.folder = Path(tempfile.mkdtemp(prefix="atoma-pg-", dir=_place()))
         self.user = _user()
         self.superuser = "atoma"
         self._bin = programs()
+        self._connection: Any = None
         self._settings = {
             "listen_addresses": "", "unix_socket_directories": str(self.folder), "fsync": "off", "full_page_writes": "off",
             "max_connections": "200", "shared_buffers": "32MB", "autovacuum_naptime": "10s", "log_min_messages": "fatal",
+            "min_wal_size": "32MB", "max_wal_size": "128MB",
             **settings,
         }  # fmt: skip
         if self.user is not None:
@@ -133,6 +142,9 @@ class Server:
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it; SIGQUIT is at once, SIGINT in good order."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(30)
@@ -157,8 +169,20 @@ class Server:
     def new_database(self) -> str:
         """An empty database; its name."""
         name = f"hub{next(_numbers)}"
-        self.sql(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        self._order(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
         return name
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        self._order(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _order(self, statement: str) -> None:
+        """Run a statement over a connection that is kept: starting ``psql`` for it costs more than the statement."""
+        if self._connection is None:
+            import psycopg  # where there is no server, it may be missing too
+
+            self._connection = psycopg.connect(self.dsn("postgres"), autocommit=True)
+        self._connection.execute(statement)
 
 
 @functools.cache
@@ -186,4 +210,4 @@ def database() -> Iterator[str]:
     try:
         yield where.dsn(name)
     finally:
-        where.sql(f"DROP DATABASE {name} WITH (FORCE)")
+        where.drop_database(name)
