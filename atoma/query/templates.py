@@ -58,10 +58,8 @@ class Template(msgspec.Struct, frozen=True):
                 stored = stored_as(values[at])
             except ValidationError:
                 return None  # who checks the whole says where it stands
-            kind = type(stored)
-            if kind is str or kind is bytes:
-                if len(stored) > LONG or (kind is str and "\x00" in stored):  # type: ignore[arg-type, operator]
-                    return None
+            if isinstance(stored, (str, bytes)) and not _is_plain(stored):
+                return None
             params.append(stored)
         return BoundQuery(self.plan, tuple(params))
 
@@ -161,6 +159,11 @@ def _sorted_by(source: From, key: Key) -> str | tuple[str, bool] | None:
     if not isinstance(term, Term) or not _reads(source, term) or not isinstance(term.node, Col):
         return None
     return term.node.name, descending
+
+
+def _is_plain(stored: str | bytes) -> bool:
+    """Whether it decides about nothing but itself."""
+    return len(stored) <= LONG and (isinstance(stored, bytes) or "\x00" not in stored)
 
 
 def _reads(source: From, term: Term) -> bool:
