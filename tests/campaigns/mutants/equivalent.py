@@ -29,8 +29,8 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "atoma/hub/versions.py": {
         "6e17dd4125e6ca21": "_seen: a step converts what verdicts show, and without one no file has values of another type",
     },
-    "atoma/sync/parts.py": {
-        "850e813e0e5316ee": "ask_for: the replies of one opening differ in their scopes; a history that moves between them stops the pages",
+    "atoma/sync/requests.py": {
+        "f56df76160e22c01": "opened: the replies of one opening differ in their scopes only, or the history has moved",
     },
     "atoma/sync/scopes.py": {
         "33fc986d02dd39f2": "PullSchedule: begun and done are only compared with one another, and done is set to begun",

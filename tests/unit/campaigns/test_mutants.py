@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.mutants.catalogue import Mutant, sample
-from tests.campaigns.mutants.covering import Covering, of_importers
+from tests.campaigns.mutants.covering import ELSEWHERE, Covering, of_importers
 from tests.campaigns.mutants.equivalent import EQUIVALENT
 from tests.campaigns.mutants.results import Results, interval
 from tests.campaigns.workbench import ROOT, Verdict
@@ -71,6 +71,9 @@ def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_ta
     assert covering.tests_for(mutant(6), range(5, 8)) == ["slow.py::x"]
     assert covering.tests_for(mutant(9), range(9, 10)) == ["fast.py::y", "slow.py::x"], "else those of its module"
     assert covering.tests_for(mutant(1, "b.py"), range(1, 2)) == []
+    for module, elsewhere in ELSEWHERE.items():
+        assert covering.tests_for(mutant(1, module), range(1, 2)) == list(elsewhere), "in a process of its own"
+        assert (ROOT / module).exists() and all((ROOT / test.partition("::")[0]).exists() for test in elsewhere)
     assert covering.within(["fast.py::y", "slow.py::x"], 5.0) == ["fast.py::y"]
     assert covering.within(["slow.py::x"], 5.0) == ["slow.py::x"], "at least one"
 
