@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from atoma.sync.conditions import condition_code, state_of, what_helps
 from atoma.sync.push import STALL_FAILURES
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_stores.sqlite.faults import fault_vfs
+from atoma_stores.sqlite.faults import Operation, fault_vfs
 from tests.architecture.test_codes import error_classes
 from tests.scenarios.sync.conftest import SCHEMA, SYNCED, Device, Probe, Wire, World
+from tests.scenarios.sync.kit import back_up, copy_file
 
 WalkOut = Callable[[World], Awaitable[None]]
 AT_ONCE_S = 2.0
@@ -228,29 +230,45 @@ async def device_disk_full(world: World) -> None:
             await free(a)
 
 
-async def hub_disk_fails(world: World) -> None:
-    """Nobody knows what a failed COMMIT left in the file: the hub answers nothing until it is opened again."""
-    stop = trio.Event()
+@asynccontextmanager
+async def stoppable(hub: AbstractAsyncContextManager[object]) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+    """A hub that somebody may stop while devices are open; what is yielded does."""
+    stop, stopped = trio.Event(), trio.Event()
 
     async def serve(task_status: trio.TaskStatus[None]) -> None:
-        async with hub_on_vfs(world, "a-failing-hub"):
+        async with hub:
             task_status.started()
             await stop.wait()
+        stopped.set()
 
-    with fault_vfs("a-failing-hub") as plan:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(serve)
-            async with world.open_device("a") as a:
+    async def end() -> None:
+        stop.set()
+        await stopped.wait()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        yield end
+        stop.set()
+
+
+def hub_disk(operation: Operation, *, once: bool) -> WalkOut:
+    """Nobody knows what a failed COMMIT left in the file: the hub answers nothing until it is opened again."""
+
+    async def walk(world: World) -> None:
+        with fault_vfs("a-failing-hub") as plan:
+            async with stoppable(hub_on_vfs(world, "a-failing-hub")) as stop, world.open_device("a") as a:
                 await a.settle()
-                plan.fail("sync", "io", once=True)
+                plan.fail(operation, "io", once=once)
                 await insert(world, a)
                 await stuck(a, "STORE")
                 await trio.sleep(300)
                 assert a.sync.status.state in ("stalled", "connecting")
-                stop.set()
-                await trio.sleep(1)
+                await stop()
                 async with world.open_hub():
                     await free(a)
+
+    walk.__name__ = f"hub_disk_{operation}"
+    return walk
 
 
 async def device_disk_fails(world: World) -> None:
@@ -265,6 +283,77 @@ async def device_disk_fails(world: World) -> None:
                 await stuck(a, "STORE", within_s=30)
             async with device_on_vfs(world, "a-failing-device") as a:
                 await free(a)
+
+
+async def device_disk_turns_read_only(world: World) -> None:
+    """What a file system that is mounted read-only after a fault of the disk says to SQLite: each write to the log is an I/O error.
+
+    Reading goes on, and so does what is shown.
+    """
+    with fault_vfs("a-read-only-device") as plan:
+        async with world.open_hub(), world.open_device("b") as b:
+            async with device_on_vfs(world, "a-read-only-device") as a:
+                await a.store(world.CARDS).insert(world.Card(id="before"))
+                await a.settle()
+                plan.fail("write", "io")
+                await insert(world, b)
+                await stuck(a, "STORE")
+                await trio.sleep(300)
+                assert a.sync.status.state in ("stalled", "connecting") and a.sync.status.error.code == "STORE"
+            plan.heal()
+            async with device_on_vfs(world, "a-read-only-device") as a:
+                await free(a)
+                assert "before" in await a.rows()
+
+
+def damage(path: Path) -> None:
+    """What a disk makes of a file that rots: nothing is left but its first page. What programs remember of it is out of date."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(page)
+        file.write(b"\xff" * (size - page))
+
+
+async def hub_file_damaged(world: World) -> None:
+    """A backup in its place helps, and the devices bring what it lacks."""
+    async with world.open_hub():
+        pass
+    back_up(world)
+    async with stoppable(world.open_hub()) as stop, world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="later"))
+        await a.settle()
+        damage(world.folder / "hub.db")
+        await insert(world, a)
+        await stuck(a, "CORRUPT")
+        assert "hub's database" in a.sync.status.reason
+        await stop()
+        copy_file(world, "backup", "hub")
+        async with world.open_hub(), world.open_device("b") as b:
+            await free(a)
+            await b.settle()
+            assert set(await b.rows()) == {"later", "waits"}
+
+
+async def device_file_damaged(world: World) -> None:
+    """A copy in its place helps: what the hub has heard comes back from there."""
+    async with world.open_hub(), world.open_device("b") as b:
+        async with world.open_device("a") as a:
+            await a.settle()
+        copy_file(world, "a", "copy")
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="later"))
+            await a.settle()
+            damage(world.folder / "a.db")
+            await insert(world, b)
+            await stuck(a, "CORRUPT")
+            assert "a.db: the file is damaged; restore a copy" in a.sync.status.reason
+        copy_file(world, "copy", "a")
+        async with world.open_device("a") as a:
+            await free(a)
+            assert set(await a.rows()) == {"later", "waits"}
 
 
 async def no_token(world: World) -> None:
@@ -420,7 +509,13 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "OVERLOADED": [by_push("OVERLOADED")],
     "RATE_LIMITED": [hub_that_wants_a_pause],
     "DISK_FULL": [disk_full, device_disk_full],
-    "STORE": [hub_disk_fails, device_disk_fails],
+    "STORE": [
+        hub_disk("sync", once=True),
+        hub_disk("write", once=False),
+        device_disk_fails,
+        device_disk_turns_read_only,
+    ],
+    "CORRUPT": [hub_file_damaged, device_file_damaged],
     "UNAUTHENTICATED": [no_token],
     "AUTH_EXPIRED": [by_open("AUTH_EXPIRED")],
     "PERMISSION_DENIED": [scope_refused],
