@@ -20,6 +20,10 @@ from atoma.schema.merging import misplaced
 from atoma.schema.schema import Schema
 from atoma.schema.spec import SCOPE_BYTES, StoreSpec, is_scope
 
+ADDED_BYTES = 2_048
+"""Maximum size of what a device adds to a write that it sends under another number, or to a row that it brings back: earlier names, places,
+the ids of the row."""
+
 
 class Refusal(Exception):
     """A final refusal inside a decision; it becomes an outcome and never leaves the hub as an exception."""
@@ -57,12 +61,15 @@ async def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> Checke
     Raises:
         Refusal: ``INVALID`` or ``TOO_LARGE``.
     """
-    if len(body) > limits.mutation_bytes:
-        raise Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
+    too_large = Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
+    if len(body) > limits.mutation_bytes + ADDED_BYTES:
+        raise too_large
     try:
         mutation = decode_body(body, schema)
     except (ProtocolError, ValidationError) as error:
         raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
+    if len(body) > limits.mutation_bytes and mutation.origin is None and mutation.recovers is None:
+        raise too_large
     if mutation.mid != mid:
         raise Refusal("INVALID", f"mutation {mid} carries the number {mutation.mid}")
     if not 0 <= mutation.base_seq <= INT64_MAX:

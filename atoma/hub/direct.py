@@ -163,7 +163,7 @@ class WriteDecision:
             self._check(facts)
             self._make(made, work, stamps, facts)
             work.set_fields(stamps)
-            changes = work.changes(self.context.limits.page_bytes)
+            changes = work.changes(self.context.limits)
         except NotLooked as more:
             return Plan(wants=more.rows)
         except Refusal as refused:

@@ -294,7 +294,7 @@ class PushDecision(Struct, frozen=True):
                 conflicts.append(verdict.conflict)
         stamps = self.context.hub_fields.stamps(facts, self.principal, offered=body.recovers is not None)
         work.set_fields(stamps)
-        changes = work.changes(self.context.limits.page_bytes)
+        changes = work.changes(self.context.limits)
         status: OutcomeStatus = "merged" if conflicts else "applied"
         if not changes:
             unchanged = Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atoma.contracts.codec import encode
+from atoma.contracts.sync import Limits
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import Refusal
 from atoma.hub.lineage import next_transaction
@@ -18,6 +19,8 @@ from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import StoreSpec
 
 ABSENT = RowFact()
+OF_HUB = Limits(mutation_bytes=INT64_MAX, page_bytes=INT64_MAX)
+"""What the hub does of its own is of whatever size."""
 
 
 class Workspace:
@@ -125,11 +128,12 @@ class Workspace:
         """``image`` of a row that the decision may write, as it is sent and kept as bytes."""
         return self._stores[store].pack(image)
 
-    def changes(self, max_bytes: int) -> list[RowChange]:
+    def changes(self, limits: Limits) -> list[RowChange]:
         """What differs from how it was found, in the order of the first touch.
 
         Raises:
-            Refusal: ``TOO_LARGE``: the images do not fit into a page.
+            Refusal: ``TOO_LARGE``: the images do not fit into a page, or one of them into a mutation, as it has to when a device
+                brings the row back; one that is larger already may change, and not grow.
         """
         changes: list[RowChange] = []
         size = 0
@@ -139,20 +143,28 @@ class Workspace:
                 continue
             body = None if post is None else encode(self.pack(store, post))
             size += len(body or b"")
+            if body is not None and len(body) > limits.mutation_bytes and len(body) > self._size(store, pre):
+                raise Refusal(
+                    "TOO_LARGE",
+                    f"{store} row {id[:80]!r} would have {len(body)} bytes, the limit is {limits.mutation_bytes}",
+                )
             fields = None
             if pre is not None and post is not None:
                 fields = tuple(name for name in post if name not in pre or pre[name] != post[name])
             changes.append(RowChange(store, id, pre, post, body, fields))
-        if size > max_bytes:
+        if size > limits.page_bytes:
             raise Refusal(
-                "TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {max_bytes}"
+                "TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {limits.page_bytes}"
             )
         return changes
+
+    def _size(self, store: str, image: RowImage | None) -> int:
+        return 0 if image is None else len(encode(self.pack(store, image)))
 
 
 def plan_of_hub(facts: Facts, work: Workspace) -> Plan:
     """The changes in ``work`` as a transaction of the hub's own, of whatever size; nothing to do where nothing differs."""
-    changes = work.changes(INT64_MAX)
+    changes = work.changes(OF_HUB)
     if not changes:
         return Plan()
     return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))

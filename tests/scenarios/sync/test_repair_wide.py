@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import trio
 
 from atoma import StoreSpec
 from atoma.client import open_client
+from atoma.contracts.sync import Limits
+from atoma.errors import ValidationError
 from atoma.hub import AllowLoopback, open_hub
 from atoma.schema import Index, Schema
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from tests.scenarios.sync.conftest import CLIENT, LABELS, MANUAL, SECRETS, SERVER, Device, Probe, Wire
-from tests.scenarios.sync.kit import back_up, client_id, inbox, put_in
+from tests.scenarios.sync.conftest import CLIENT, LABELS, MANUAL, SECRETS, SERVER, Device, Note, Probe, Wire
+from tests.scenarios.sync.kit import back_up, client_id, copy_file, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 SCOPES = ("main", "other", "third")
@@ -199,6 +202,57 @@ async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_r
             assert {state[0] for state in states} == {"observed"}
             assert all({"kept", "lost"} <= rows for rows in seen) and {"stalled", "repairing"} <= seen[-1]
             assert await inbox(a) == []
+
+
+async def widest(device: Device, id: str) -> None:
+    """Insert a note as large as a device may write."""
+    notes, size = device.store(SERVER), Limits().mutation_bytes
+    while True:
+        try:
+            await notes.insert(Note(id=id, text="x" * size))
+        except ValidationError as too_large:
+            found = re.search(r"of (\d+) bytes", str(too_large))
+            assert found is not None
+            size -= int(found[1]) - Limits().mutation_bytes
+        else:
+            return
+
+
+async def test_a_row_as_large_as_may_be_comes_back(world: Any) -> None:
+    """What an offer says beside the row made it larger than a mutation may be: the row was in the inbox, and nowhere else."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub():
+            await put_in(a)
+        back_up(world)
+        async with world.open_hub():
+            await widest(a, "wide")
+            for device in (a, b):
+                await put_in(device)
+            wanted = await b.rows(SERVER)
+            await unplug(a, b)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (b, a):
+                await put_in(device)
+                assert await device.rows(SERVER) == wanted and set(wanted) == {"wide"}
+                assert await inbox(device) == []
+
+
+async def test_a_write_as_large_as_may_be_is_sent_under_another_number(world: Any) -> None:
+    """Its earlier name is told with it, and made it too large."""
+    async with world.open_hub():
+        async with world.open_device("a") as a:
+            await a.settle()
+        copy_file(world, "a", "copy")
+        async with world.open_device("a") as a:
+            await a.store(SERVER).insert(Note(id="other"))
+            await a.settle()
+        async with world.open_device("copy", down=True) as copy:
+            await widest(copy, "wide")
+            await put_in(copy)
+            assert [report.cause for report in await copy.sync.repairs()] == ["CLIENT_FORKED"]
+            assert set(await copy.rows(SERVER)) == {"other", "wide"} and await inbox(copy) == []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

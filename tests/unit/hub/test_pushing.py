@@ -276,6 +276,30 @@ async def test_post_images_are_bounded_so_that_a_page_always_fits(home: Home) ->
         assert not any(row["done"] for row in (await client.query()).values())
 
 
+async def test_a_row_is_never_larger_than_a_mutation_that_brings_it_back(home: Home) -> None:
+    """Two writes that fit make a row that no device could offer to a hub that has lost it."""
+    async with hub_on(home.store(), limits=Limits(mutation_bytes=1000)) as hub:
+        client = Client.of(hub, "a")
+        assert (await client.do(create("1", "x" * 600))).status == "applied"
+        outcome = await client.do(Op("patch", "cards", "1", {"lane": "y" * 600}))
+        assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
+        wide = direct(Op("patch", "cards", "1", {"lane": "y" * 600}, scope=SCOPE), idem="key")
+        (item,) = (await hub.service(Principal("ann")).write(wide)).items
+        assert item.error is not None and item.error.code == "TOO_LARGE"
+        assert (await client.do(Op("patch", "cards", "1", {"lane": "y" * 200}))).status == "applied"
+
+
+async def test_a_row_that_is_larger_than_the_limit_by_now_may_change_and_not_grow(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
+        client = Client.of(hub, "a")
+        assert (await client.do(create("1", "x" * 1500))).status == "applied"
+    async with hub_on(home.store(), limits=Limits(mutation_bytes=1000)) as hub:
+        client = Client.of(hub, "b")
+        assert (await client.do(Op("patch", "cards", "1", {"lane": "done"}))).status == "merged"
+        outcome = await client.do(Op("patch", "cards", "1", {"lane": "done by now"}))
+        assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
+
+
 async def test_writes_need_access_to_their_scope(home: Home) -> None:
     async with hub_on(home.store(), rules=ScopeRules()) as hub:
         client = Client.of(hub, "a")
