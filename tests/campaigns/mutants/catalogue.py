@@ -261,7 +261,9 @@ class _Spans:
 
 def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
     match node:
-        case ast.AnnAssign(annotation=annotation) | ast.arg(annotation=ast.expr() as annotation):
+        case ast.AnnAssign(annotation=annotation, value=value):
+            return [annotation, *([value] if value is not None and abs(_number(value)) >= BOUND_MIN else [])]
+        case ast.arg(annotation=ast.expr() as annotation):
             return [annotation]
         case ast.FunctionDef(returns=ast.expr() as returns) | ast.AsyncFunctionDef(returns=ast.expr() as returns):
             return [returns]
@@ -269,8 +271,8 @@ def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
             return [node]
         case ast.Call(func=ast.Name(id="dataclass" | "field"), keywords=keywords):
             return [keyword.value for keyword in keywords]  # slots, frozen: what only a program's author runs into
-        case ast.Call(func=ast.Name(id="zip"), keywords=keywords):
-            return [keyword.value for keyword in keywords]  # strict: as above
+        case ast.Call(func=ast.Name(id="zip" | "lru_cache"), keywords=keywords):
+            return [keyword.value for keyword in keywords]  # strict: as above; maxsize: a free choice
         case ast.Assign(value=value) if abs(_number(value)) >= BOUND_MIN:
             return [value]
         case ast.ClassDef(bases=bases) if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases):
