@@ -29,6 +29,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "event-outbox": (0, "I1 I2"),
     "first-offer-wins": (29, "I22"),
     "floor-ignored": (0, "I8 I9 I15"),
+    "full-is-normal": (0, "I1"),
     "half-a-tail": (1, "I8 I16 I17"),
     "handles-forgotten": (0, "F09"),
     "held-given-up": (2, "I1"),

@@ -375,6 +375,13 @@ def given_up(_original: Original) -> object:
     return keep
 
 
+def never_full(original: Original) -> object:
+    def begin(writer: Any, _full: bool, *rest: object) -> object:
+        return original(writer, False, *rest)
+
+    return begin
+
+
 def unmarked(_original: Original) -> object:
     def marked(_view: bytes) -> bytes:
         return b""

@@ -37,6 +37,12 @@ class Fault(Enum):
     FILE_RESTORED = "file restores"
     CLONED = "file clones"
     EXPIRED = "clients expired"
+    DISK_FULL = "disks full"
+    DISK_FAILING = "disks failing"
+    TAIL_LOST = "disks cut"
+    HUB_DISK_FULL = "hub-disks full"
+    HUB_DISK_FAILING = "hub-disks failing"
+    HUB_TAIL_LOST = "hub-disks cut"
 
 
 class State(Enum):
@@ -103,6 +109,8 @@ class State(Enum):
     """A mutation is pending of which nobody can tell whether it was decided."""
     KEEPING = "keeping"
     """Rows of a lost history are kept for somebody to decide."""
+    UNSYNCED = "unsynced"
+    """The disk was not told to keep the last commits yet; looked at where disks may fail."""
 
 
 Pair: TypeAlias = tuple[Fault, State]
@@ -112,6 +120,16 @@ keep what a hub has lost, and nobody decides about it; ``calm`` has one restore 
 DISASTERS = (Fault.HUB_RESTORED, Fault.FILE_RESTORED, Fault.CLONED, Fault.EXPIRED)
 """What a repair is for."""
 
+OF_DISKS = (
+    Fault.DISK_FULL,
+    Fault.DISK_FAILING,
+    Fault.TAIL_LOST,
+    Fault.HUB_DISK_FULL,
+    Fault.HUB_DISK_FAILING,
+    Fault.HUB_TAIL_LOST,
+)
+"""What strikes a disk: it has no room, it fails, or the power goes, and with it what was not synced."""
+OF_HUB_DISKS = OF_DISKS[3:]
 OF_FRAMES = (Fault.DROPPED, Fault.DOUBLED, Fault.REORDERED, Fault.TRUNCATED, Fault.BROKEN)
 """What strikes a frame."""
 _OF_A_PROGRAM = (Fault.CLIENT_CRASH, Fault.CANCELLED, Fault.SPLIT)
@@ -167,9 +185,17 @@ BRIEF_OF: Mapping[Kind, Mapping[State, int]] = {
 }
 """Which states faults wait for in which kind of run."""
 
+BRIEF_ON_DISKS: Mapping[State, int] = {State.UNSYNCED: 6}
+"""States that faults wait for as well where disks may fail."""
+
 APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     ((*OF_FRAMES, Fault.SPLIT), (State.HUB_DOWN,), "the hub's end of every connection is gone"),
     (OF_FRAMES, _WITHOUT_CONNECTION, "a frame needs a connection"),
+    (
+        (Fault.TAIL_LOST,),
+        (State.DOWN,),
+        "what a program that is down has left counts as kept: which part of it may go is told by tests/power",
+    ),
     (_OF_A_PROGRAM, (State.DOWN,), "a program that is down neither crashes nor writes nor pushes"),
     (
         (Fault.SPLIT,),
@@ -178,7 +204,7 @@ APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     ),
     ((Fault.SPLIT,), (State.AHEAD,), "who is ahead finds out as a session is opened, and is repaired before it pushes"),
     (
-        (Fault.HUB_CRASH, Fault.COMPACTION, Fault.EPOCH, Fault.EXPIRED),
+        (Fault.HUB_CRASH, Fault.HUB_TAIL_LOST, Fault.COMPACTION, Fault.EPOCH, Fault.EXPIRED),
         (State.HUB_DOWN,),
         "a hub that is down neither crashes nor is maintained",
     ),

@@ -23,6 +23,7 @@ class Extras:
         increments: The share of calls that add to counters.
         secrets: The share of calls about rows that two people alone may see, by a rule of the hub.
         parts: The share of devices that take parts of a scope, now these and now those.
+        disks: How often a disk suffers something per second; not in a calm run.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
     """
 
@@ -31,6 +32,7 @@ class Extras:
     increments: float = _extra("share of calls that add to counters")
     secrets: float = _extra("share of calls about rows that two people alone may see")
     parts: float = _extra("share of devices that take parts of a scope")
+    disks: float = _extra("faults of disks per second")
     lies: float = _extra("offers per second that somebody has invented")
 
     @property
@@ -43,11 +45,11 @@ class Extras:
         """Refuse what a run of ``kind`` cannot have.
 
         Raises:
-            ValueError: ``minds`` or ``lies`` in a calm run.
+            ValueError: ``minds``, ``lies`` or ``disks`` in a calm run.
         """
-        if (self.minds or self.lies) and kind == "calm":
+        if (self.minds or self.lies or self.disks) and kind == "calm":
             raise ValueError(
-                "in a calm run nobody changes their mind or lies: it is about one restore of the hub, and nothing else"
+                "in a calm run nobody changes their mind or lies, and no disk fails: it is about one restore of the hub"
             )
 
     @staticmethod
@@ -61,8 +63,9 @@ class Extras:
             lies=dice.choice((0.0, 0.0, 0.2, 1.0)),
             secrets=dice.choice((0.0, 0.1, 0.4)),
             parts=dice.choice((0.0, 0.5, 1.0)),
+            disks=dice.choice((0.0, 0.1, 0.3)),
         )
-        return replace(found, minds=0.0, lies=0.0) if kind == "calm" else found
+        return replace(found, minds=0.0, lies=0.0, disks=0.0) if kind == "calm" else found
 
 
 PLAIN = Extras()

@@ -20,6 +20,8 @@ class Memory:
         fates: How those ended that have, by their first name: ``observed``, ``rejected``, ``let go`` or ``renamed``.
         held: Those that are held, by their local order.
         dead: Tokens of writes that were held at some time: their handles have ended.
+        doubt: What somebody did about the outbox as the disk failed: whether it was done shows when the file is opened again.
+        promised: Tokens of the writes that have returned.
         shared: Mutations that a copy of the file holds as well, by their names: what is not done with them here, may be there.
     """
 
@@ -30,6 +32,8 @@ class Memory:
     fates: dict[Name, str] = field(default_factory=dict[Name, str])
     held: dict[int, Written] = field(default_factory=dict[int, Written])
     dead: set[str] = field(default_factory=set[str])
+    doubt: str = ""
+    promised: set[str] = field(default_factory=set[str])
     shared: set[Name] = field(default_factory=set[Name])
 
     def names(self) -> set[Name]:
@@ -53,5 +57,6 @@ class Memory:
             fates=dict(self.fates),
             held=dict(self.held),
             dead=set(self.dead),
+            promised=set(self.promised),
             shared=set(self.shared),
         )

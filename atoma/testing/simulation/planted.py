@@ -279,6 +279,11 @@ PLANTED: dict[str, Bug] = {
         [Patch("atoma.hub.workspace:Workspace", "_check", mistakes.nothing)],
         extras=Extras(secrets=0.4),
     ),
+    "full-is-normal": Bug(
+        "nothing waits for the disk",
+        [Patch("atoma_stores.sqlite._writer:Writer", "_begin", mistakes.never_full)],
+        extras=Extras(disks=0.3),
+    ),
     "silence-of-a-part": Bug(
         "who has a part of a scope says, by what they have not, that it is gone",
         [Patch("atoma.sync.repair.offers", "marked", mistakes.unmarked)],

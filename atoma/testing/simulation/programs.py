@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from atoma.ports import Environment
+from atoma.schema.ids import IdSource
 from atoma.testing.simulation.files import FileCopy
+
+WALL_START_MS = 1_700_000_000_000
 
 
 @dataclass
@@ -70,3 +75,14 @@ class Mortal:
         if self.replacement is not None:
             self.replacement()
             self.replacement = None
+
+
+def outside(life: Mortal, dice: random.Random) -> Environment:
+    """The outside world of one program: seeded, on virtual time, with a wall clock that jumps."""
+    source = random.Random(dice.getrandbits(64))
+
+    def wall_ms() -> int:
+        return WALL_START_MS + life.jump_ms + int(trio.current_time() * 1000)
+
+    ids = IdSource(wall_ms, random.Random(source.getrandbits(64)))
+    return Environment(wall_ms=wall_ms, ids=ids, random=source, executor="inline")

@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from atoma.errors import StoreError
 from atoma.testing.simulation.byhand import ByHand, Restated, read_held
+from atoma.testing.simulation.disks import Disk
 from atoma.testing.simulation.facts import Key, Operation, Written, difference, image_of, read_body, replayed
 from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.history import History, check_pairs, read_rows
@@ -37,6 +39,7 @@ class Replica:
         counts: How often what happened.
         memory: What is known of the file.
         hand: What somebody does about the outbox at this moment, ``""`` for nothing.
+        disk: What the file is on, where that may fail.
         user: Whose device it is.
         parts: The parts of a scope that it takes; None for one that takes the whole.
     """
@@ -47,6 +50,7 @@ class Replica:
     counts: Counter[str]
     memory: Memory = field(default_factory=Memory)
     hand: str = ""
+    disk: Disk | None = None
     user: str = ""
     parts: Parts | None = None
     _file: RawFile | None = None
@@ -63,13 +67,20 @@ class Replica:
         self.hand = what
         try:
             yield
+        except StoreError:
+            self.memory.doubt = what
+            raise
         finally:
             self.hand = ""
 
     def open(self) -> None:
         """Begin to read the file, after the client was opened on it; nothing that was promised may be missing."""
         self._file = RawFile(self.path)
-        self.observe()
+        self.hand, self.memory.doubt = self.memory.doubt, ""
+        try:
+            self.observe()
+        finally:
+            self.hand = ""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -85,6 +96,7 @@ class Replica:
         """
         if token not in self.memory.tokens:
             raise Violation("I1", self.name, f"the write {token} returned, but no commit put it into the outbox")
+        self.memory.promised.add(token)
 
     def observe(self) -> None:
         """Read what the last commit did and check it.
@@ -92,6 +104,14 @@ class Replica:
         Raises:
             Violation: A promise does not hold.
         """
+        if self.disk is None or not self.disk.is_synced:
+            self._look()
+            return
+        before = self.memory.copy()
+        self._look()
+        self.disk.observed(before, self.memory)
+
+    def _look(self) -> None:
         assert self._file is not None
         self._file.begin()
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atoma.ports import Environment
 from atoma.testing.simulation.calm import CalmWorld
+from atoma.testing.simulation.disks import is_of_a_disk
 from atoma.testing.simulation.encounters import Kind
 from atoma.testing.simulation.extras import PLAIN, Extras
 from atoma.testing.simulation.planted import plant
@@ -27,10 +28,13 @@ class _Complaints(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.first: logging.LogRecord | None = None
+        self.disks_fail = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first one."""
-        self.first = self.first or record
+        errors = [record.exc_info[1]] if record.exc_info else [*(record.args or ())]
+        if not (self.disks_fail and any(isinstance(error, BaseException) and is_of_a_disk(error) for error in errors)):
+            self.first = self.first or record
 
 
 @contextmanager
@@ -87,6 +91,7 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", extras: Ext
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
         complaints = stack.enter_context(_complaints())
+        complaints.disks_fail = extras.disks > 0
         stack.enter_context(plant(planted))
         swarm = replace(_swarm(dice, kind), extras=extras)
         world = (CalmWorld if kind == "calm" else World)(Path(folder), swarm, dice, trace)

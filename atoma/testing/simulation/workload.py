@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from atoma.client import Client
-from atoma.errors import AtomaError, SyncError, WriteError
+from atoma.errors import AtomaError, StoreError, SyncError, WriteError
 from atoma.runtime import Store, WriteHandle
 from atoma.schema import Increment, StoreSpec
 from atoma.testing.simulation.byhand import EDITED
@@ -54,6 +54,7 @@ class Person:
         client: What the device runs, None while it runs nothing.
         opened: Set while it runs.
         at_work: Tells the checker while something is done about the outbox.
+        excused: Whether the device's disk is why something has failed.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Person:
         self.client: Client | None = None
         self.opened = trio.Event()
         self.at_work: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+        self.excused: Callable[[BaseException], bool] = lambda _: False
 
     def begin(self, client: Client) -> None:
         """The device's program runs."""
@@ -113,6 +115,10 @@ class Person:
                     await call(client)
             except WriteError:
                 self._counts["refused locally"] += 1
+            except StoreError as error:
+                if not self.excused(error):
+                    raise
+                self._counts["writes that a disk did not take"] += 1
             if extras.minds and self._dice.random() < extras.minds:
                 await self._change_mind(client)
             if self._swarm.restores is not None and self._dice.random() < 0.2:

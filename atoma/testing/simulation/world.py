@@ -12,20 +12,21 @@ from pathlib import Path
 
 import trio
 
-from atoma.client import Client, open_client
-from atoma.errors import AtomaError, ClosedError
+from atoma.client import open_client
+from atoma.errors import AtomaError, ClosedError, StoreError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.plugins import Plugin
-from atoma.ports import Environment
 from atoma.runtime import WriteHandle
 from atoma.schema import ScopePart
-from atoma.schema.ids import IdSource
-from atoma.sync import IdleScopes, ScopeInUse, Sync
+from atoma.sync import IdleScopes, Sync
 from atoma.sync.policies import HubLossPolicy
 from atoma.testing.simulation.accounts import check_every_write
 from atoma.testing.simulation.encounters import (
     BRIEF_OF,
+    BRIEF_ON_DISKS,
+    OF_DISKS,
     OF_FRAMES,
+    OF_HUB_DISKS,
     Encounters,
     Fault,
     State,
@@ -33,8 +34,9 @@ from atoma.testing.simulation.encounters import (
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.liar import Liar
 from atoma.testing.simulation.network import Ambush, SplittingLink, StormyTransport, Weather
+from atoma.testing.simulation.outages import Outages
 from atoma.testing.simulation.parts import SHAPED, Parts
-from atoma.testing.simulation.programs import Mortal
+from atoma.testing.simulation.programs import Mortal, outside
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.restoring import Disasters
@@ -42,6 +44,7 @@ from atoma.testing.simulation.scheduling import Trace
 from atoma.testing.simulation.standing import Lookout, states_of_file
 from atoma.testing.simulation.stores import RULES, SCHEMA, SCOPES, Item, written_for
 from atoma.testing.simulation.swarm import Restores, Swarm
+from atoma.testing.simulation.wandering import wander
 from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
 from atoma.testing.simulation.witness import Witness
 from atoma.testing.simulation.workload import Person
@@ -50,7 +53,6 @@ from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork
 from atoma_transports.remote import Remote
 
-WALL_START_MS = 1_700_000_000_000
 DECADE_MS = 10 * 365 * 86_400_000
 JUMPS_MS = (0, 5_000, -5_000, DECADE_MS, -DECADE_MS)
 CALM_S = 300.0
@@ -58,10 +60,7 @@ CALM_PER_MUTATION_S = 5.0
 REPAIRS_S = 2_000.0
 """A device that was repaired again and again waits longer than it does for anything else."""
 LOOK_S = 1.0
-WANDER_S = 4.0
-"""Between two parts that a device takes, and how long it keeps one."""
 IDLE_S = 3
-PULL_S = 5.0
 DAY_S = 86_400.0
 NEVER_DAYS = 100 * 365
 
@@ -90,7 +89,10 @@ class World:
         self.sites = list(self.lives)
         self.network = MemoryNetwork()
         self.encounters = Encounters(self.counts, self.states_of)
-        self.lookout = Lookout(self.dice, self.sites, self.states_of, BRIEF_OF[self.swarm.kind])
+        brief = BRIEF_OF[self.swarm.kind]
+        if self.swarm.extras.disks:
+            brief = {**brief, **BRIEF_ON_DISKS}
+        self.lookout = Lookout(self.dice, self.sites, self.states_of, brief)
         self.weather = Weather(self.network, self.swarm, self.dice, self.counts, self.encounters, self.lookout)
         self.weather.on_frame = self._frame
         self.history = History(self.folder / "hub.db", self.counts)
@@ -99,6 +101,9 @@ class World:
         self.replicas: dict[str, Replica] = {}
         self.people: dict[str, Person] = {}
         self.policies: dict[str, HubLossPolicy] = {}
+        self.outages = Outages(self.dice, self.counts)
+        if self.swarm.extras.disks:
+            self.outages.add(self.hub_life)
         for life in self.clients:
             self.furnish(life)
         self.witnesses: dict[str, Witness] = {}
@@ -113,10 +118,13 @@ class World:
         """Give a device its person and its checker."""
         life.on_death = partial(self.network.disconnect, life.name)
         self.replicas[life.name] = Replica(life.name, life.path, self.history, self.counts, user=life.user)
+        if self.swarm.extras.disks:
+            self.replicas[life.name].disk = self.outages.add(life)
         self.people[life.name] = Person(
             life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout
         )
         self.people[life.name].user = life.user
+        self.people[life.name].excused = partial(self.outages.excuse, life)
         if (share := self.swarm.extras.parts) and self.dice.random() < share:
             self.replicas[life.name].parts = Parts.drawn(self.dice)
         self.people[life.name].at_work = self.replicas[life.name].at_work
@@ -152,6 +160,8 @@ class World:
             states.add(State.HUB_DOWN)
         if self.lives[site].down:
             return states | {State.DOWN}
+        if (own := self.replicas[site].disk) is not None and own.has_tail:
+            states.add(State.UNSYNCED)
         return states.union(self.weather.lines[site].states())
 
     def _frame(self, site: str, direction: str, frame: bytes) -> None:
@@ -187,16 +197,6 @@ class World:
         for site in self.sites if life is self.hub_life else (life.name,):
             self.lookout.notice(site)
 
-    def environment(self, life: Mortal) -> Environment:
-        """The outside world of one program: seeded, on virtual time, with a wall clock that jumps."""
-        source = random.Random(self.dice.getrandbits(64))
-
-        def wall_ms() -> int:
-            return WALL_START_MS + life.jump_ms + int(trio.current_time() * 1000)
-
-        ids = IdSource(wall_ms, random.Random(source.getrandbits(64)))
-        return Environment(wall_ms=wall_ms, ids=ids, random=source, executor="inline")
-
     def _promised(self, life: Mortal) -> Callable[[str, WriteHandle[Item] | None], None]:
         """What to tell about a write that has returned."""
 
@@ -209,7 +209,10 @@ class World:
     # programs
 
     def _fell(self, life: Mortal, error: Exception) -> None:
-        """A program ended by itself."""
+        """A program ended by itself, as one may when its disk fails."""
+        if self.outages.excuse(life, error):
+            self.counts["programs ended by their disks"] += 1
+            return
         if not isinstance(error, Violation):
             unexpected = Violation("unexpected", life.name, repr(error))
             unexpected.__cause__ = error
@@ -232,11 +235,16 @@ class World:
     async def run_hub(self) -> None:
         """The hub, until it is cancelled."""
         life, history = self.hub_life, self.history
+        if (own := self.outages.under.get(life.name)) is not None:
+            own.begin()
         store = WatchedHubStore(
-            SQLiteHubStore(life.path), history, self._committed(life, history.observe), self.guarded(history.open)
+            SQLiteHubStore(life.path, vfs=None if own is None else own.vfs),
+            history,
+            self._committed(life, history.observe),
+            self.guarded(history.open),
         )
         verifier = StaticTokenVerifier({client.name: client.name for client in self.clients})
-        environment = self.environment(life)
+        environment = outside(life, self.dice)
         limits, rules = self.swarm.limits, RULES if self.swarm.extras.secrets else None
         try:
             async with open_hub(
@@ -261,17 +269,19 @@ class World:
     async def run_client(self, life: Mortal) -> None:
         """One client with its person, until it is cancelled."""
         replica, person = self.replicas[life.name], self.people[life.name]
+        if (own := replica.disk) is not None:
+            own.begin(replica.memory)
         watch = CommitWatch(self.guarded(replica.open), self._committed(life, replica.observe), replica.close)
         transport = StormyTransport(self.weather, life.name, life.user)
         plugins: list[Plugin] = [
-            LocalExecution(SQLiteEngine(life.path)),
+            LocalExecution(SQLiteEngine(life.path, vfs=None if own is None else own.vfs)),
             watch,
             Remote(transport, link=self.swarm.split == 0),
             self._sync_of(life),
         ]
         if self.swarm.split:
             plugins.append(SplittingLink(transport, self.weather))
-        environment = self.environment(life)
+        environment = outside(life, self.dice)
         witness = self.witnesses[life.name] = Witness(replica)
         async with (
             open_client(self.schema, plugins=plugins, policy="sync-queue", environment=environment) as client,
@@ -279,7 +289,7 @@ class World:
         ):
             nursery.start_soon(witness.watch, client)
             if (parts := replica.parts) is not None:
-                nursery.start_soon(self._wander, client, parts)
+                nursery.start_soon(wander, client, parts, self.weather, self.counts)
             person.begin(client)
             try:
                 await person.work(client)
@@ -296,27 +306,6 @@ class World:
         parts.draw(self.dice)
         scopes: tuple[str | ScopePart, ...] = (*(piece.part for piece in parts.always), "side")
         return Sync(stores=stores, scopes=scopes, on_hub_loss=policy, idle=IdleScopes(seconds=IDLE_S))
-
-    async def _wander(self, client: Client, parts: Parts) -> None:
-        """Take another part for a while, now and then."""
-        while not self.weather.calm:
-            await trio.sleep(self.dice.expovariate(1 / WANDER_S))
-            piece = self.dice.choice(parts.pool)
-            async with client.sync.scope(piece.part):
-                self.counts["parts held"] += 1
-                await trio.sleep(self.dice.expovariate(1 / WANDER_S))
-                if self.dice.random() < 0.3:
-                    with trio.move_on_after(PULL_S):
-                        try:
-                            await client.sync.pull([piece.part])
-                        except AtomaError:
-                            pass
-            if self.dice.random() < 0.3:
-                try:
-                    await client.sync.drop(piece.part)
-                    self.counts["parts dropped"] += 1
-                except ScopeInUse:
-                    pass
 
     # faults
 
@@ -454,6 +443,19 @@ class World:
         self.sites.append(name)
         nursery.start_soon(self._life_of, life, nursery)
 
+    async def _strike_disk(self, site: str, fault: Fault) -> None:
+        """The power goes, or a disk is full, or fails."""
+        of_hub = fault in OF_HUB_DISKS
+        life = self.hub_life if of_hub else self.lives[site]
+        cut = fault in (Fault.TAIL_LOST, Fault.HUB_TAIL_LOST)
+        if cut and (life.down or (of_hub and self.hub is None)):
+            return
+        self.encounters.meet(fault, *(self.sites if of_hub else (site,)))
+        if cut:
+            self.guarded(partial(self.outages.cut, life, None if of_hub else self.replicas[site]))()
+        else:
+            await self.outages.fail(life, fault)
+
     async def _maintain(self, fault: Fault, work: Callable[[Hub], Awaitable[object]]) -> None:
         """Let an operator do ``work`` on the hub, if it runs."""
         if self.hub is None:
@@ -463,13 +465,16 @@ class World:
             await work(self.hub)
         except ClosedError:
             return  # it crashed meanwhile
+        except StoreError as error:
+            if not self.outages.excuse(self.hub_life, error):
+                raise
 
     # the run
 
     async def main(self) -> None:
         """Write under faults, then be calm until everything has come together."""
         self.trace.endless = lambda: self.broken(Violation("I19", "the run", "it never comes to rest"))
-        with self.over:
+        with self.outages.stack, self.over:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._live, self.hub_life, self.run_hub)
                 for life in tuple(self.clients):
@@ -535,6 +540,9 @@ class World:
         yield swarm.partition_pause, Fault.ONE_WAY, self._deafen
         yield swarm.compact_pause, Fault.COMPACTION, self._compact
         yield swarm.epoch_pause, Fault.EPOCH, self._renew
+        if rate := swarm.extras.disks:
+            for fault in OF_DISKS:
+                yield len(OF_DISKS) / rate, fault, partial(self._strike_disk, fault=fault)
         if (restores := swarm.restores) is not None:
             yield restores.hub_pause, Fault.HUB_RESTORED, self._restore_hub
             yield restores.file_pause, Fault.FILE_RESTORED, self._restore_device
@@ -544,6 +552,8 @@ class World:
     async def _calm(self) -> None:
         """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
         self.weather.settle()
+        for life in (self.hub_life, *self.clients):
+            self.outages.mend(life)
         if self.swarm.extras.minds:
             await self._let_go()
         if not await self._come_together():

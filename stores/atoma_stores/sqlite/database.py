@@ -518,11 +518,11 @@ class Database:
 
     def _close_writer(self) -> None:
         connection = self._writer.connection
-        if self._writer.poison is not None:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        elif self.path != MEMORY:
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # a disk that fails now would fail then
+        if self._writer.poison is None and self.path != MEMORY:
             with contextlib.suppress(apsw.Error):  # another process may be reading: its last one will do it
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         connection.close()
 
 

@@ -534,6 +534,7 @@ class SQLiteLocalDatabase:
             except StoreError as error:
                 _log.warning("%s: other programs were not heard: %s", self.sqlite.path, error)
                 await trio.sleep(BEAT_S)
+                lead.wake()  # the beat that was due, perhaps the first one, is due still
 
     async def _sleep(self, quiet_at: float) -> None:
         """Wait until it is time to look again, or a beat is due."""

@@ -28,7 +28,9 @@ class FaultPlan:
         skip: How many of these operations still succeed.
         once: Whether only one of them fails.
         on_sync: Called before each fsync, by the thread that waits for it; for a disk that is slow.
+        after: Called with each operation that has worked, and the path of its file.
         done: Operations so far, failed ones too.
+        failed: How many have failed, and how.
     """
 
     operation: Operation | None = None
@@ -36,7 +38,9 @@ class FaultPlan:
     skip: int = 0
     once: bool = False
     on_sync: Callable[[], None] | None = None
+    after: Callable[[Operation, str], None] = lambda _operation, _path: None
     done: Counter[Operation] = field(default_factory=Counter)
+    failed: Counter[Failure] = field(default_factory=Counter)
 
     def fail(self, operation: Operation, failure: Failure, *, skip: int = 0, once: bool = False) -> None:
         """Let ``operation`` fail after ``skip`` more of them, from then on or ``once``."""
@@ -61,6 +65,7 @@ class FaultPlan:
             return
         if self.once:
             self.operation = None
+        self.failed[self.failure] += 1
         if self.failure == "full":
             raise apsw.FullError("planned: no space left")
         error = apsw.IOError("planned: the device failed")
@@ -72,20 +77,24 @@ class _File(apsw.VFSFile):
     def __init__(self, plan: FaultPlan, name: Any, flags: list[int]) -> None:
         super().__init__("", name, flags)
         self._plan = plan
+        self._path: str = (name.filename() if isinstance(name, apsw.URIFilename) else name) or ""
 
     def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802 - apsw's name
         self._plan.before("write")
         super().xWrite(data, offset)
+        self._plan.after("write", self._path)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         self._plan.before("sync")
         if self._plan.on_sync is not None:
             self._plan.on_sync()
         super().xSync(flags)
+        self._plan.after("sync", self._path)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802 - apsw's name
         self._plan.before("truncate")
         super().xTruncate(newsize)
+        self._plan.after("truncate", self._path)
 
 
 class _System(apsw.VFS):

@@ -569,6 +569,19 @@ async def test_a_peek_shows_nothing_that_its_caller_is_not_told_yet(tmp_path: Pa
 
 
 @pytest.mark.paths
+async def test_a_file_whose_disk_is_full_is_closed_with_its_log(tmp_path: Path) -> None:
+    with fault_vfs("full-at-the-end") as plan:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="full-at-the-end") as db:
+            await db.transact(create)
+            await db.transact(put(1))
+            plan.fail("write", "full")
+        assert plan.failed["full"] == 1, "nobody tries again"
+        plan.heal()
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="full-at-the-end") as db:
+            assert await db.read(values) == [1]
+
+
+@pytest.mark.paths
 async def test_a_commit_that_leaves_doubt_poisons_the_connection(tmp_path: Path) -> None:
     with fault_vfs("failing") as plan:
         async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="failing") as db:
