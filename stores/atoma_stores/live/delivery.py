@@ -10,7 +10,10 @@ from typing import Protocol
 import trio
 
 from atoma.contracts.completeness import Completeness
+from atoma.errors import ClosedError
 from atoma.ports.live import LiveBatch, Reset, ResultRow
+
+CHECKPOINT_EVERY_BATCHES = 32
 
 
 @dataclass(slots=True)
@@ -22,12 +25,14 @@ class Position:
         shown: The latest commit whose batches may be read; those of a later one are on their way into the buffers.
         unseen: The latest commit of which nobody has looked yet what it concerns; -1 while there is none.
         waiting: Those who wait until somebody has looked.
+        read: Batches that were there when a reader asked.
     """
 
     heard: int = -1
     shown: int = -1
     unseen: int = -1
     waiting: dict[Subscription, None] = field(default_factory=dict["Subscription", None])
+    read: int = 0
 
 
 class Followed(Protocol):
@@ -61,13 +66,17 @@ class Subscription:
         position: How far the database's live queries have come.
         buffer: Batches it holds for its reader; when one more comes, all are dropped and the next is a ``Reset``.
         since: The first ``Reset`` waits until the result is at this commit at least.
+        advance: Takes a round that is due, if it is short.
     """
 
-    def __init__(self, followed: Followed, position: Position, buffer: int, since: int) -> None:
+    def __init__(
+        self, followed: Followed, position: Position, buffer: int, since: int, advance: Callable[[], None]
+    ) -> None:
         self._followed = followed
         self._position = position
         self._size = buffer
         self._since = since
+        self._advance = advance
         self._batches: deque[LiveBatch[ResultRow]] = deque()
         self._behind = True  # what the reader has is not the result minus the buffer: it needs a Reset
         self._error: Callable[[], Exception] | None = None
@@ -84,8 +93,10 @@ class Subscription:
             ClosedError: The database or this subscription was closed.
             StoreError: The query could not be run; the subscription is over.
         """
+        if not self._is_ready():
+            self._advance()
         if self._is_ready():
-            await trio.lowlevel.checkpoint()
+            await self._breathe()
         while True:
             if self._behind and self._followed.is_at(self._since):
                 self._behind = False
@@ -98,6 +109,14 @@ class Subscription:
             if self._behind and self._position.unseen >= 0:
                 self._position.waiting[self] = None
             await self._readers.park()
+
+    async def _breathe(self) -> None:
+        """A full checkpoint now and then: a tight loop of readers must not starve the other tasks."""
+        self._position.read += 1
+        if self._position.read % CHECKPOINT_EVERY_BATCHES:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def _is_ready(self) -> bool:
         return self._error is not None or bool(self._batches) or (self._behind and self._followed.is_at(self._since))
@@ -121,3 +140,13 @@ class Subscription:
         self._error = self._error or error
         self._position.waiting.pop(self, None)
         self._readers.unpark_all()
+
+
+def closed() -> ClosedError:
+    """What ends every subscription of a database."""
+    return ClosedError("the database is closed; its live queries ended with it")
+
+
+def left() -> ClosedError:
+    """What ends a subscription that somebody reads behind the block in which it was open."""
+    return ClosedError("this live query was left; open it again")

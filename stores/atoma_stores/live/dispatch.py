@@ -1,18 +1,17 @@
 """Live queries over a database that tells its commits: each takes what concerns it, and all are told at one commit.
 
-A commit is heard on the loop before its writer goes on; only an index is asked then. One task does the rest, in rounds.
-A round takes every change up to one commit and then tells the results, all of them at that commit. Where something has
-to be read, a snapshot is opened first, and its commit is the one that the round goes up to: what is read and what was
-told are the same state. ``docs/adr/0090-live-queries-take-changes.md`` has the proof.
+A commit is heard on the loop before its writer goes on; only an index is asked then. One task does the rest in rounds, or a
+reader that would wait for a short one. A round takes every change up to one commit and then tells the results, all of them
+at that commit. Where something has to be read, a snapshot is opened first, and its commit is the one that the round goes up
+to: what is read and what was told are the same state. ``docs/adr/0090-live-queries-take-changes.md`` has the proof.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
@@ -27,11 +26,11 @@ from atoma.ports.completeness import CompletenessBoard, Sight, States
 from atoma.ports.live import Ask, LiveStats
 from atoma.schema import Schema
 from atoma_stores.changes import CommitDelta, StoreDelta
-from atoma_stores.live.delivery import Position, Subscription
+from atoma_stores.live.delivery import Position, Subscription, closed, left
 from atoma_stores.live.family import Families
 from atoma_stores.live.planner import Planned, asked_again, plan_function, plan_statement
 from atoma_stores.live.source import LiveSource, Snapshot, SnapshotMoved
-from atoma_stores.live.stores import Found, Hits, StoreViews
+from atoma_stores.live.stores import Found, Hits, StoreViews, Told
 from atoma_stores.live.view import Called, View
 
 log = logging.getLogger("atoma.live")
@@ -48,33 +47,12 @@ QUEUED_MAX = 50_000
 """Changed rows that wait for a round; beyond it the results are read again instead."""
 STEP_S = 0.002
 """How long the loop is kept at a time."""
+STEPS_AT_ONCE = 16
+"""Changed rows, and commits, that a reader takes itself, where it would wait until the others have taken them."""
 TOGETHER = 256
 """Views that are read, or readers that are told, in one step."""
 MEMORY = 64 * 1024 * 1024
 """Bytes, estimated, that the views of a database may keep beside their results."""
-
-
-@dataclass(slots=True)
-class Told:
-    """A commit that a round has to take.
-
-    Attributes:
-        commit: Its number.
-        hits: The views that it concerns, with what concerns them.
-        later: What was too much to be looked at when it was heard.
-        unknown: Whether nobody has told, or nobody knows any more, what the commits from ``first`` up to this one changed.
-        written: Stores in which rows were changed that nobody has told.
-        rows: How many changed rows it keeps in memory.
-        first: The first commit that it stands for, where it stands for more than one.
-    """
-
-    commit: int
-    hits: Hits
-    later: CommitDelta | None = None
-    unknown: bool = False
-    written: Sequence[StoreViews] = ()
-    rows: int = 0
-    first: int = 0
 
 
 class LocalLiveQueries:
@@ -120,6 +98,7 @@ class LocalLiveQueries:
         self._asking: tuple[View, trio.CancelScope] | None = None  # what a statement is running for
         self._work = trio.Event()
         self._step_began = 0.0
+        self._in_round = False
         self._kept = 0  # bytes that the views keep beside their results
         self._closed = False
 
@@ -168,13 +147,15 @@ class LocalLiveQueries:
 
     @asynccontextmanager
     async def _subscribed_to(self, view: View) -> AsyncGenerator[Subscription]:
-        subscription = Subscription(view, self._position, self._buffer, max(view.touched, self._position.unseen))
+        subscription = Subscription(
+            view, self._position, self._buffer, max(view.touched, self._position.unseen), self.advance
+        )
         view.subscriptions[subscription] = None
         self._subscribed += 1
         try:
             yield subscription
         finally:
-            subscription.end(_left)
+            subscription.end(left)
             view.subscriptions.pop(subscription, None)
             self._subscribed -= 1
             if not view.subscriptions:
@@ -199,7 +180,7 @@ class LocalLiveQueries:
 
     def _check_room(self) -> None:
         if self._closed:
-            raise _closed()
+            raise closed()
         if self._subscribed >= SUBSCRIPTIONS_MAX:
             raise Overloaded("the list of live subscriptions", SUBSCRIPTIONS_MAX)
 
@@ -292,6 +273,7 @@ class LocalLiveQueries:
             await self._work.wait()
             self._work = trio.Event()
             self._step_began = self._clock()
+            self._in_round = True
             try:
                 await self._round()
             except SnapshotMoved:
@@ -300,23 +282,45 @@ class LocalLiveQueries:
                 self.close()
                 return
             except Exception as error:
-                log.exception("live queries could not be run")
-                self._fail([*self._lacking, *({} if self._lacking else self._taken)], error)
-                self._work.set()
+                self._fail_round(error)
+            finally:
+                self._in_round = False
+
+    def advance(self) -> None:
+        """Take a round at once, for a reader that would wait for it, if it is short: little is taken, and nothing is read."""
+        if self._in_round or self._lacking or not 0 < self._queued <= STEPS_AT_ONCE or len(self._queue) > STEPS_AT_ONCE:
+            return
+        states = self._completeness.states
+        if states is not self._states or not all(told.is_short for told in self._queue):
+            return
+        commit = self._position.heard
+        try:
+            deque(self._taking(commit), maxlen=0)
+            if self._lacking:
+                return  # which is read, and told, by the task
+            deque(self._telling(commit, states), maxlen=0)
+            self._keep_to_memory()
+        except Exception as error:
+            self._fail_round(error)
+
+    def _fail_round(self, error: Exception) -> None:
+        log.error("live queries could not be run", exc_info=error)
+        self._fail([*self._lacking, *({} if self._lacking else self._taken)], error)
+        self._work.set()
 
     async def _round(self) -> None:
         """Take every change up to one commit, read what is lacking right there, and tell."""
         states = self._completeness.states  # looked at first: whatever they were due to has been committed and heard
         commit = self._position.heard
-        await self._take(commit)
+        await self._in_steps(self._taking(commit))
         if self._lacking:
             async with self._source.open_snapshot() as snapshot:
                 commit = snapshot.commit
                 if not await self._caught_up(commit):
                     self._forget(commit, self._views.values())
-                await self._take(commit)
+                await self._in_steps(self._taking(commit))
                 await self._read(snapshot)
-        await self._tell(commit, states)
+        await self._in_steps(self._telling(commit, states))
         self._keep_to_memory()
         if self._queue or any(view.since <= self._position.heard for view in self._lacking):
             self._work.set()
@@ -343,8 +347,8 @@ class LocalLiveQueries:
                 view.forget()
                 self._lacking[view] = self._taken[view] = None
 
-    async def _take(self, commit: int) -> None:
-        """Let the views take what was told up to ``commit``."""
+    def _taking(self, commit: int) -> Iterator[None]:
+        """Let the views take what was told up to ``commit``, step by step."""
         while self._queue and self._queue[0].commit <= commit:
             told = self._queue.popleft()
             self._queued -= told.rows
@@ -353,7 +357,7 @@ class LocalLiveQueries:
             for group in told.written:
                 self._forget(told.commit, group)
             if told.later is not None:
-                await self._look_later(told, told.later)
+                yield from self._looking_later(told, told.later)
             for view, deltas in told.hits.items():
                 if view.at < told.commit and self._is_open(view):
                     view.hits += 1
@@ -364,12 +368,12 @@ class LocalLiveQueries:
                         self._end_one(view, error)
                     if view.lacks and self._is_open(view):
                         self._lacking[view] = None
-                    await self._breathe()
+                    yield
         if self._queue and self._queue[0].unknown and self._queue[0].first <= commit:
             self._forget(commit, self._views.values())  # some of what is not known belongs to it
 
-    async def _look_later(self, told: Told, change: CommitDelta) -> None:
-        """Find what a large commit concerns, without keeping the loop."""
+    def _looking_later(self, told: Told, change: CommitDelta) -> Iterator[None]:
+        """Find what a large commit concerns, step by step."""
         for name, delta in change.changes.items():
             group = self._stores.get(name)
             if group is None:
@@ -377,10 +381,10 @@ class LocalLiveQueries:
             found: Found = {}
             for id, row_change in delta.items():
                 group.find(id, row_change, found, every=True)
-                await self._breathe()
+                yield
             for view, changes in found.items():
                 group.judge(view, changes, told.hits, self._clock)
-                await self._breathe()
+                yield
         for view in told.hits:
             view.touch(told.commit)
         if self._position.unseen == told.commit:
@@ -447,8 +451,8 @@ class LocalLiveQueries:
             self._fail([view], QueryError(late))
         return []
 
-    async def _tell(self, commit: int, states: States) -> None:
-        """Hand out what has changed: first into the buffers, then all of it is shown in one step, then readers wake."""
+    def _telling(self, commit: int, states: States) -> Iterator[None]:
+        """Hand out what has changed, step by step: first into the buffers, then all of it is shown in one step, then readers wake."""
         taken = [view for view in self._taken if not view.lacks]
         ready: list[View] = []
         for view in taken:
@@ -465,9 +469,9 @@ class LocalLiveQueries:
                 for subscription in view.subscriptions:
                     subscription.push(batch)
             ready.append(view)
-            await self._breathe()
+            yield
         if states is not self._states:
-            await self._tell_completeness(commit, states, ready)
+            yield from self._telling_completeness(commit, states, ready)
         self._position.shown = max(self._position.shown, commit)
         woken = list(chain.from_iterable([view.subscriptions for view in ready]))  # with those who came meanwhile
         if self._position.unseen < 0:  # what nothing was done to is the result now
@@ -475,9 +479,9 @@ class LocalLiveQueries:
             self._position.waiting.clear()
         for subscription in woken:
             subscription.wake()
-            await self._breathe()
+            yield
 
-    async def _tell_completeness(self, commit: int, states: States, ready: list[View]) -> None:
+    def _telling_completeness(self, commit: int, states: States, ready: list[View]) -> Iterator[None]:
         """Hand out how complete those results are that have not changed."""
         self._states = states
         for view in tuple(self._views.values()):
@@ -486,7 +490,7 @@ class LocalLiveQueries:
                 for subscription in view.subscriptions:
                     subscription.push(batch)
                 ready.append(view)
-            await self._breathe()
+            yield
 
     def _keep_to_memory(self) -> None:
         """Ask the largest results again from now on where all together keep too much."""
@@ -513,6 +517,10 @@ class LocalLiveQueries:
         log.error("a live query of %s could not be followed", view.query.store, exc_info=error)
         self._fail([view], error)
 
+    async def _in_steps(self, steps: Iterator[None]) -> None:
+        for _ in steps:
+            await self._breathe()
+
     async def _breathe(self) -> None:
         """Let others run when the loop was kept long enough."""
         if self._clock() - self._step_began > STEP_S:
@@ -529,7 +537,7 @@ class LocalLiveQueries:
         """End every subscription with ``ClosedError``."""
         self._closed = True
         for view in self._views.values():
-            view.end(_closed)
+            view.end(closed)
         self._views.clear()
         self._stores.clear()
         self._queue.clear()
@@ -545,14 +553,6 @@ _Answered: TypeAlias = tuple[View, Sequence[QueryResult]]
 
 def _is_sql(asked: _Asked) -> bool:
     return any(isinstance(question, SqlQuery) for question in asked[1])
-
-
-def _closed() -> ClosedError:
-    return ClosedError("the database is closed; its live queries ended with it")
-
-
-def _left() -> ClosedError:
-    return ClosedError("this live query was left; open it again")
 
 
 @asynccontextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.changes import CommitDelta, RowChange, StoreDelta
 from atoma_stores.live.index import PredicateIndex
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.view import View
@@ -69,3 +70,31 @@ class StoreViews:
         """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do; what that costs is measured by ``clock``."""
         if deltas := view.concerns(self.name, changes, clock):
             hits[view] = {**hits[view], **deltas} if view in hits else deltas
+
+
+@dataclass(slots=True)
+class Told:
+    """A commit that a round has to take.
+
+    Attributes:
+        commit: Its number.
+        hits: The views that it concerns, with what concerns them.
+        later: What was too much to be looked at when it was heard.
+        unknown: Whether nobody has told, or nobody knows any more, what the commits from ``first`` up to this one changed.
+        written: Stores in which rows were changed that nobody has told.
+        rows: How many changed rows it keeps in memory.
+        first: The first commit that it stands for, where it stands for more than one.
+    """
+
+    commit: int
+    hits: Hits
+    later: CommitDelta | None = None
+    unknown: bool = False
+    written: Sequence[StoreViews] = ()
+    rows: int = 0
+    first: int = 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is known what it concerns."""
+        return not self.unknown and not self.written and self.later is None

@@ -186,6 +186,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
         f"{LEAD}::test_another_process_takes_the_lanes_over",
     ),
     plant(
+        "F40",
+        "atoma_stores.live.dispatch:LocalLiveQueries.advance",
+        "if self._lacking:",
+        "if False:",
+        "a reader is told of a commit while other results of the same database lack it",
+        "tests/unit/reactive/test_live_rounds.py::test_a_reader_is_not_told_before_what_others_lack_was_read",
+    ),
+    plant(
         "F99",
         "atoma_stores.live.operators.function:Function.collect",
         "if told == self._value:",

@@ -108,8 +108,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F44",
         "atoma_stores.live.dispatch:LocalLiveQueries._round",
-        "await self._tell(commit, states)",
-        "await self._tell(commit, self._completeness.states)",
+        "self._telling(commit, states))",
+        "self._telling(commit, self._completeness.states))",
         "a result is called complete before it has the rows that make it so",
         "tests/unit/reactive/test_live.py::test_a_result_is_not_called_complete_before_it_has_the_rows_that_make_it_so",
     ),

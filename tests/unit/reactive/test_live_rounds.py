@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,7 +21,9 @@ from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
 from atoma_stores.live import dispatch
+from atoma_stores.live.delivery import CHECKPOINT_EVERY_BATCHES
 from atoma_stores.live.dispatch import open_live_queries
+from atoma_stores.live.operators import window
 from atoma_stores.live.operators.aggregates import EXTREMES
 from atoma_stores.live.source import SnapshotMoved
 from atoma_stores.sqlite.engine import SQLiteEngine
@@ -87,6 +89,70 @@ async def test_what_is_read_again_because_a_snapshot_moved_leads_on_from_what_wa
         room.source.delete("cards", "a")
         await settle()
         assert [each.ids for each in (first, second)] == [["b", "d"], ["d", "b"]]
+
+
+async def has_others_run(batches: AsyncIterator[object]) -> bool:
+    """Whether another task had its turn before the next of ``batches`` was there."""
+    ran = trio.Event()
+
+    async def run() -> None:
+        ran.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await anext(batches)
+        return ran.is_set()
+
+
+async def test_a_reader_that_would_wait_takes_a_short_round_itself() -> None:
+    async with open_room() as room, room.live.open_live(ALL) as batches:
+        await anext(batches)
+        other = await room.follow(TODO)
+        room.source.put("cards", "c", rank=3)
+        assert not await has_others_run(batches)
+        await settle()
+        assert (other.ids, other.commits[1:]) == (["a", "b", "c"], [room.source.commit])
+        others = [await room.follow(rows_of("cards", col("rank") > -n)) for n in range(dispatch.STEPS_AT_ONCE)]
+        room.source.put("cards", "d", rank=4)
+        assert await has_others_run(batches), "more is taken by the task, which lets others run"
+        await settle()
+        assert {tuple(each.ids) for each in others} == {("a", "b", "c", "d")}
+
+
+async def test_batches_that_are_there_let_others_run_now_and_then() -> None:
+    turns = 0
+
+    async def run() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_room() as room, room.live.open_live(ALL) as batches, trio.open_nursery() as nursery:
+        await anext(batches)
+        nursery.start_soon(run)
+        for number in range(2 * CHECKPOINT_EVERY_BATCHES):
+            room.source.put("cards", "c", rank=number)
+            await anext(batches)
+        assert 0 < turns < CHECKPOINT_EVERY_BATCHES
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reader_is_not_told_before_what_others_lack_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "SLACK_MIN", 0)
+    async with open_room() as room, room.live.open_live(ALL) as batches:
+        await anext(batches)
+        least = await room.follow(rows_of("cards", order_by=("rank",), limit=1))
+        room.source.gate = trio.Event()
+        room.source.delete("cards", "a")  # and the second one has to be read
+        with trio.move_on_after(5) as waited:
+            await anext(batches)
+        assert waited.cancelled_caught
+        assert least.ids == ["a"]
+        room.source.gate.set()
+        told = await anext(batches)
+        await settle()
+        assert (least.ids, least.commits[-1]) == (["b"], told.commit)
 
 
 @dataclass(frozen=True)
