@@ -177,10 +177,17 @@ async def disk_full(world: World) -> None:
 
 @asynccontextmanager
 async def held(path: Path) -> AsyncGenerator[None]:
-    """Another program holds the file: a tool that somebody has left open in the middle of a change."""
+    """Another program holds the file: a tool that somebody has left open in the middle of a change.
+
+    It is waited for half a second and not for five: who waits is told the same, and the test takes as long.
+    """
     code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
     command = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder,
+    ):
+        patch.setattr("atoma_stores.sqlite._writer.BUSY_MS", 500)
         assert holder.stdout is not None
         assert holder.stdin is not None
         assert holder.stdout.readline() == "1\n"
