@@ -33,12 +33,15 @@ class Served:
         return self.process.communicate(timeout=30)[1]
 
 
-def launch(name: str, folder: Path, port: str = "0") -> subprocess.Popen[str]:
-    """Start the server of an application, one of ``applications.py`` or ``module:factory``, on the files of a folder."""
+def launch(name: str, folder: Path, port: str = "0", patience_s: int = 5) -> subprocess.Popen[str]:
+    """Start the server of an application, one of ``applications.py`` or ``module:factory``, on the files of a folder.
+
+    When it is to end, it waits ``patience_s`` for what still answers.
+    """
     application = name if ":" in name else f"tests.scenarios.web.applications:{name}"
     lifespan = "off" if name == "django" else "on"
     command = [sys.executable, "-m", "uvicorn", "--factory", application]
-    command += ["--port", port, "--lifespan", lifespan, "--timeout-graceful-shutdown", "5"]
+    command += ["--port", port, "--lifespan", lifespan, "--timeout-graceful-shutdown", str(patience_s)]
     environment = {**os.environ, "ATOMA_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -50,8 +53,8 @@ def servers(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serves applications by their names, on the files of a folder; what still runs at the end is killed."""
     running: list[Served] = []
 
-    def start(name: str, port: str = "0") -> Served:
-        process = launch(name, tmp_path, port)
+    def start(name: str, port: str = "0", patience_s: int = 5) -> Served:
+        process = launch(name, tmp_path, port, patience_s)
         assert process.stderr is not None
         said: list[str] = []
         for line in process.stderr:

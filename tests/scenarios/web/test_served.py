@@ -24,7 +24,7 @@ from atoma_transports.websocket import WebSocketTransport
 from tests.scenarios.web.applications import CARDS, SCHEMA, Card
 from tests.scenarios.web.conftest import Served, launch
 
-Serve = Callable[[str], Served]
+Serve = Callable[..., Served]
 pytestmark = pytest.mark.xdist_group("machine")
 
 
@@ -171,7 +171,7 @@ def test_text_is_no_message_for_a_hub(serve: Serve) -> None:
 
 def test_a_server_that_stops_ends_open_streams_without_a_traceback(serve: Serve) -> None:
     """Nobody's page goes away; the server's patience ends, and it calls off what still answers."""
-    served = serve("fastapi")
+    served = serve("fastapi", patience_s=1)
     with events(served, "/live") as batch:
         assert batch()["changes"][0]["type"] == "reset"
         said = served.stop()
