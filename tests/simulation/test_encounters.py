@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import trio
 
-from atoma.testing.simulation import Fault, State, apart, can_meet, seldom, table
+from atoma.testing.simulation import Fault, State, apart, can_meet, rarest, seldom, table
 from atoma.testing.simulation.encounters import BRIEF, BRIEF_OF, Encounters, Pair
 from atoma.testing.simulation.standing import Lookout
 
@@ -35,6 +35,13 @@ def test_what_was_seldom_is_every_pair_that_can_meet_and_has_not_often_enough() 
     met[Fault.EPOCH, State.FIRST_TAIL] = 99
     del met[Fault.CUT, State.NEW]
     assert seldom(met, 100) == {(Fault.EPOCH, State.FIRST_TAIL): 99, (Fault.CUT, State.NEW): 0}
+
+
+def test_the_rarest_pairs_are_named_with_how_often_they_have_met() -> None:
+    met: Counter[Pair] = Counter({(fault, state): 100 for fault in Fault for state in can_meet(fault)})
+    met[Fault.SPLIT, State.OPENING] = 3
+    del met[Fault.CLONED, State.NEW_TAIL]
+    assert rarest(met, 2) == "file clones × new tail 0, pushes split × opening 3"
 
 
 def test_what_cannot_meet_says_why_and_is_not_asked_for() -> None:

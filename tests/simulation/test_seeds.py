@@ -36,7 +36,7 @@ WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
     ("restored", 16, Extras(increments=0.4), "counters added to"),
     ("steady", 0, Extras(secrets=0.4), "secrets written"),
     ("steady", 1, Extras(parts=1.0), "looks at parts"),
-    ("restored", 2, Extras(parts=1.0), "repairs HUB_LOST_DATA"),
+    ("restored", 9, Extras(parts=1.0), "repairs HUB_LOST_DATA"),
     ("restored", 980000009, Extras(trades=0.05, minds=0.05, secrets=0.4, lies=0.2), "offers applied"),
     ("calm", 2, Extras(secrets=0.4), "calm restores"),
     ("calm", 2, Extras(parts=1.0), "calm restores"),

@@ -15,6 +15,7 @@ from atoma.testing.simulation import (
     apart,
     encountered,
     pace,
+    rarest,
     scarce,
     seldom,
     simulate,
@@ -45,7 +46,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
             assert reports[-1].violation is None, str(reports[-1])
     with capsys.disabled():
         print(f"\nsimulation: {SEEDS} seeds of each kind, {first_seed} to {first_seed + SEEDS - 1}: {pace(reports)}")
-        print(f"{dict(total(reports))}\n\n{table(encountered(reports))}\n")
+        print(f"{dict(total(reports))}\n\n{table(encountered(reports))}\n\nrarest: {rarest(encountered(reports))}\n")
     assert scarce(reports) == {}
     assert sorted(encountered(reports).keys() & apart().keys(), key=str) == [], "what cannot meet has met"
     assert seldom(encountered(reports), MET_PER_SEED * SEEDS) == {}

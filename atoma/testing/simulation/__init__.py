@@ -6,7 +6,7 @@ gives the same run, step for step, in every process.
 
 from __future__ import annotations
 
-from atoma.testing.simulation.encounters import Fault, Kind, State, apart, can_meet, seldom, table
+from atoma.testing.simulation.encounters import Fault, Kind, State, apart, can_meet, rarest, seldom, table
 from atoma.testing.simulation.extras import Extras
 from atoma.testing.simulation.planted import PLANTED, plant
 from atoma.testing.simulation.report import Report, Violation, encountered, pace, scarce, total
@@ -25,6 +25,7 @@ __all__ = [
     "encountered",
     "pace",
     "plant",
+    "rarest",
     "scarce",
     "seldom",
     "simulate",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import get_args
 
-from atoma.testing.simulation.encounters import Kind, table
+from atoma.testing.simulation.encounters import Kind, rarest, table
 from atoma.testing.simulation.extras import Extras
 from atoma.testing.simulation.report import Report, encountered, pace, scarce, total
 from atoma.testing.simulation.running import simulate
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(report.violation)
     broken = [report for report in reports if report.violation is not None]
     say(f"{len(reports)} seeds, {len(broken)} with a broken promise; last trace {reports[-1].trace}\n")
-    say(f"{pace(reports)}\n\n{table(encountered(reports))}\n\n")
+    say(f"{pace(reports)}\n\n{table(encountered(reports))}\n\nrarest: {rarest(encountered(reports))}\n\n")
     say(", ".join(f"{name} {count}" for name, count in sorted(total(reports).items())) + "\n")
     if missing := scarce(reports):
         say(f"too seldom: {missing}\n")

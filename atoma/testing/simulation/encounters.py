@@ -8,6 +8,7 @@ meet, and calls :meth:`Encounters.meet` when it strikes; whoever adds a state ad
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -187,6 +188,8 @@ BRIEF_OF: Mapping[Kind, Mapping[State, int]] = {
 
 BRIEF_ON_DISKS: Mapping[State, int] = {State.UNSYNCED: 6}
 """States that faults wait for as well where disks may fail."""
+BRIEF_IN_PARTS: Mapping[State, int] = {State.OPENING: 4}
+"""The same where devices take parts: a session is opened anew in its midst, and only then may a push be split during an opening."""
 
 APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     ((*OF_FRAMES, Fault.SPLIT), (State.HUB_DOWN,), "the hub's end of every connection is gone"),
@@ -256,6 +259,12 @@ def seldom(met: Mapping[Pair, int], at_least: float) -> dict[Pair, int]:
         for state in can_meet(fault)
         if met.get((fault, state), 0) < at_least
     }
+
+
+def rarest(met: Mapping[Pair, int], count: int = 12) -> str:
+    """The pairs that can meet and have met least often, as text."""
+    pairs = sorted(seldom(met, math.inf).items(), key=lambda pair: pair[1])
+    return ", ".join(f"{fault.value} × {state.value} {often}" for (fault, state), often in pairs[:count])
 
 
 def table(met: Mapping[Pair, int]) -> str:

@@ -22,6 +22,7 @@ from atoma.sync import IdleScopes, Sync
 from atoma.sync.policies import HubLossPolicy
 from atoma.testing.simulation.accounts import check_every_write
 from atoma.testing.simulation.encounters import (
+    BRIEF_IN_PARTS,
     BRIEF_OF,
     BRIEF_ON_DISKS,
     OF_DISKS,
@@ -89,9 +90,9 @@ class World:
         self.sites = list(self.lives)
         self.network = MemoryNetwork()
         self.encounters = Encounters(self.counts, self.states_of)
-        brief = BRIEF_OF[self.swarm.kind]
-        if self.swarm.extras.disks:
-            brief = {**brief, **BRIEF_ON_DISKS}
+        extras, brief = self.swarm.extras, BRIEF_OF[self.swarm.kind]
+        for asked, more in ((extras.disks, BRIEF_ON_DISKS), (extras.parts, BRIEF_IN_PARTS)):
+            brief = {**brief, **more} if asked else brief
         self.lookout = Lookout(self.dice, self.sites, self.states_of, brief)
         self.weather = Weather(self.network, self.swarm, self.dice, self.counts, self.encounters, self.lookout)
         self.weather.on_frame = self._frame
