@@ -129,8 +129,13 @@ class OutboxPart(Protocol):
         """Replace the identity."""
         ...
 
-    def add(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
+    def add(
+        self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]], *, limited: bool = True
+    ) -> int:
         """Add a pending mutation (its ``lsn`` is ignored) on ``(store, id, pre-image)`` rows; returns the lsn.
+
+        The outbox's limit is for what is written. It does not hold for what the device has already, and only sends: that would never
+        leave.
 
         Raises:
             OutboxFull: The outbox is at its limit; the unit has to be rolled back.
@@ -142,7 +147,7 @@ class OutboxPart(Protocol):
     ) -> None:
         """Add outbox mutations, each with its rows as :meth:`add` takes them, below everything that is pending.
 
-        The outbox's limit does not hold for them: they are rows that the device has already.
+        They are not limited.
         """
         ...
 

@@ -174,7 +174,12 @@ class OutboxNode:
 
 
 def enqueue(
-    tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limits: Limits, *, leaves: bool = False
+    tx: LocalTx,
+    mutations: Iterable[tuple[str, Sequence[Effect]]],
+    limits: Limits,
+    *,
+    leaves: bool = False,
+    limited: bool = True,
 ) -> None:
     """Number, chain and add mutations; one on a row with a held one is held, too.
 
@@ -183,6 +188,8 @@ def enqueue(
         mutations: The key of each, and its effects, all in one scope.
         limits: Bounds that each has to keep to.
         leaves: Whether they are sent as soon as they are committed.
+        limited: Whether the outbox's limit and ``limits`` hold for them. Not for what the file has already: one row would keep everything
+            waiting, where the hub refuses one that is too large, to the inbox.
 
     Raises:
         ValidationError: One is larger than a hub may take.
@@ -205,9 +212,11 @@ def enqueue(
         body = encode_body(replace(whole, ops=sent), tx.schema)
         # what the hub will set, as it is shown until then
         local = b"" if sent == ops else encode_body(whole, tx.schema)
-        check_size(body, ops, limits, tx.schema)
+        if limited:
+            check_size(body, ops, limits, tx.schema)
         waiting = PendingMutation(0, "held", number, idem, scope, base.seq, body, b"", local=local)
-        tx.outbox.add(replace(waiting, last_error=BUILDS_ON_HELD) if held else chain.append(waiting), rows)
+        added = replace(waiting, last_error=BUILDS_ON_HELD) if held else chain.append(waiting)
+        tx.outbox.add(added, rows, limited=limited)
     save_end(tx, chain, leaves=leaves)
 
 
@@ -287,5 +296,5 @@ def queue_creates(tx: LocalTx, store: str, scope: str, rows: Sequence[StoredRow]
         return 0
     entries = tuple(effect.op for effect in effects)
     request = WriteRequest(entries, WriteOptions(), OperationContext(idem), idem)
-    enqueue(tx, mutations_of(request, effects), Limits())
+    enqueue(tx, mutations_of(request, effects), Limits(), limited=False)
     return len(effects)

@@ -58,7 +58,7 @@ class LeftOut:
             moved.append(chain.append_again(each, body))
         tx.outbox.rewrite(moved)
         for each in empty:
-            tx.outbox.add(each, ())
+            tx.outbox.add(each, (), limited=False)
         tx.outbox.save_identity(replace(identity, sent_mid=self.mid - 1, sent_digest=self.previous))
         save_end(tx, chain)
         return work

@@ -286,7 +286,7 @@ def offer_again(
             set_aside(tx, entry.store, entry.id, entry.scope)
             tx.inbox.resolve_lost(entry.number, "offered")
             dirty[entry.store, entry.id] = None
-        tx.outbox.add(pending, before)
+        tx.outbox.add(pending, before, limited=False)
     save_end(tx, chain)
     return dirty
 

@@ -154,12 +154,12 @@ class Outbox:
         if self._identity is not None:
             self._state.known.identity = self._identity
 
-    def add(self, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
+    def add(self, mutation: PendingMutation, rows: Sequence[PendingRow], *, limited: bool = True) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""
         if mutation.kind != "volatile":
             count = self._counters.add("outbox_rows", 1)
             size = self._counters.add("outbox_bytes", len(mutation.body))
-            if count > self._limits.rows or size > self._limits.size:
+            if limited and (count > self._limits.rows or size > self._limits.size):
                 raise OutboxFull(self._limits.rows if count > self._limits.rows else count - 1)
             self.holds = self.holds or mutation.kind == "held"
         lsn = self._insert(None, mutation, rows)
