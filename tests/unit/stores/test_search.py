@@ -198,6 +198,9 @@ STEP = st.tuples(st.sampled_from(["put", "put", "remove", "fail"]), st.sampled_f
 @example(
     units=[[("put", "a", "tea", None)], [("put", "a", "ber", "tea"), ("fail", "b", "", None)]], asked=["tea", "ber"]
 )
+@example(
+    units=[[("put", "a", "tea", None)], [("remove", "a", "", None), ("put", "b", "ber", None)]], asked=["tea", "ber"]
+)
 async def test_the_index_finds_what_a_look_at_every_row_finds(units: list[list[Any]], asked: list[str]) -> None:
     async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as db:
         for unit in units:
