@@ -15,7 +15,8 @@ import pytest
 
 from atoma import AllowLoopback, Schema, open_hub
 from atoma.errors import DiskFull
-from atoma_stores.sqlite import SQLiteHubStore
+from atoma.ports import Environment
+from atoma_stores.sqlite import SQLiteHubStore, files, hub_files
 from tests.unit.stores.kit import CARDS, TAGS, insert, opened
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes are a matter of POSIX")
@@ -101,3 +102,29 @@ async def start_in_vain(what: str, disk: Path) -> None:
         else:
             async with open_hub(SCHEMA, SQLiteHubStore(disk / "h.db"), verifier=AllowLoopback()):
                 pass
+
+
+async def test_a_copy_has_its_name_once_it_is_on_the_disk_and_then_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, device, copy = tmp_path / "hub.db", tmp_path / "a.db", tmp_path / "copy"
+    async with open_hub(SCHEMA, SQLiteHubStore(hub), verifier=AllowLoopback()), opened(device, schema=SCHEMA):
+        pass
+    synced: list[tuple[int, bool]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, copy.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for path, back_up in ((hub, hub_files.back_up), (device, files.back_up)):
+        back_up(str(path), str(copy), lambda done, of: None)
+        assert synced == [(copy.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+        copy.unlink()
+        synced.clear()
+    hub_files.back_up(str(hub), str(tmp_path / "kept"))
+    hub.unlink()
+    synced.clear()
+    hub_files.restore(str(tmp_path / "kept"), str(hub), "ask", Environment())
+    assert {tmp_path.stat().st_ino, hub.stat().st_ino} <= {inode for inode, _ in synced}
