@@ -6,7 +6,7 @@ import trio
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.sync import Hint, NotifyRequest
-from atoma.errors import RemoteError, what_helps
+from atoma.errors import Overloaded, RemoteError, what_helps
 from atoma.sync.failures import Course, course
 from atoma.sync.replica import BACKOFF, Replica
 from atoma.sync.session import SyncSession
@@ -30,6 +30,8 @@ class NotifyLane:
             asked = 0.0
             try:
                 await self._listen()
+            except Overloaded:
+                pass  # on its own connection, of which the calls end
             except RemoteError as error:
                 if course("notify", error) is not Course.WITHOUT:
                     raise

@@ -18,7 +18,7 @@ from atoma.contracts.replica import Portion, RepairReport
 from atoma.contracts.sync import OpenReply, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.contracts.writeback import ConfirmedRow, Writeback
-from atoma.errors import ChannelBroken
+from atoma.errors import ChannelBroken, Overloaded, RemoteError
 from atoma.ports.engine import Lead, LocalDatabase
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
@@ -207,9 +207,14 @@ class Replica:
 
 @contextmanager
 def bounded(what: str, seconds: float = CALL_S) -> Generator[None]:
-    """Turn a call that takes longer than ``seconds`` into a broken connection, so that nothing waits for ever."""
+    """Turn a call that takes longer than ``seconds`` into a broken connection, so that nothing waits for ever.
+
+    One that finds no room on its own connection, which others use as well, is one that the hub has no room for: it is made again.
+    """
     try:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
         raise ChannelBroken(f"the hub did not answer {what} within {seconds:g} s") from None
+    except Overloaded as error:
+        raise RemoteError(str(error), remote_code=error.code) from None

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
 
-from atoma.hub import StaticTokenVerifier, open_hub
-from atoma.sync import Sync
-from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.memory import MemoryNetwork, MemoryTransport
-from atoma_transports.remote import Remote
+from atoma_transports.memory import MemoryNetwork
+from tests.scenarios.sync.networks import device, serving
 
 pytestmark = pytest.mark.virtual_time
-
-TOKENS = {"secret": "ann", "other": "bob"}
-
-
-@asynccontextmanager
-async def serving(world: Any, network: MemoryNetwork) -> AsyncGenerator[Any]:
-    store = SQLiteHubStore(world.folder / "hub.db")
-    schema = world.schema
-    async with (
-        open_hub(schema, store, verifier=StaticTokenVerifier(TOKENS), environment=world.environment("hub")) as hub,
-        network.listen(hub),
-    ):
-        yield hub
-
-
-@asynccontextmanager
-async def device(
-    world: Any, network: MemoryNetwork, name: str, token: str = "secret", faults: Any = None
-) -> AsyncGenerator[Any]:
-    transport = MemoryTransport(network, token=token, site=name, faults=faults)
-    plugins = (Remote(transport), Sync(world.SYNCED))
-    async with world.open_device(name, plugins=plugins, policy="sync-queue") as opened:
-        yield opened
 
 
 @pytest.mark.paths

@@ -3,69 +3,29 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import sqlite3
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from msgspec.structs import replace
 
-from atoma.client import open_client
 from atoma.codes import HELP, row
-from atoma.contracts.sync import OpenReply, PullReply, PushReply
+from atoma.contracts.sync import PushReply
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AuthenticationError, ProtocolError, RemoteError, StoreError, SyncError
-from atoma.hub import AllowLoopback, open_hub
+from atoma.errors import RemoteError, StoreError, SyncError
 from atoma.ports import Principal
-from atoma.sync import Sync
-from atoma.sync.conditions import condition_code, state_of, what_helps
-from atoma.sync.push import STALL_FAILURES
-from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma.sync.conditions import what_helps
 from atoma_stores.sqlite.faults import Operation, fault_vfs
 from tests.architecture.test_codes import error_classes
-from tests.scenarios.sync.conftest import SCHEMA, SYNCED, Device, Probe, Wire, World
+from tests.scenarios.sync import real_ways
+from tests.scenarios.sync.conftest import Device, World
 from tests.scenarios.sync.kit import back_up, copy_file
-
-WalkOut = Callable[[World], Awaitable[None]]
-AT_ONCE_S = 2.0
-"""By virtual time, after the call that failed; what has to be waited for, a connection or a lock, comes on top."""
-
-
-async def stuck(device: Device, code: str, *, within_s: float = AT_ONCE_S) -> None:
-    """Wait until the status says that ``code`` keeps the device waiting; it says everything that belongs to it."""
-    with trio.fail_after(within_s):
-        while True:
-            status = device.sync.status
-            if status.error is not None and condition_code(status.error) == code and status.state != "connecting":
-                break
-            await trio.sleep(0.01)
-    assert status.reason
-    assert status.state in {state_of(status.error, session=session) for session in (True, False)}
-    assert status.helps == HELP[row(code).help]
-    assert status.next_attempt_ms > 0
-    assert status.attempt > 0
-
-
-async def free(device: Device, *, poke: bool = True) -> None:
-    """Everything that waited is done, and nothing of the trouble is left in the status."""
-    if poke:
-        device.sync.poke()
-    await device.settle()
-    status = device.sync.status
-    assert (status.state, status.reason, status.error, status.helps) == ("online", "", None, "")
-    assert (status.attempt, status.next_attempt_ms, await device.outbox()) == (0, 0, [])
-    assert "waits" in await device.rows()
-
-
-async def insert(world: World, device: Device) -> None:
-    await device.store(world.CARDS).insert(world.Card(id="waits"))
+from tests.scenarios.sync.ways import AT_ONCE_S, WalkOut, device_with, free, held, hub_with, insert, stoppable, stuck
 
 
 async def insert_another(world: World, device: Device) -> None:
@@ -83,23 +43,6 @@ def refuse(code: str, *, retryable: bool = False, info: dict[str, str] | None = 
     return answer
 
 
-def by_push(code: str, *, retryable: bool = True) -> WalkOut:
-    """The hub cannot take writes for a while."""
-
-    async def walk(world: World) -> None:
-        async with world.open_hub(), world.open_device("a") as a:
-            await a.settle()
-            a.wire.tamper["push request"] = refuse(code, retryable=retryable)
-            await insert(world, a)
-            await stuck(a, code)
-            connects = a.wire.connects
-            del a.wire.tamper["push request"]
-            await free(a)
-            assert a.wire.connects == connects, "the session went on"
-
-    return walk
-
-
 def by_open(code: str) -> WalkOut:
     """The hub refuses the session until somebody has acted."""
 
@@ -114,23 +57,6 @@ def by_open(code: str) -> WalkOut:
             await free(a)
 
     return walk
-
-
-async def hub_that_reads_otherwise(world: World) -> None:
-    """The hub's program declares a field with another type, until a corrected one is there."""
-
-    def otherwise(reply: OpenReply) -> OpenReply:
-        return replace(reply, forms={"cards": {"title": "text json"}})
-
-    async with world.open_hub(), world.open_device("a", down=True) as a:
-        a.wire.tamper["open"] = otherwise
-        a.wire.repair()
-        await insert(world, a)
-        a.sync.poke()
-        await stuck(a, "SCHEMA_MISMATCH")
-        assert {method for method, _ in a.wire.calls} == {"open"}
-        del a.wire.tamper["open"]
-        await free(a)
 
 
 async def hub_away(world: World) -> None:
@@ -151,19 +77,10 @@ async def cable_pulled(world: World) -> None:
         await free(a)
 
 
-@asynccontextmanager
-async def hub_on_vfs(world: World, vfs: str) -> AsyncGenerator[None]:
-    store = SQLiteHubStore(world.folder / world.hub_file, vfs=vfs)
-    environment = world.environment("hub")
-    async with open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=environment) as hub:
-        world.hub = hub
-        yield
-
-
 async def disk_full(world: World) -> None:
     """The hub's disk: what it says is told in the words of a disk, not of a hub that is away."""
     with fault_vfs("a-full-hub") as plan:
-        async with hub_on_vfs(world, "a-full-hub"), world.open_device("a") as a:
+        async with hub_with(world, vfs="a-full-hub"), world.open_device("a") as a:
             await a.settle()
             plan.fail("write", "full")
             await insert(world, a)
@@ -173,28 +90,6 @@ async def disk_full(world: World) -> None:
             assert a.sync.status.state in ("stalled", "connecting")
             plan.heal()
             await free(a)
-
-
-@asynccontextmanager
-async def held(path: Path) -> AsyncGenerator[None]:
-    """Another program holds the file: a tool that somebody has left open in the middle of a change.
-
-    It is waited for half a second and not for five: who waits is told the same, and the test takes as long.
-    """
-    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
-    command = [sys.executable, "-c", code, str(path)]
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder,
-    ):
-        patch.setattr("atoma_stores.sqlite._writer.BUSY_MS", 500)
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert holder.stdout.readline() == "1\n"
-        try:
-            yield
-        finally:
-            holder.stdin.close()
 
 
 async def hub_file_held(world: World) -> None:
@@ -216,19 +111,9 @@ async def device_file_held(world: World) -> None:
         await free(a)
 
 
-@asynccontextmanager
-async def device_on_vfs(world: World, vfs: str) -> AsyncGenerator[Device]:
-    wire, probe = Wire(world.running_hub), Probe()
-    engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs=vfs))
-    plugins: list[Any] = [engine, probe, wire, Sync(SYNCED, ("main",))]
-    environment = world.environment("a")
-    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
-        yield Device("a", client, wire, probe)
-
-
 async def device_disk_full(world: World) -> None:
     with fault_vfs("a-full-device") as plan:
-        async with world.open_hub(), device_on_vfs(world, "a-full-device") as a, world.open_device("b") as b:
+        async with world.open_hub(), device_with(world, vfs="a-full-device") as a, world.open_device("b") as b:
             await a.settle()
             plan.fail("write", "full")
             await insert(world, b)
@@ -237,33 +122,12 @@ async def device_disk_full(world: World) -> None:
             await free(a)
 
 
-@asynccontextmanager
-async def stoppable(hub: AbstractAsyncContextManager[object]) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-    """A hub that somebody may stop while devices are open; what is yielded does."""
-    stop, stopped = trio.Event(), trio.Event()
-
-    async def serve(task_status: trio.TaskStatus[None]) -> None:
-        async with hub:
-            task_status.started()
-            await stop.wait()
-        stopped.set()
-
-    async def end() -> None:
-        stop.set()
-        await stopped.wait()
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve)
-        yield end
-        stop.set()
-
-
 def hub_disk(operation: Operation, *, once: bool) -> WalkOut:
     """Nobody knows what a failed COMMIT left in the file: the hub answers nothing until it is opened again."""
 
     async def walk(world: World) -> None:
         with fault_vfs("a-failing-hub") as plan:
-            async with stoppable(hub_on_vfs(world, "a-failing-hub")) as stop, world.open_device("a") as a:
+            async with stoppable(hub_with(world, vfs="a-failing-hub")) as stop, world.open_device("a") as a:
                 await a.settle()
                 plan.fail(operation, "io", once=once)
                 await insert(world, a)
@@ -282,13 +146,13 @@ async def device_disk_fails(world: World) -> None:
     """The same on the device: the next start shows what is in the file, and nothing that was promised is gone."""
     with fault_vfs("a-failing-device") as plan:
         async with world.open_hub(), world.open_device("b") as b:
-            async with device_on_vfs(world, "a-failing-device") as a:
+            async with device_with(world, vfs="a-failing-device") as a:
                 await a.settle()
                 await insert(world, b)
                 plan.fail("sync", "io", once=True)
                 await insert_another(world, a)
                 await stuck(a, "STORE", within_s=30)
-            async with device_on_vfs(world, "a-failing-device") as a:
+            async with device_with(world, vfs="a-failing-device") as a:
                 await free(a)
 
 
@@ -299,7 +163,7 @@ async def device_disk_turns_read_only(world: World) -> None:
     """
     with fault_vfs("a-read-only-device") as plan:
         async with world.open_hub(), world.open_device("b") as b:
-            async with device_on_vfs(world, "a-read-only-device") as a:
+            async with device_with(world, vfs="a-read-only-device") as a:
                 await a.store(world.CARDS).insert(world.Card(id="before"))
                 await a.settle()
                 plan.fail("write", "io")
@@ -308,7 +172,7 @@ async def device_disk_turns_read_only(world: World) -> None:
                 await trio.sleep(300)
                 assert a.sync.status.state in ("stalled", "connecting") and a.sync.status.error.code == "STORE"
             plan.heal()
-            async with device_on_vfs(world, "a-read-only-device") as a:
+            async with device_with(world, vfs="a-read-only-device") as a:
                 await free(a)
                 assert "before" in await a.rows()
 
@@ -361,20 +225,6 @@ async def device_file_damaged(world: World) -> None:
         async with world.open_device("a") as a:
             await free(a)
             assert set(await a.rows()) == {"later", "waits"}
-
-
-async def no_token(world: World) -> None:
-    def refused(reply: OpenReply) -> OpenReply:
-        raise AuthenticationError("the token has expired")
-
-    async with world.open_hub(), world.open_device("a", down=True) as a:
-        a.wire.tamper["open"] = refused
-        a.wire.repair()
-        await insert(world, a)
-        a.sync.poke()
-        await stuck(a, "UNAUTHENTICATED")
-        del a.wire.tamper["open"]
-        await free(a)
 
 
 async def scope_refused(world: World) -> None:
@@ -467,54 +317,16 @@ async def handed_over_to_the_other_user(world: World) -> None:
         await free(a)
 
 
-async def one_misreads_the_other(world: World) -> None:
-    def misread(reply: PullReply) -> PullReply:
-        raise ProtocolError("planted: a frame that is none")
-
-    async with world.open_hub(), world.open_device("a", down=True) as a:
-        a.wire.tamper["pull"] = misread
-        a.wire.repair()
-        await insert(world, a)
-        a.sync.poke()
-        await stuck(a, "MALFORMED")
-        del a.wire.tamper["pull"]
-        await free(a)
-
-
-async def hub_that_never_decides(world: World) -> None:
-    async with world.open_hub(), world.open_device("a") as a:
-        await a.settle()
-        a.wire.tamper["push request"] = refuse("INTERNAL", retryable=True)
-        await insert(world, a)
-        await stuck(a, "INTERNAL")
-        await stuck(a, "PUSH_STALLED", within_s=STALL_FAILURES * 60)
-        del a.wire.tamper["push request"]
-        await free(a)
-
-
-async def hub_that_wants_a_pause(world: World) -> None:
-    def later(reply: PushReply) -> PushReply:
-        return PushReply((), 0, ErrorInfo("RATE_LIMITED", "later", True, 7000))
-
-    async with world.open_hub(), world.open_device("a") as a:
-        await a.settle()
-        a.wire.tamper["push"] = later
-        await insert(world, a)
-        await stuck(a, "RATE_LIMITED")
-        del a.wire.tamper["push"]
-        await free(a, poke=False)
-
-
 WAYS_OUT: dict[str, list[WalkOut]] = {
-    "CONNECT_FAILED": [hub_away],
+    "CONNECT_FAILED": [hub_away, real_ways.identities_away, real_ways.too_many_connections],
     "CHANNEL_BROKEN": [cable_pulled],
-    "UNAVAILABLE": [by_push("UNAVAILABLE")],
-    "TIMEOUT": [by_push("TIMEOUT")],
-    "INTERNAL": [by_push("INTERNAL")],
-    "BUSY": [by_push("BUSY"), hub_file_held, device_file_held],
-    "SESSION_ENDED": [by_open("SESSION_ENDED")],
-    "OVERLOADED": [by_push("OVERLOADED")],
-    "RATE_LIMITED": [hub_that_wants_a_pause],
+    "UNAVAILABLE": [real_ways.hub_closing],
+    "TIMEOUT": [real_ways.reads_take_too_long],
+    "INTERNAL": [real_ways.rules_fail],
+    "BUSY": [hub_file_held, device_file_held],
+    "SESSION_ENDED": [real_ways.session_ended],
+    "OVERLOADED": [real_ways.too_many_calls],
+    "RATE_LIMITED": [real_ways.too_much_is_read],
     "DISK_FULL": [disk_full, device_disk_full],
     "STORE": [
         hub_disk("sync", once=True),
@@ -523,17 +335,17 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
         device_disk_turns_read_only,
     ],
     "CORRUPT": [hub_file_damaged, device_file_damaged],
-    "UNAUTHENTICATED": [no_token],
-    "AUTH_EXPIRED": [by_open("AUTH_EXPIRED")],
+    "UNAUTHENTICATED": [real_ways.no_token],
+    "AUTH_EXPIRED": [real_ways.token_expired],
     "PERMISSION_DENIED": [scope_refused],
     "WRONG_HUB": [wrong_user, handed_over_to_the_other_user],
     "HUB_MISMATCH": [wrong_hub, handed_over_to_the_other_hub],
-    "SCHEMA_TOO_NEW": [by_open("SCHEMA_TOO_NEW")],
-    "SCHEMA_TOO_OLD": [by_open("SCHEMA_TOO_OLD")],
-    "SCHEMA_MISMATCH": [hub_that_reads_otherwise],
+    "SCHEMA_TOO_NEW": [real_ways.device_newer],
+    "SCHEMA_TOO_OLD": [real_ways.device_too_old],
+    "SCHEMA_MISMATCH": [real_ways.hub_that_reads_otherwise],
     "PROTO_UNSUPPORTED": [by_open("PROTO_UNSUPPORTED")],
-    "MALFORMED": [one_misreads_the_other],
-    "PUSH_STALLED": [hub_that_never_decides],
+    "MALFORMED": [real_ways.damaged_on_the_way],
+    "PUSH_STALLED": [real_ways.rules_fail_for_long],
 }
 ELSEWHERE = {
     "CLIENT_FORKED": "test_repair.py::test_a_file_whose_repair_waits_for_somebody_pulls_on",
@@ -543,23 +355,10 @@ ELSEWHERE = {
 }
 """Conditions whose ways out are repairs, or want more than one hub."""
 PLANTED = {
-    "TIMEOUT": "a hub gives up on a query only, and none of replication's requests is one",
-    "INTERNAL": "only a bug in the hub says so",
-    "UNAVAILABLE": "something on the way says so, of which there is nothing here",
-    "SESSION_ENDED": "a transport says so, and there is none here",
-    "OVERLOADED": "a thousand calls at once",
-    "RATE_LIMITED": "a token bucket of minutes",
-    "AUTH_EXPIRED": "a verifier says so, and the devices here connect without one",
-    "UNAUTHENTICATED": "as above",
-    "SCHEMA_TOO_NEW": "real in test_schemas_that_differ.py",
-    "SCHEMA_TOO_OLD": "as above",
-    "SCHEMA_MISMATCH": "as above",
-    "PROTO_UNSUPPORTED": "there is one version of the protocol here",
-    "MALFORMED": "only a bug, or damage on the way, makes such a message",
-    "PUSH_STALLED": "twenty answers that only a bug in the hub gives",
+    "PROTO_UNSUPPORTED": "only a hub of another release refuses: a later one, or one from before texts that merge",
 }
-"""Conditions of which the walk lifts the answer that was planted, since what causes it cannot be made here. Of all the others it makes the
-cause itself, and does what the table says helps. What only a hub can answer is in ``test_conditions.py``."""
+"""Conditions of which the walk lifts an answer that was planted, since nothing that is here can cause it. Of all the others it makes the
+cause itself, by doors that everybody has, and does what the table says helps. What only a hub can answer is in ``test_conditions.py``."""
 OF_REPLICATION = ("atoma.errors", "atoma.sync.failures", "atoma.sync.push")
 PASSING = {
     "SYNC": "the class of the others",
@@ -582,7 +381,8 @@ def test_no_condition_is_left_out() -> None:
     known = WAYS_OUT.keys() | ELSEWHERE.keys()
     found = {kind.code for kind in error_classes(SyncError) if kind.__module__ in OF_REPLICATION}
     assert len(found) > 5 and found - known - PASSING.keys() == set()
-    assert PLANTED.keys() <= WAYS_OUT.keys()
+    planted = {code for code, walks in WAYS_OUT.items() if all("tamper" in inspect.getsource(walk) for walk in walks)}
+    assert planted == PLANTED.keys()
     for code, place in ELSEWHERE.items():
         file, _, name = place.partition("::")
         text = (Path(__file__).parent / file).read_text(encoding="utf-8")

@@ -33,6 +33,9 @@ EARLY = 0.25  # of the time a token is good, the last part in which a new one is
 EARLY_S_MAX = 60.0  # … but no longer than this
 PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
 
+UNVERIFIED = refusal("TIMEOUT", "looking at the token took too long")
+"""What is told where the verifier does not answer in time: it says nothing about the token."""
+
 Ask = Callable[[], Awaitable[str]]
 
 
@@ -151,6 +154,7 @@ async def first_session(
             frame = decode_frame(await pipe.receive(), limits.first_frame_bytes)
             if frame.kind != "auth":
                 raise AuthenticationError("the first frame has to be 'auth'")
+            found = UNVERIFIED  # unless it is, in time
             found = await session_for(frame, host, peer)
             if isinstance(found, Session):
                 accept(found.principal.subject)
