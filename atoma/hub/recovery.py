@@ -84,7 +84,8 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
         raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
     if op.kind == "delete" and work.is_part(key):
         return False
-    fact, trace = work.fact(key), facts.traces.get(key)
+    comparable = is_of_one_history(offer, facts)
+    fact, trace = work.fact(key), facts.traces.get(key) if comparable else None
     image = replay(op, None)
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if written or not offer.proof or (trace is not None and not trace.position):
@@ -98,26 +99,21 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
                 op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
-    told = bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
-    if is_of_one_history(offer, facts):
-        if superseded or (told and not _counts_late(op, facts, trace, fact)):
-            return False
-    elif superseded and not work.is_same(key, image):
-        raise _in_the_way(
-            op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
-        )
+    told = comparable and bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
+    if superseded or (told and not _counts_late(op, facts, trace, fact)):
+        return False
     in_texts = work.differs_in_texts(key, image)
     if written and not in_texts and not work.is_same(key, image):
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
-    return not written
+    return not written or not comparable
 
 
 def is_of_one_history(offer: Recovers, facts: Facts) -> bool:
     """Whether positions in the epoch of ``offer`` can be compared: it has ended, so one history alone has gone on under its name.
 
     A hub that was restored without an end of its epoch goes on under the same name, and may be so again. The positions of what
-    is lost each time say nothing of each other.
+    is lost each time say nothing of each other, so what another device has brought back is as good as written.
     """
     return offer.epoch != facts.epoch
 
