@@ -13,7 +13,7 @@ import trio
 from benchmarks.attacks.shapes import PIECE_BYTES, SHAPES, Shape
 from benchmarks.programs import allow_files, tell
 
-PAUSE_S = 0.005
+PAUSE_S, AGAIN_S = 0.005, 0.1
 LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -33,6 +33,10 @@ async def strike(stream: trio.SocketStream, shape: Shape) -> int:
         while await stream.receive_some():
             pass
 
+    if shape.deaf:
+        while True:  # until the hub has hung up, which sending finds out
+            await stream.send_all(shape.unit)
+            await trio.sleep(AGAIN_S)
     if shape.stays:
         await drop_answers()
     if not shape.unit:

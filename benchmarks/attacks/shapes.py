@@ -22,6 +22,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.survey import CONTAINERS_MAX
 from atoma_transports.frames.envelope import Auth, encode_frame
 from atoma_transports.http.envelope import SEPARATORS_MAX
+from atoma_transports.protocol.plans import from_plain
 from benchmarks.attacks.hub import ATTACKER
 
 PIECE_BYTES = 256 * 1024
@@ -39,6 +40,7 @@ class Shape:
         unit: Sent after that, again and again; empty for nothing more, then the answer is read and it begins anew.
         patience_s: Seconds after which the attacker hangs up without having been answered.
         stays: Once welcome, stay until the hub hangs up.
+        deaf: Once welcome, send a unit now and then, and read nothing.
     """
 
     opening: bytes
@@ -47,6 +49,7 @@ class Shape:
     welcome: bytes = b""
     patience_s: float = 60.0
     stays: bool = False
+    deaf: bool = False
 
 
 # ---------------------------------------------------------------------- HTTP
@@ -130,6 +133,7 @@ def socket_frame(data: bytes, *, opcode: int = 2, final: bool = True) -> bytes:
 
 
 AUTH = socket_frame(encode_frame("auth", payload=encode(Auth(ATTACKER))))
+PING_FRAME = socket_frame(b"", opcode=9)
 FRAGMENT = socket_frame(b"x", opcode=0, final=False)
 BEGUN = socket_frame(b"x", final=False)
 
@@ -200,6 +204,16 @@ def watches(count: int) -> bytes:
 GUESTS, WATCHERS, TABS = 5_010, 60, 60
 TAB = b"GET /api/inspector/main/events HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
+CALLERS, QUESTIONS = 16, 60
+
+
+def questions() -> bytes:
+    """Calls whose answers have megabytes."""
+    op = {"index": 0, "name": "query", "store": "notes", "query": from_plain({"plan": {"source": ["store", "notes"]}})}
+    asked = encode({"ops": [op]})
+    return b"".join(socket_frame(encode_frame("call", id, asked, method="query")) for id in range(1, QUESTIONS + 1))
+
+
 Make = Callable[[], Shape]
 
 SHAPES: Mapping[str, Make] = {
@@ -254,7 +268,7 @@ SHAPES: Mapping[str, Make] = {
     "WebSocket: empty continuations": lambda: Shape(
         UPGRADE + BEGUN, socket_frame(b"", opcode=0, final=False), welcome=b"101"
     ),
-    "WebSocket: pings": lambda: Shape(UPGRADE, socket_frame(b"", opcode=9), welcome=b"101"),
+    "WebSocket: pings": lambda: Shape(UPGRADE, PING_FRAME, welcome=b"101"),
     "WebSocket: frames of ours that ping": lambda: Shape(
         UPGRADE + AUTH, socket_frame(encode_frame("ping")), welcome=b"welcome"
     ),
@@ -270,6 +284,9 @@ SHAPES: Mapping[str, Make] = {
     "gRPC: 64 kB of Huffman": lambda: Shape(header_block(huffman(64_000)), welcome=CALM),
     "gRPC: 5,010 guests who stay": lambda: Shape(PREFACE, connections=GUESTS, stays=True),
     "gRPC: 15,360 watches": lambda: Shape(watches(WATCHES), connections=WATCHERS, stays=True),
+    "WebSocket: much is asked, nothing read": lambda: Shape(
+        UPGRADE + AUTH + questions(), PING_FRAME, CALLERS, welcome=b"welcome", deaf=True
+    ),
     "inspector: 60 tabs": lambda: Shape(TAB, connections=TABS, stays=True),
 }
 """Every attack; made when it is needed."""

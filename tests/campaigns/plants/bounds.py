@@ -7,11 +7,13 @@ from typing import Final
 from tests.campaigns.plants.plant import Plant
 
 FAIRNESS = "atoma_transports.calls.fairness"
+MEMORY = "atoma_transports.calls.memory"
 UNITS = "tests/unit/transports/test_units.py"
 CONNECTIONS = "tests/unit/transports/test_connections.py"
 HEADERS = "tests/unit/transports/test_header_bounds.py"
 LARGE = "tests/unit/transports/test_large_requests.py"
 FAIR = "tests/unit/transports/test_fairness.py"
+BUDGET = "tests/unit/transports/test_memory_budget.py"
 READING = "tests/unit/hub/test_reading.py"
 CLIENTS = "tests/unit/hub/test_clients.py"
 
@@ -31,25 +33,46 @@ PLANTS: Final[tuple[Plant, ...]] = (
         FAIR,
     ),
     plant(
-        f"{FAIRNESS}:Share.turn",
+        f"{FAIRNESS}:Share._wait_its_turn",
         "await trio.sleep(self._owner.seconds.debt_s())",
         "await trio.sleep(0)",
         "who is over the share goes on at once",
         FAIR,
     ),
     plant(
-        f"{FAIRNESS}:Share.turn",
+        f"{FAIRNESS}:Share._wait_its_turn",
         "await trio.lowlevel.checkpoint()",
         "pass",
         "a peer within its share lets nobody else run between two turns of its parser",
         UNITS,
     ),
     plant(
-        f"{FAIRNESS}:Share.turn",
+        f"{FAIRNESS}:Share._wait_its_turn",
         "async with self._owner.line:",
         "if True:",
         "of many guests who come at once all are read in one pass of the loop",
         FAIR,
+    ),
+    plant(
+        f"{MEMORY}:Memory.read_on",
+        "while self.held >= of.most and",
+        "while False and",
+        "requests are read on, however much the principal holds",
+        BUDGET,
+    ),
+    plant(
+        f"{MEMORY}:Memory._dismiss_slowest",
+        "end()",
+        "pass",
+        "a connection that takes none of its answers keeps all others of its principal waiting",
+        BUDGET,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.moved",
+        "self._holding.sent_at = trio.current_time()",
+        "pass",
+        "who takes an answer slowly counts as one who takes nothing",
+        BUDGET,
     ),
     plant(
         "atoma_transports.websocket.pipe:WebSocketPipe._await_goodbye",

@@ -74,9 +74,9 @@ class Port:
         self._peer = Peer("192.0.2.1", loopback, "memory")
         self._origins = Origins(["192.0.2.1"] if proxy else [])
 
-    def connect(self, handler: str) -> Wired:
-        """A connection to ``handler``."""
-        ours, theirs = trio.testing.memory_stream_pair()
+    def connect(self, handler: str, *, lockstep: bool = False) -> Wired:
+        """A connection to ``handler``; in ``lockstep`` nothing is sent before it is received."""
+        ours, theirs = trio.testing.lockstep_stream_pair() if lockstep else trio.testing.memory_stream_pair()
         self._nursery.start_soon(self._serve, HANDLERS[handler], theirs)
         return Wired(ours)
 

@@ -135,6 +135,12 @@ def large_item(size: int) -> ErrorInfo:
     return refusal("TOO_LARGE", f"an item takes {size} bytes")
 
 
+def memory_taken(most: int) -> ErrorInfo:
+    """What ends a connection that takes none of its answers while others of the same principal wait for memory."""
+    text = f"nothing was read of the answers, and all connections of one principal together may hold {most} bytes"
+    return refusal("SLOW_CONSUMER", text)
+
+
 def slow_reader(seconds: float) -> ErrorInfo:
     """What ends a stream whose reader is too slow."""
     return refusal("SLOW_CONSUMER", f"nothing was read from the stream for {seconds:g} s")

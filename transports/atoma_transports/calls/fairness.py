@@ -9,6 +9,9 @@ sends calls is not slowed down, however many.
 *The line.* Bytes are counted against ``bytes_per_s``, and each request, chunk, fragment and frame as :data:`UNIT_BYTES` at
 least: what it costs here goes by their number. Pieces that carry next to nothing have a bound of their own.
 
+*Memory.* What requests and answers take is one account for all connections of a principal; see
+:mod:`atoma_transports.calls.memory`.
+
 *Connections.* A principal has ``ChannelLimits.connections`` of them on a port, whatever is spoken on them.
 
 The seconds are those of Trio's clock, so a test can hold them.
@@ -16,8 +19,9 @@ The seconds are those of Trio's clock, so a test can hold them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -27,6 +31,7 @@ from atoma.ports import Peer
 from atoma.ports.principals import PerPrincipal
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.calls.memory import Holding, Memory
 
 TURN_EVENTS = 100
 """Events that a parser may give before others run; one or two milliseconds."""
@@ -67,6 +72,7 @@ class Owner:
         permit: Held while a large request of theirs is read.
         line: Where guests stand who may go on.
         seconds: What reading their requests takes.
+        memory: What their requests and answers take.
         connections: How many they have.
         resting: Those of them that only wait for a request, the one that has waited longest first.
     """
@@ -74,13 +80,14 @@ class Owner:
     permit: trio.Lock = field(default_factory=trio.Lock)
     line: trio.Lock = field(default_factory=trio.Lock)
     seconds: Meter = field(default_factory=lambda: Meter(KNOWN_SHARE))
+    memory: Memory = field(default_factory=Memory)
     connections: int = 0
     resting: dict[Share, float] = field(default_factory=dict["Share", float])
 
     @property
     def idle(self) -> bool:
         """Whether it is as good as a fresh one."""
-        return not (self.connections or self.permit.locked() or self.seconds.debt_s())
+        return not (self.connections or self.permit.locked() or self.memory.held or self.seconds.debt_s())
 
     def make_room(self, most: int) -> None:
         """See that one more connection has a place among ``most``; one that has rested gives way to it.
@@ -139,6 +146,7 @@ class Share:
         self._bytes: Meter | None = None
         self._fresh = 0  # bytes that have come, and do not count against what they bring
         self._end: Callable[[], None] | None = None
+        self._holding = Holding(limits.memory_bytes)
 
     # ------------------------------------------------------------------ whose it is
 
@@ -152,12 +160,16 @@ class Share:
             return
         owner = self._fairness.of(subject)
         owner.make_room(self._limits.connections)
+        holding = self._holding
+        parts, unread, requests, answers = holding.parts, holding.unread, holding.requests, holding.answers
         self.leave()
         self._subject, self._owner, self._own = subject, owner, None
         owner.connections += 1
+        owner.memory.count(holding, parts=parts, unread=unread, requests=requests, answers=answers)
 
     def leave(self) -> None:
-        """Be nobody's connection any more; what reading takes goes on counting for whom it did."""
+        """Be nobody's connection any more, and hold nothing; what reading takes goes on counting for whom it did."""
+        self._owner.memory.drop(self._holding)
         if self._subject is not None:
             self._subject = None
             self._owner.connections -= 1
@@ -190,6 +202,37 @@ class Share:
         assert self._end is not None
         self.leave()
         self._end()
+
+    # ------------------------------------------------------------------ what it holds
+
+    def ends_by(self, end: Callable[[], None]) -> None:
+        """Have ``end`` called when the connection takes none of its answers, and has to give way."""
+        self._holding.end = end
+
+    def hold(self, *, parts: int = 0, unread: int = 0, requests: int = 0, answers: int = 0) -> None:
+        """Note that it holds so many bytes more, or less: of what :class:`Holding` names."""
+        memory = self._owner.memory
+        memory.count(self._holding, parts=parts, unread=unread, requests=requests, answers=answers)
+
+    def moved(self) -> None:
+        """Note that the peer has taken a piece of an answer."""
+        self._holding.sent_at = trio.current_time()
+
+    def fits(self, size: int) -> bool:
+        """Whether an answer of ``size`` bytes may be held."""
+        return self._owner.memory.fits(self._holding, size)
+
+    async def read_on(self) -> float:
+        """Wait until there is room for more of a request; for how long, in seconds. No checkpoint when there is."""
+        return await self._owner.memory.read_on(self._holding)
+
+    async def take_request(self) -> None:
+        """Wait until there is room for a request that has not been read yet. No checkpoint when there is."""
+        await self._owner.memory.take_request(self._holding)
+
+    def make_answer(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Wait until there is room for an answer of ``size`` bytes, which nobody else who waits takes during the block."""
+        return self._owner.memory.make_answer(self._holding, size)
 
     # ------------------------------------------------------------------ what it takes
 
@@ -256,6 +299,14 @@ class Share:
 
         Of all guests one goes on in each pass of the loop, those within their own share included.
         """
+        holding = self._holding
+        holding.came_at = math.inf  # it is not the peer that waits with what comes next
+        try:
+            await self._wait_its_turn()
+        finally:
+            holding.came_at = trio.current_time()
+
+    async def _wait_its_turn(self) -> None:
         if self._owes_bytes():
             assert self._bytes is not None
             await self._bytes.pause()

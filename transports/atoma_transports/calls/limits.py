@@ -31,6 +31,9 @@ class ChannelLimits:
         expired_s: Seconds for which a connection is kept after its token has expired, so that the client can send a new one.
         bytes_per_s: Bytes that a client on another machine may send per second, in the long run; 0 for no limit. Each
             request, chunk, fragment and frame counts as at least 1 KiB.
+        memory_bytes: Bytes that the requests and answers of one principal may take on a port of a server, over all its connections.
+            Beyond that they are read and answered one after the other, and a connection that takes nothing of its
+            answers for five seconds gives way to the others.
         connections: Connections that one principal may have on a port of a server, over all protocols. One that
             is kept for further HTTP requests, and has been idle for a second, gives way to a new one.
 
@@ -52,6 +55,7 @@ class ChannelLimits:
     close_s: float = 0.5
     expired_s: float = 5.0
     bytes_per_s: int = 16 * 1024 * 1024
+    memory_bytes: int = 32 * 1024 * 1024
     connections: int = 16
 
     def __post_init__(self) -> None:
@@ -65,5 +69,15 @@ class ChannelLimits:
 
 
 _COUNTS = frozenset(
-    ("frame_bytes", "query_bytes", "write_bytes", "first_frame_bytes", "calls", "queue_bytes", "window", "connections")
+    (
+        "frame_bytes",
+        "query_bytes",
+        "write_bytes",
+        "first_frame_bytes",
+        "calls",
+        "queue_bytes",
+        "window",
+        "memory_bytes",
+        "connections",
+    )
 )

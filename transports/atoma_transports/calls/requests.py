@@ -158,34 +158,56 @@ class Held:
     """Room for answers that are made and not sent yet.
 
     A call takes a few bytes and its answer may have megabytes: a caller who asks for much and reads nothing would
-    have all of it kept here. The answer of a *read* that finds no room is dropped, and made again once there is.
-    Other answers are counted and never dropped; they are about as small as their requests.
+    have all of it kept here. The answer of a *read* that finds no room, here or in the memory of the principal, is dropped,
+    and made again once there is. Other answers are counted and never dropped; they are about as small as their requests.
 
     Args:
         bytes_max: Bytes that may wait; a single answer may have more.
+        share: What the connection may hold.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, share: Share) -> None:
         self._max = bytes_max
+        self._share = share
         self._bytes = 0
         self._room = trio.lowlevel.ParkingLot()
 
     async def take(self, make: Callable[[], Awaitable[bytes]], *, reads: bool) -> bytes:
         """What ``make`` returns, counted until :meth:`give`; ``reads`` says that it may be called more than once."""
+        size = 1
         while True:
-            if not reads or self._bytes < self._max:
+            if reads and self._bytes >= self._max:
+                await self._room.park()
+            elif not reads or self._share.fits(size):
                 data = await self._made(make)
-                if not reads or not self._bytes or self._bytes + len(data) <= self._max:
-                    self._bytes += len(data)
-                    self._tell()
-                    return data
+                if not reads or self._fits(data):
+                    return self._taken(data)
+                size = len(data)
                 del data
-            await self._room.park()
+                if self._share.fits(size):
+                    await self._room.park()
+            else:
+                async with self._share.make_answer(size):
+                    data = await self._made(make)
+                    if self._fits(data):
+                        return self._taken(data)
+                    size = len(data)
+                    del data
 
     def give(self, size: int) -> None:
         """An answer of ``size`` bytes was sent, or will not be."""
         self._bytes -= size
+        self._share.hold(answers=-size)
         self._tell()
+
+    def _fits(self, data: bytes) -> bool:
+        return (not self._bytes or self._bytes + len(data) <= self._max) and self._share.fits(len(data))
+
+    def _taken(self, data: bytes) -> bytes:
+        self._bytes += len(data)
+        self._share.hold(answers=len(data))
+        self._tell()
+        return data
 
     async def _made(self, make: Callable[[], Awaitable[bytes]]) -> bytes:
         try:

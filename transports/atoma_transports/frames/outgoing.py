@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
+from atoma_transports.calls.fairness import Share
 from atoma_transports.frames.pipe import LOST, EagerPipe, MessagePipe
 
 CONTROL_BYTES = 64 * 1024  # pings and the like beside a full queue
@@ -30,11 +31,12 @@ class Outgoing:
     in the middle of a frame, and a quiet connection costs no change of tasks.
     """
 
-    def __init__(self, pipe: MessagePipe, bytes_max: int, slow_s: float) -> None:
+    def __init__(self, pipe: MessagePipe, bytes_max: int, slow_s: float, share: Share | None = None) -> None:
         self._pipe = pipe
         self._eager = pipe if isinstance(pipe, EagerPipe) else None
         self._bytes_max = bytes_max
         self._slow_s = slow_s
+        self._share = share
         self._queue: deque[Ticket] = deque()
         self._bytes = 0
         self._sending = False
@@ -51,9 +53,15 @@ class Outgoing:
         Raises:
             trio.BrokenResourceError: The connection is gone.
         """
-        while self._queue and self._bytes + len(ticket.data) > self._bytes_max and not self._closed:
+        while self._queue and self._is_full(len(ticket.data)) and not self._closed:
             await self._space.park()
         self.put_now(ticket)
+
+    def _is_full(self, size: int) -> bool:
+        """Whether a queue that is not empty has no room for so many bytes."""
+        if self._bytes + size > self._bytes_max:
+            return True
+        return self._share is not None and not self._share.fits(size)
 
     def put_now(self, ticket: Ticket) -> None:
         """Send or queue without waiting; for small frames that are bounded otherwise (one cancel per call, one ping …).
@@ -69,6 +77,7 @@ class Outgoing:
             return
         self._queue.append(ticket)
         self._bytes += len(ticket.data)
+        self._hold(len(ticket.data))
         self._work.unpark()
 
     def _sent_now(self, pipe: EagerPipe, ticket: Ticket) -> bool:
@@ -87,6 +96,7 @@ class Outgoing:
             return not ticket.taken
         self._queue.remove(ticket)
         self._bytes -= len(ticket.data)
+        self._hold(-len(ticket.data))
         self._space.unpark_all()
         return True
 
@@ -134,3 +144,8 @@ class Outgoing:
         self._space.unpark_all()
         with trio.fail_after(self._slow_s + len(ticket.data) / SLOW_BYTES_S):
             await self._pipe.send(ticket.data)
+        self._hold(-len(ticket.data))
+
+    def _hold(self, size: int) -> None:
+        if self._share is not None:
+            self._share.hold(answers=size)

@@ -29,6 +29,7 @@ from atoma_transports.calls.errors import (
     info_of,
     large_answer,
     large_item,
+    memory_taken,
     slow_reader,
 )
 from atoma_transports.calls.fairness import Fairness, Share
@@ -105,8 +106,8 @@ class ServerConnection:
         self._running: dict[int, _Running] = {}
         self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
-        self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
-        self._held = Held(limits.queue_bytes)
+        self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s, share)
+        self._held = Held(limits.queue_bytes, share)
         self._pulse = Pulse(pipe, lambda: self._say("pong"), limits)
         self._renewing = False
         self._renewals_refused = 0
@@ -123,6 +124,7 @@ class ServerConnection:
         async with open_tasks() as nursery:
             for part in (self._write, self._watch, self._wait_drained):
                 nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
+            self._share.ends_by(partial(self._give_way, nursery.cancel_scope))
             self._use(self._session, nursery)
             try:
                 await self._read(nursery)
@@ -156,6 +158,12 @@ class ServerConnection:
         if session.ended:
             end(session_ended(session.ended))
 
+    def _give_way(self, connection: trio.CancelScope) -> None:
+        """End the connection, whose answers nobody takes: others of the same principal need their memory."""
+        explain_close(self._pipe, memory_taken(self._limits.memory_bytes))
+        self._out.close()
+        connection.cancel()
+
     async def _until_lost(self, part: Callable[[], Awaitable[None]], connection: trio.CancelScope) -> None:
         try:
             await part()
@@ -173,6 +181,8 @@ class ServerConnection:
             self._pulse.frame_at = trio.current_time()
             self._take(frame, nursery)
             await self._out.room()  # or a client that reads nothing would have its answers gathered here
+            if await self._share.read_on():
+                self._pulse.frame_at = trio.current_time()
             if not self._counted:
                 self._share.came(len(data))
                 self._share.unit(len(data))
@@ -307,6 +317,7 @@ class ServerConnection:
         call = _Running(trio.CancelScope(deadline=deadline_of(frame.budget_ms)), credit)
         self._running[frame.id] = call
         self._tasks += 1
+        self._share.hold(requests=len(frame.payload))
         nursery.start_soon(self._answer, frame, call, served)
 
     def _refusal(self, frame: Frame, served: Method | None) -> ErrorInfo | None:
@@ -355,6 +366,7 @@ class ServerConnection:
             await self._send_answer(frame.id, payload, refused, streams=call.credit is not None)
         if payload:
             self._held.give(len(payload))
+        self._share.hold(requests=-len(frame.payload))
         self._tasks -= 1
         if not self._tasks:
             self._idle.unpark_all()

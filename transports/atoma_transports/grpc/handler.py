@@ -23,9 +23,10 @@ from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import trace_of
 from atoma_transports.calls.errors import CUT_OFF, error_of, explain, large_answer, slow_reader
 from atoma_transports.calls.fairness import Share
+from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Answer, Feed, Method
 from atoma_transports.calls.requests import MESSAGEPACK, Held, in_turns, size_max
-from atoma_transports.grpc._driver.server import ServerCall, serve_grpc
+from atoma_transports.grpc._driver.server import GrpcLimits, ServerCall, serve_grpc
 from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
 from atoma_transports.grpc.counting import UNCOUNTED_BYTES
 from atoma_transports.grpc.messages import (
@@ -68,7 +69,9 @@ class GrpcHandler:
         """See :class:`atoma_transports.serving.handlers.ProtocolHandler`."""
         hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
         leave = trio.Event()
-        limits = replace(grpc_limits(hosting.limits), metadata_bytes=METADATA_BYTES)
+        limits = replace(
+            grpc_limits(hosting.limits), metadata_bytes=METADATA_BYTES, connection_window=window_of(hosting.limits)
+        )
         health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
         with hosting.share() as share:
             sync = SyncCalls(replace(hosting, drain=leave), share)
@@ -81,6 +84,12 @@ class GrpcHandler:
                     nursery.cancel_scope.cancel()
             finally:
                 sync.close()
+
+
+def window_of(limits: ChannelLimits) -> int:
+    """What may have arrived on a connection and not been read: on all of a principal's as much as they may hold."""
+    usual = GrpcLimits()
+    return min(usual.connection_window, max(usual.stream_window, limits.memory_bytes // limits.connections))
 
 
 async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
@@ -119,7 +128,7 @@ class SyncCalls:
         self._admission = Admission(hosting.host, hosting.place, share)
         self._share = share
         self._calls = 0
-        self._held = Held(hosting.limits.queue_bytes)
+        self._held = Held(hosting.limits.queue_bytes, share)
         self._refused = 0
         self._streams: set[_Stream] = set()
 
@@ -147,6 +156,7 @@ class SyncCalls:
             await answer(call)
         finally:
             self._calls -= 1
+            self._share.hold(requests=-call.held)
             if not self._calls and self._hosting.place.shared:
                 self._share.leave()
 
@@ -221,8 +231,12 @@ class SyncCalls:
         try:
             async for item in items:
                 packed = Packed(self._packed(item))
-                with trio.move_on_after(self._limits.slow_s) as patience:
-                    await call.send_message(packed)
+                self._share.hold(answers=len(packed.data))
+                try:
+                    with trio.move_on_after(self._limits.slow_s) as patience:
+                        await call.send_message(packed)
+                finally:
+                    self._share.hold(answers=-len(packed.data))
                 if patience.cancelled_caught:
                     raise error_of(slow_reader(self._limits.slow_s))
         finally:
@@ -297,6 +311,7 @@ async def _received(call: Call, kind: type[S], share: Share, most: int) -> S:
         ProtocolError: There is none, or it is malformed.
     """
     call.take_at_most(most)
+    await share.take_request()
     try:
         message = await call.recv_message()
     except GRPCError as error:
@@ -306,6 +321,8 @@ async def _received(call: Call, kind: type[S], share: Share, most: int) -> S:
         raise ProtocolError(text) from None
     if message is None:
         raise ProtocolError("a call without a message")
+    call.held = len(message.data)
+    share.hold(requests=call.held)
     if len(message.data) <= UNCOUNTED_BYTES:
         request = unpack(message.data, kind)
     else:

@@ -208,7 +208,7 @@ async def answer_batch(
         Refused: There are too many.
     """
     size_max = hosting.limits.frame_bytes
-    held = Held(hosting.limits.queue_bytes)
+    held = Held(hosting.limits.queue_bytes, wire.share)
 
     async def run(done: Callable[[int, bytes], Awaitable[None]]) -> None:
         async with open_tasks() as nursery:

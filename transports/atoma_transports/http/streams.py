@@ -267,6 +267,7 @@ class BodyWriter:
             return
         self._parts.append(part)
         self._bytes += len(part)
+        self._wire.share.hold(answers=len(part))
         self._work.unpark()
 
     @property
@@ -290,6 +291,7 @@ class BodyWriter:
                 await self._work.park()
             data = b"".join(self._parts)
             self._parts.clear()
+            self._wire.share.hold(answers=-self._bytes)  # from here on the wire counts them
             self._bytes = 0
             self._sending = True
             self._space.unpark_all()
@@ -302,5 +304,7 @@ class BodyWriter:
 
     def _full(self, size: int) -> bool:
         return bool(self._parts) and (
-            len(self._parts) >= self._limits.window or self._bytes + size > self._limits.queue_bytes
+            len(self._parts) >= self._limits.window
+            or self._bytes + size > self._limits.queue_bytes
+            or not self._wire.share.fits(size)
         )

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
 HEADER_BYTES_MAX = 64 * 1024
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES = CHUNK_BYTES = 64 * 1024
 HEADER_S = 10.0
 KEEP_ALIVE_S = 75.0
 BODY_S = 30.0
@@ -102,6 +102,7 @@ class ServerWire:
         self._silent = trio.Event()
         self._head_only = False
         self._spoiled = False
+        self._body = 0  # bytes of the body of the request in hand
 
     async def guard(self) -> None:
         """End the connection when the client is silent for too long between requests, or the server ends."""
@@ -124,6 +125,7 @@ class ServerWire:
         if self._drain.is_set() and not self._http.trailing_data[0]:
             return False
         self._http.start_next_cycle()
+        self._let_go()
         self._idle_until = trio.current_time() + KEEP_ALIVE_S
         return True
 
@@ -205,6 +207,7 @@ class ServerWire:
                 if self.share.is_over():
                     await self.share.turn()
                 began = trio.current_time() if began < 0 else began
+                began += await self.share.read_on()
                 with trio.CancelScope(deadline=began + BODY_S + size / SLOW_BYTES_S) as waiting:
                     event = await self._event()
                 if waiting.cancelled_caught:
@@ -214,6 +217,8 @@ class ServerWire:
             if isinstance(event, h11.Data):
                 parts += event.data
                 size += len(event.data)
+                self._body = size
+                self.share.hold(parts=len(event.data))
                 if event.chunk_start:
                     self._check_piece(event)
                 if size > size_max:
@@ -221,9 +226,15 @@ class ServerWire:
                     raise HttpError(413, f"a body may have {size_max} bytes")
             elif isinstance(event, h11.EndOfMessage):
                 self.share.took(since)
+                self.share.hold(parts=-size, requests=size)
                 return bytes(parts)
             else:
                 raise Gone
+
+    def _let_go(self) -> None:
+        """Hold no more of the request in hand, which has been answered."""
+        self.share.hold(parts=-self._body, requests=-self._body)
+        self._body = 0
 
     def _check_piece(self, event: h11.Data) -> None:
         try:
@@ -327,11 +338,23 @@ class ServerWire:
         """
         self._write_until = trio.current_time() + SEND_S + len(data) / SLOW_BYTES_S
         self._place.spoken = True
+        self.share.hold(answers=len(data))
         try:
-            await self._stream.send_all(data)
+            await self._send_all(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise Gone from None
+        finally:
+            self.share.hold(answers=-len(data))
         self._write_until = math.inf
+
+    async def _send_all(self, data: bytes) -> None:
+        if len(data) <= CHUNK_BYTES:
+            await self._stream.send_all(data)
+            return
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):
+            await self._stream.send_all(view[start : start + CHUNK_BYTES])
+            self.share.moved()
 
     def take_apart(self) -> tuple[bytes, trio.abc.Stream]:
         """What came after the request in hand, and the stream below, for somebody else; this wire is of no more use."""

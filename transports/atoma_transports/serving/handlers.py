@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, runtime_checkable
@@ -49,9 +49,12 @@ class Hosting:
     handler_for: Callable[[bytes], ProtocolHandler | None] = lambda head: None
     sites: Sites = field(default_factory=Sites)
 
-    def share(self) -> AbstractContextManager[Share]:
+    @contextmanager
+    def share(self) -> Generator[Share]:
         """What the connection may take, as long as the block runs."""
-        return self.fairness.connection(self.limits, self.peer)
+        with self.fairness.connection(self.limits, self.peer) as share:
+            share.ends_by(self.place.dismiss)
+            yield share
 
 
 @runtime_checkable

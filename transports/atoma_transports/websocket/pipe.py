@@ -121,7 +121,9 @@ class WebSocketPipe:
             if self._pong and not self._lock.locked() and not self._rest:
                 async with self._lock:
                     await self._write_pong()
-        return self._messages.popleft()
+        message = self._messages.popleft()
+        self._hold(-len(message))
+        return message
 
     async def aclose(self) -> None:
         """See :class:`atoma_transports.frames.MessagePipe`."""
@@ -156,6 +158,8 @@ class WebSocketPipe:
                 for start in range(0, len(view), CHUNK_BYTES):
                     await self._stream.send_all(view[start : start + CHUNK_BYTES])
                     self.moved_at = trio.current_time()
+                    if self._share is not None:
+                        self._share.moved()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._lost() from None
         self._torn = False
@@ -181,8 +185,11 @@ class WebSocketPipe:
             await self._share.turn()
             self._take_events()
             return
-        if self._share is not None and self._share.is_over():
-            await self._share.turn()
+        if self._share is not None:
+            if self._share.is_over():
+                await self._share.turn()
+            if self._partial and await self._share.read_on():
+                self.moved_at = trio.current_time()
         try:
             data = await self._reads.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -239,16 +246,23 @@ class WebSocketPipe:
 
     def _take_part(self, event: BytesMessage) -> None:
         if len(self._partial) + len(event.data) > self._message_bytes:
+            self._hold(-len(self._partial))
             self._partial.clear()
             self._words = self._words or (TOO_BIG, f"a message is larger than {self._message_bytes} bytes")
             self._end = ProtocolError("a message is larger than the limit")
         elif event.message_finished and not self._partial:
+            self._hold(len(event.data))
             self._messages.append(bytes(event.data))
         else:
+            self._hold(len(event.data))
             self._partial += event.data
             if event.message_finished:
                 self._messages.append(bytes(self._partial))
                 self._partial.clear()
+
+    def _hold(self, size: int) -> None:
+        if self._share is not None:
+            self._share.hold(parts=size)
 
     def _take_close(self, event: CloseConnection) -> None:
         """The peer says goodbye, or does not speak WebSocket."""

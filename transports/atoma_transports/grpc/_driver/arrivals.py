@@ -46,6 +46,7 @@ def _response(connection: Carrier, event: ResponseReceived) -> None:
 def _data(connection: Carrier, event: DataReceived) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is None:
+        connection.arrived(event.flow_controlled_length)
         connection.consumed(event.flow_controlled_length)
     else:
         stream.take_data(event.data, event.flow_controlled_length)

@@ -104,8 +104,20 @@ class Connection:
         while self.wire.pending >= self.limits.queue_bytes and self.lost is None:
             await self._room.park()
 
+    def arrived(self, size: int) -> None:
+        """``size`` bytes have come for some call."""
+        if self._share is not None:
+            self._share.hold(unread=size)
+
+    def moved(self) -> None:
+        """The peer has given room for a piece of an answer, which goes out."""
+        if self._share is not None:
+            self._share.moved()
+
     def consumed(self, size: int) -> None:
         """``size`` bytes of some call were read: let the peer send as many more."""
+        if self._share is not None:
+            self._share.hold(unread=-size)
         self._unread += size
         if self._unread >= self._update_at and self.lost is None:
             self.wire.increment_flow_control_window(self._unread)

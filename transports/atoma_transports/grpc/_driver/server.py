@@ -71,6 +71,7 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
     Attributes:
         path: Which method was called.
         trailing: Metadata that goes with the status, whatever it will be; names ending in ``-bin`` take ``bytes``.
+        held: Bytes of its request that count as held until it ends; kept by whoever answers.
     """
 
     _stream: CallStream  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -98,6 +99,7 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
         )
         self.path = path
         self.trailing: dict[str, str | bytes] = {}
+        self.held = 0
         self._limits = server.limits
 
     def take_at_most(self, message_bytes: int) -> None:

@@ -1,0 +1,144 @@
+"""How much memory the requests and answers of one principal take, over all its connections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+PATIENCE_S = 5.0
+"""When somebody waits for room, a connection whose peer has moved nothing for so long gives way."""
+
+
+@dataclass(slots=True, eq=False)
+class Holding:
+    """The bytes that one connection holds.
+
+    Attributes:
+        most: How many all connections of its principal may hold.
+        parts: Those of requests that have come in part.
+        unread: Those that have come, and that nobody has looked at.
+        requests: Those of requests that are being answered.
+        answers: Those of answers that have not been sent.
+        came_at: When a part came last, or could have come; infinite while it is this side that does not read.
+        sent_at: When an answer came, or a piece of one was sent.
+        end: Ends the connection; None while that cannot be done, or was.
+    """
+
+    most: int
+    parts: int = 0
+    unread: int = 0
+    requests: int = 0
+    answers: int = 0
+    came_at: float = 0.0
+    sent_at: float = 0.0
+    end: Callable[[], None] | None = None
+
+
+class Memory:
+    """The account of one principal.
+
+    Whoever finds no room waits: a request to be read on, an answer to be made. Three rules see to it that some of them always go
+    on: of the requests that have come in part the first is read on, without answers one is made, and when neither a request
+    nor an answer is held, one request is taken. If nothing moves all the same, the connection whose peer has moved nothing for the
+    longest time gives way: the first of those that are read, or one with answers. So a peer that reads nothing stops none of the others.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Bytes that are held."""
+        self._requests = self._answers = 0
+        self._reading: dict[Holding, None] = {}  # those that hold parts, the first one first
+        self._unsent: dict[Holding, None] = {}
+        self._taking, self._making = trio.Lock(), trio.Lock()  # two: what is made lets go of what was taken
+        self._freed = trio.lowlevel.ParkingLot()
+
+    def count(self, of: Holding, *, parts: int = 0, unread: int = 0, requests: int = 0, answers: int = 0) -> None:
+        """Note that ``of`` holds so many bytes more, or less; of what was let go already nothing is let go again."""
+        before = self.held
+        if parts:
+            self.held += max(parts, -of.parts)
+            of.parts = max(of.parts + parts, 0)
+            of.came_at = trio.current_time()
+            _keep(self._reading, of, there=of.parts > 0)
+        if unread:
+            self.held += max(unread, -of.unread)
+            of.unread = max(of.unread + unread, 0)
+        if requests:
+            requests = max(requests, -of.requests)
+            of.requests += requests
+            self._requests += requests
+            self.held += requests
+        if answers:
+            answers = max(answers, -of.answers)
+            of.answers += answers
+            self._answers += answers
+            self.held += answers
+            of.sent_at = trio.current_time()
+            _keep(self._unsent, of, there=of.answers > 0)
+        if self._freed and (self.held < before or parts < 0):
+            self._freed.unpark_all()
+
+    def drop(self, of: Holding) -> None:
+        """Note that ``of`` holds nothing any more."""
+        self.count(of, parts=-of.parts, unread=-of.unread, requests=-of.requests, answers=-of.answers)
+
+    def fits(self, of: Holding, size: int) -> bool:
+        """Whether ``of`` may hold an answer of ``size`` bytes."""
+        return not self._answers or self.held + size <= of.most
+
+    async def read_on(self, of: Holding) -> float:
+        """Wait until ``of`` may be read on; for how long, in seconds. No checkpoint when there is room."""
+        if self.held < of.most:
+            return 0.0
+        began = trio.current_time()
+        of.came_at = math.inf
+        try:
+            while self.held >= of.most and next(iter(self._reading), None) is not of:
+                await self._until_freed()
+        finally:
+            of.came_at = trio.current_time()
+        return of.came_at - began
+
+    async def take_request(self, of: Holding) -> None:
+        """Wait until ``of`` may take a request that has not been read; one after the other. No checkpoint when there is room."""
+        if self.held >= of.most:
+            async with self._taking:
+                while self.held >= of.most and (self._requests or self._answers):
+                    await self._until_freed()
+
+    @asynccontextmanager
+    async def make_answer(self, of: Holding, size: int) -> AsyncGenerator[None]:
+        """Wait until an answer of ``size`` bytes may be made; nobody else who waits makes one meanwhile."""
+        async with self._making:
+            while not self.fits(of, size):
+                await self._until_freed()
+            yield
+
+    async def _until_freed(self) -> None:
+        """Wait until somebody has let something go; when nobody has for too long, the slowest gives way."""
+        with trio.move_on_after(PATIENCE_S) as patience:
+            await self._freed.park()
+        if patience.cancelled_caught:
+            self._dismiss_slowest()
+
+    def _dismiss_slowest(self) -> None:
+        moved = {of: of.sent_at for of in self._unsent if of.end is not None}
+        first = next(iter(self._reading), None)
+        if first is not None and first.end is not None and first not in moved:
+            moved[first] = first.came_at
+        slowest = min(moved, key=moved.__getitem__, default=None)
+        if slowest is not None and trio.current_time() - moved[slowest] >= PATIENCE_S:
+            end, slowest.end = slowest.end, None
+            assert end is not None
+            end()
+
+
+def _keep(table: dict[Holding, None], of: Holding, *, there: bool) -> None:
+    if there:
+        table[of] = None
+    else:
+        table.pop(of, None)
