@@ -324,7 +324,7 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "TIMEOUT": [real_ways.reads_take_too_long],
     "INTERNAL": [real_ways.rules_fail],
     "BUSY": [hub_file_held, device_file_held],
-    "SESSION_ENDED": [real_ways.session_ended],
+    "SESSION_ENDED": [by_open("SESSION_ENDED"), real_ways.session_ended],
     "OVERLOADED": [real_ways.too_many_calls],
     "RATE_LIMITED": [real_ways.too_much_is_read],
     "DISK_FULL": [disk_full, device_disk_full],
