@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from msgspec.structs import replace
@@ -46,37 +45,55 @@ def keep_unchanged(known: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> li
     kept = [old if (old := before.get(key_of(row))) is not None and same(old, row) else row for row in new]
     if all(type(row) is StoredRow or row is before.get(key_of(row)) for row in kept):
         return kept
-    parts: dict[str, dict[int, StoredRow]] = {}
-    for part in _parts(tuple(known)):
-        parts.setdefault(part.id, {})[id(part)] = part
-    every: dict[str, Sequence[StoredRow]] = {name: tuple(found.values()) for name, found in parts.items()}
+    parts = _Parts(known)
     made: list[R] = []
     for row in kept:
         old = before.get(key_of(row))
-        if row is not old:
-            own: dict[str, Sequence[StoredRow]] = {  # what was in this very row comes first
-                part.id: (part, *every[part.id]) for part in _parts(old)
-            }
-            row = cast("R", _made_of(ChainMap(own, every), row))
-        made.append(row)
+        made.append(row if row is old else cast("R", parts.made_of(row, old)))
     return made
 
 
-def _parts(row: object) -> Iterator[StoredRow]:
-    """The rows of stores that ``row`` is made of."""
-    if isinstance(row, StoredRow):
-        yield row
-    elif isinstance(row, tuple):
-        for part in cast("tuple[object, ...]", row):
-            yield from _parts(part)
+class _Parts:
+    """The rows of stores that the rows of a result are made of.
+
+    Args:
+        known: The rows of the result.
+    """
+
+    __slots__ = ("_every", "_known")
+
+    def __init__(self, known: Sequence[object]) -> None:
+        self._known = known
+        self._every: dict[str, list[StoredRow]] | None = None
+
+    def made_of(self, row: object, old: object) -> object:
+        """``row`` made of what is known: what was in ``old``, the row in its place, comes first."""
+        return self._made(row, _by_id([old]))
+
+    def _made(self, row: object, own: Mapping[str, Sequence[StoredRow]]) -> object:
+        if isinstance(row, StoredRow):
+            for part in own.get(row.id, ()):
+                if same(part, row):
+                    return part
+            if self._every is None:  # most often what has changed is made of what was there
+                self._every = _by_id(self._known)
+            return next((part for part in self._every.get(row.id, ()) if same(part, row)), row)
+        if isinstance(row, tuple):
+            return tuple([self._made(part, own) for part in cast("tuple[object, ...]", row)])
+        return row
 
 
-def _made_of(parts: Mapping[str, Sequence[StoredRow]], row: object) -> object:
-    if isinstance(row, StoredRow):
-        return next((part for part in parts.get(row.id, ()) if same(part, row)), row)
-    if isinstance(row, tuple):
-        return tuple([_made_of(parts, part) for part in cast("tuple[object, ...]", row)])
-    return row
+def _by_id(rows: Sequence[object]) -> dict[str, list[StoredRow]]:
+    """The rows of stores that ``rows`` are made of, by their ids."""
+    found: dict[str, list[StoredRow]] = {}
+    left: list[object] = [*rows]
+    while left:
+        row = left.pop()
+        if isinstance(row, StoredRow):
+            found.setdefault(row.id, []).append(row)
+        elif isinstance(row, tuple):
+            left.extend(cast("tuple[object, ...]", row))
+    return found
 
 
 def key_of_rows(plan: Plan) -> KeyOf[Any]:

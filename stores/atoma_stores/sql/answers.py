@@ -44,11 +44,19 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PreparedBranch:
-    """A branch of an include, as statements."""
+    """A branch of an include, as statements.
+
+    Attributes:
+        branch: The branch.
+        relation: What leads to it.
+        below: Its rows.
+        is_one_group: Whether its rows are groups that nothing divides: one for each parent, whether it has children or not.
+    """
 
     branch: Branch
     relation: Relation
     below: Prepared
+    is_one_group: bool
 
 
 def prepare(
@@ -74,7 +82,8 @@ def prepare(
             assert isinstance(branch.query.source, Store)
             relation = Relation(include, parent, stores(branch.query.source.name), link)
             statement = compile_branch(Compiler(stores, fences, dialect), branch, relation)
-            found.append(PreparedBranch(branch, relation, made(branch.query, statement)))
+            one = not branch.query.group and is_grouped(branch.query)
+            found.append(PreparedBranch(branch, relation, made(branch.query, statement), one))
         return tuple(found)
 
     return made(plan, Compiler(stores, fences, dialect, by_id=by_id, places=places).select(plan))
@@ -119,11 +128,14 @@ class Children:
                 statement = branch.below.statement
                 keys = self.dialect.bind(tuple(branch.relation.keys.values()), list(parents))
                 # where keys are lists of their own there is a place for each column of them
-                values = statement.given(*keys).bindings(self.params)
+                values = statement.bindings(self.params, keys)
                 batch.append(self.ask(statement.sql, values))
                 wanted.append((number, branch, list(parents.values())))
         results = yield batch
-        children = [[self._childless(include)] * len(rows) for include in prepared.plan.include]
+        children = [
+            [self._childless(include, branches)] * len(rows)
+            for include, branches in zip(prepared.plan.include, prepared.branches, strict=True)
+        ]
         for (number, branch, places), found in zip(wanted, results, strict=True):
             raws = [raw[1:] for raw in found]
             below: Sequence[object] = raws
@@ -131,15 +143,15 @@ class Children:
                 below = yield from self.make(branch.relation.child, raws)
             if branch.below.branches:
                 below = yield from self.added(branch.below, below)
-            owners = [cast("int", raw[0]) for raw in found]
+            owners = cast("list[int]", [raw[0] for raw in found])
             _attach(prepared.plan.include[number], places, owners, below, children[number])
         return [(row, *(each[at] for each in children)) for at, row in enumerate(rows)]
 
-    def _childless(self, include: Include) -> object:
+    def _childless(self, include: Include, branches: Sequence[PreparedBranch]) -> object:
         """What a parent without children has: of groups that nothing divides there is one, of no rows."""
-        plan, found = include.branches[0].query, []
-        if is_grouped(plan) and not plan.group:
-            found = Evaluation({}, self.params).answer(plan, (), ())
+        found: Sequence[object] = ()
+        if branches[0].is_one_group:
+            found = Evaluation({}, self.params).answer(branches[0].branch.query, (), ())
         return (found[0] if found else None) if include.one else tuple(found)
 
 

@@ -62,13 +62,9 @@ class Statement:
     sources: tuple[str, ...] = ()
     keys: int = 0
 
-    def given(self, *first: Value) -> Statement:
-        """The same with these as the first ones of ``more``."""
-        return replace_fields(self, more=(*first, *self.more[len(first) :]))
-
-    def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
-        """What is bound when the query is asked with ``params``."""
-        return self.binder(len(params))((*params, *self.more))
+    def bindings(self, params: Sequence[object], first: Sequence[Value] = ()) -> tuple[Value, ...]:
+        """What is bound when the query is asked with ``params``, and ``first`` are the first ones of ``more``."""
+        return self.binder(len(params))((*params, *first, *self.more[len(first) :]))
 
     def binder(self, count: int) -> Binder:
         """What takes what is bound from ``count`` parameters of the query and ``more`` behind them."""

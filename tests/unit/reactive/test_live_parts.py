@@ -22,7 +22,7 @@ from atoma_stores.live.operators.restricted import ids_above, rows_of
 from atoma_stores.live.operators.sorted_rows import SortedRows
 from atoma_stores.live.operators.window import Window
 from atoma_stores.live.ranges import Ranges
-from atoma_stores.live.rows import by_id
+from atoma_stores.live.rows import by_id, keep_unchanged
 from tests.properties.live_plans import LANE, PLANS, bound, every
 from tests.properties.live_plans import SCHEMA as PLANS_SCHEMA
 from tests.unit.reactive.test_live import SCHEMA
@@ -220,3 +220,22 @@ def test_what_reads_a_part_again_is_in_normal_form_and_prepared_once(name: str) 
         query = part.of(values)
         assert rebind(query, PLANS_SCHEMA.store) == query
         assert part.of([f"{value}0" for value in values]).plan is query.plan
+
+
+def test_a_row_that_is_made_anew_is_made_of_the_rows_that_are_known() -> None:
+    def stored(id: str, version: int = 1) -> StoredRow:
+        return StoredRow(id, version, 0, "main", {"version": version})
+
+    known = [(stored("a"), (stored("x"), stored("y"))), (stored("b"), (stored("z"), stored("x", 2)))]
+    first, second = known
+    new = [
+        (stored("a"), (stored("x"), stored("z"), stored("x", 2))),  # one of its own, two of the other one's
+        (stored("b"), (stored("z"), stored("x", 2))),
+        (stored("c"), (stored("y"), stored("y", 3))),
+    ]
+    kept = keep_unchanged(known, new, lambda row: row[0].id)
+    assert kept == new
+    assert kept[1] is second
+    parts = [part for row in (kept[0], kept[2]) for part in (row[0], *row[1])]
+    wanted = [first[0], first[1][0], second[1][0], second[1][1], new[2][0], first[1][1], new[2][1][1]]
+    assert list(map(id, parts)) == list(map(id, wanted))
