@@ -25,7 +25,6 @@ async def write_and_kill(hub_file: Path, second: Path, number: int) -> None:
         with trio.fail_after(PATIENCE_S):
             url = (await hub.stdout.receive_some()).decode().strip()
         await write(second, url, [number])
-        await trio.sleep(1.1)  # the lock file is written once a second
 
 
 def beside(path: Path, suffix: str) -> Path:

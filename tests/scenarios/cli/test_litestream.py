@@ -89,12 +89,12 @@ async def test_a_replica_is_restored_and_devices_make_the_hub_whole(tmp_path: Pa
                 await client.store(TASKS).insert(task(number))
             await settle(client)
             await until_replicated(config, hub_file, [f"task {number}" for number in range(5)], tmp_path)
+        await trio.sleep(1.1)  # the lock file is written once a second at most: the next commit is in it
         await write(second, url, [5])
         async with device(first, url) as client:
             await client.store(TASKS).update("1", title="changed since")
             await client.store(TASKS).delete("2")
             await settle(client)
-        await trio.sleep(1.1)  # the lock file is written once a second
     async with device(second, "") as client:  # the hub was killed
         await client.store(TASKS).insert(task(6))
     if way == "onto nothing":

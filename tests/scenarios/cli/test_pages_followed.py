@@ -131,7 +131,6 @@ async def test_the_operators_page(page: Page) -> None:
             await until_replicated(Path("litestream.yml"), Path("hub.db"), ["task 2", "task 3"], page.folder)
         await page.shell("systemctl stop litestream")  # what comes now is what it had not sent away yet
         await change(insert="4", delete="2")
-        await trio.sleep(1.1)  # the lock file is written once a second
         await page.follow("litestream restore")
         await change()
         assert page.titles() == ["2", "3", "4"], "the hub has 2, and nobody was asked"
