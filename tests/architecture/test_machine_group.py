@@ -34,9 +34,7 @@ GROUPS = {
 WITHOUT_A_TURN = {
     "tests/fuzz/test_decoders.py": {"check": "the processor's time, against a limit a thousand times as wide"},
     "tests/postgres.py": {"Server": "a server of each worker's own, on a socket in its folder"},
-    "tests/scenarios/sync/test_ways_out.py": {
-        "held": "a lock on the test's own file until a line comes, in virtual time"
-    },
+    "tests/scenarios/sync/ways.py": {"held": "a lock on the test's own file until a line comes, in virtual time"},
 }
 """Functions and classes that look as if they needed a turn, and why they need none."""
 

@@ -83,6 +83,7 @@ async def test_more_rows_of_before_than_the_outbox_holds_are_sent(world: Any) ->
             assert set(await b.rows()) == IDS == set(await a.rows()) and await a.outbox() == []
 
 
+@pytest.mark.paths
 async def test_a_row_of_before_that_is_too_large_goes_to_the_inbox_and_the_rest_is_sent(world: Any) -> None:
     """It kept everything waiting, and when it was made shorter, the hub knew of no such row."""
     async with world.open_hub():

@@ -37,6 +37,7 @@ def take_small(device: Device) -> list[str]:
     return refused
 
 
+@pytest.mark.paths
 async def test_a_repair_gets_through_with_small_pages(world: World) -> None:
     """It staged pages of one size: the repair ended and began again for ever."""
     async with world.open_device("a", down=True, scopes=SCOPES) as a:
@@ -68,6 +69,7 @@ async def test_a_repair_gets_through_with_small_pages(world: World) -> None:
             assert (a.sync.status.state, await a.outbox(), await inbox(a)) == ("online", [], [])
 
 
+@pytest.mark.paths
 async def test_a_repair_asks_for_as_many_verdicts_as_get_through(world: World) -> None:
     async with world.open_hub():
         async with world.open_device("a", down=True) as a:
