@@ -28,7 +28,7 @@ from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
 from atoma.hub.ids import check_drawn
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
-from atoma.hub.recovery import check_offer, is_of_one_history, shared, take_offer, withdrawn
+from atoma.hub.recovery import check_offer, is_of_one_history, named, shared, take_offer, withdrawn
 from atoma.hub.rules import RowRules, Rules, View, not_replicated
 from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
@@ -224,14 +224,17 @@ class PushDecision(Struct, frozen=True):
             return too_new(client, self.admitted.body.schema_version, self.context.schema)
         verdict = self._verdict(facts)
         outcome = verdict.outcome
-        offer = None if isinstance(self.admitted, Refusal) else self.admitted.body.recovers
+        admitted = None if isinstance(self.admitted, Refusal) else self.admitted
+        offer = None if admitted is None else admitted.body.recovers
         digest = self.mutation.digest
         after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
         plan = Plan(
             after, verdict.transaction, StoredOutcome(outcome, digest), reply=outcome, counters=verdict.counters
         )
-        if offer is None or outcome.status != "applied":
+        if admitted is None or offer is None:
             return plan
+        if outcome.status != "applied":
+            return replace(plan, traces=named(offer, admitted.ops, facts) if outcome.status == "rejected" else ())
         if offer.last:
             return replace(
                 plan, recovered_until=offer.seq, traces=shared(offer.seq, facts, self.context.row_rules.stores)

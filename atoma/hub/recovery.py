@@ -162,6 +162,12 @@ def withdrawn(position: int, facts: Facts, parts: Collection[str]) -> Iterator[R
             yield key
 
 
+def named(offer: Recovers, ops: Sequence[Op], facts: Facts) -> tuple[RowKey, ...]:
+    """Rows that older witnesses have brought in, and that the refused ``offer`` has as well: who made it did not see them go."""
+    brought = {key for key, _ in _earlier(offer.position, facts, ())} if offer.proof else ()
+    return tuple(key for op in ops if (key := (op.store, op.id)) in brought and op.kind != "delete")
+
+
 def shared(position: int, facts: Facts, parts: Collection[str]) -> tuple[RowKey, ...]:
     """Rows that older witnesses have brought in and one that has seen ``position`` had no need to offer.
 

@@ -22,6 +22,9 @@ class LeftOut:
     An empty mutation takes the number of each, so that the others keep theirs. Their digests change with what is before them; one
     that may have been sent as it was names that as its origin, so that it has one effect whatever became of that request.
 
+    An offer that is left out is not at the hub. So what would say that everything is goes with it, or rows that others have brought
+    back would be taken for deleted ones.
+
     Attributes:
         mid: The mutation.
         digest: Digest chain after it.
@@ -45,12 +48,17 @@ class LeftOut:
         keep_refused(tx, first, outcome, work)
         work.dirty.update(dict.fromkeys(tx.outbox.remove(first.lsn, outcome)))
         chain, refusals = Chain(self.mid, self.previous), Refusals(tx)
+        is_offer = decode(first.body, MutationBody).recovers is not None
         empty, moved = [_empty(first, at.ids(), chain)], list[PendingMutation]()
         for each in tx.outbox.every():
             if each.mid <= self.mid:
                 continue
             body = decode(each.body, MutationBody)
             if refusals.refuse(each, body, work):
+                empty.append(_empty(each, at.ids(), chain))
+                continue
+            if is_offer and body.recovers is not None and body.recovers.last and body.scope == first.scope:
+                tx.outbox.remove(each.lsn, None)
                 empty.append(_empty(each, at.ids(), chain))
                 continue
             if body.recovers is None and identity.may_have_sent(each.mid):

@@ -1,0 +1,53 @@
+"""An offer that is refused says all the same that whoever makes it did not see the row deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from atoma.errors import RemoteError
+from tests.scenarios.sync.kit import back_up, inbox, put_in, unplug
+
+pytestmark = pytest.mark.virtual_time
+
+
+def small(request: Any) -> Any:
+    if sum(len(mutation.body) for mutation in request.mutations) > 2_000:
+        raise RemoteError("request entity too large", remote_code="TOO_LARGE")
+    return request
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("code", ["CONSTRAINT", "TOO_LARGE"])
+async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_refused(world: Any, code: str) -> None:
+    """The hub and every device lost it: the better witness had said that everything is in, and the row was not from it."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub():
+            for device in (a, b):
+                await put_in(device)
+            await unplug(a, b)
+        back_up(world)
+        labels = a.store(world.LABELS)
+        async with world.open_hub():
+            await labels.insert(world.Note(id="1", text="older"))
+            for device in (a, b):
+                await put_in(device)
+            await unplug(b)
+            await labels.update("1", text="taken", color="x" * (3_000 if code == "TOO_LARGE" else 1))
+            await a.settle()
+            await unplug(a)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            if code == "CONSTRAINT":
+                async with world.open_device("other") as other:
+                    await other.store(world.LABELS).insert(world.Note(id="2", text="taken"))
+                    await other.settle()
+            else:
+                a.wire.tamper["push request"] = small
+            for device in (b, a, b):
+                await put_in(device)
+            assert await inbox(a) == [(code, "1")] and await inbox(b) == []
+            for device in (a, b):
+                assert (await device.rows(world.LABELS))["1"].text == "older"
