@@ -343,13 +343,20 @@ async def test_what_does_not_agree_in_a_hubs_file_is_found(sql: str, told: str, 
     assert answer.code == (Exit.FOUND if told else Exit.DONE) and told in answer.out, answer
 
 
+def tables_of(path: Path) -> set[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+
+
 async def test_what_a_migration_has_converted_is_said(tmp_path: Path) -> None:
     """Its hashes are of what was before; what is written from then on is compared as ever."""
     place, hub_file = Place(tmp_path), tmp_path / "hub.db"
     async with place.hub(1), place.device("ann", 1) as ann:
         await place_items(ann).insert_many([Item1(f"{at}", f"item {at}", at) for at in range(3)])
         await settle_versions(ann)
+    tables = tables_of(hub_file)
     assert (await atoma_beside("migrate", hub_file, "--schema", "tests.scenarios.migrations.versions:NEWEST")).code == 0
+    assert tables_of(hub_file) == tables | {"_atoma_quarantine"}, "and none of a device's"
     async with place.hub(4), place.device("ann", 4) as ann:
         await place_items(ann).delete("1")
         await settle_versions(ann)

@@ -53,6 +53,13 @@ def count(home: Home, table: str) -> int:
     return found
 
 
+async def test_below_the_bound_nobody_is_forgotten(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "CLIENTS_MAX", 6)
+    async with hub_on(home.store()) as hub:
+        clients = [await pushed(hub, name) for name in "abcde"]
+        assert [(await client.open()).known for client in clients] == [True] * 5
+
+
 @pytest.mark.usefixtures("few")
 async def test_of_too_many_the_one_seen_least_recently_is_forgotten_and_told_so(home: Home) -> None:
     store = home.store()
