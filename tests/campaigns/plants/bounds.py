@@ -54,6 +54,20 @@ PLANTS: Final[tuple[Plant, ...]] = (
         FAIR,
     ),
     plant(
+        "atoma.hub.garbage:_freeze",
+        "gc.freeze()",
+        "pass",
+        "a full collection of garbage looks through all connections, and holds the loop meanwhile",
+        "tests/unit/hub/test_garbage.py",
+    ),
+    plant(
+        "atoma_stores.postgres.lanes:Lane._aside",
+        "return self._thread",
+        "return None",
+        "a hub on PostgreSQL joins texts in its loop",
+        "tests/unit/hub/test_postgres.py",
+    ),
+    plant(
         f"{MEMORY}:Memory.read_on",
         "while self.held >= of.most and",
         "while False and",

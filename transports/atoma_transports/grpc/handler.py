@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 import trio
-from grpclib.const import Cardinality, Handler, Status
+from grpclib.const import Handler, Status
 from grpclib.exceptions import GRPCError
 
 from atoma.contracts.failures import refusal
@@ -75,7 +75,7 @@ class GrpcHandler:
         health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
         with hosting.share() as share:
             sync = SyncCalls(replace(hosting, drain=leave), share)
-            handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
+            handlers = _Handlers(sync, {**health.handlers(), **reflection_handlers()})
             try:
                 async with open_tasks() as nursery:
                     nursery.start_soon(_show_out, hosting, leave)
@@ -114,6 +114,27 @@ class _Stream:
     stop: ErrorInfo | None = None
 
 
+HELLO = "hello"
+NAMES: Mapping[str, str] = {path_of(name): name for name in (HELLO, *METHODS)}
+
+
+class _Handlers(dict[str, Handler]):
+    """The handlers of one connection by path; those of calls are made when they come first, since guests call nothing.
+
+    Args:
+        sync: Answers the calls.
+        others: What answers the standard services.
+    """
+
+    def __init__(self, sync: SyncCalls, others: Mapping[str, Handler]) -> None:
+        super().__init__(others)
+        self._sync = sync
+
+    def __missing__(self, path: str) -> Handler:
+        handler = self[path] = self._sync.handler(NAMES[path])
+        return handler
+
+
 class SyncCalls:
     """The questions of one connection to its host.
 
@@ -136,18 +157,17 @@ class SyncCalls:
         """The connection is over."""
         self._admission.close()
 
-    def handlers(self) -> Mapping[str, Handler]:
-        """The handler of each path; what answers is the one table of methods."""
-        hello = partial(self._counted, self._hello)
-        table = {path_of("hello"): Handler(hello, Cardinality.UNARY_UNARY, Packed, Packed)}
-        for name, method in METHODS.items():
-            if method.feed is not None:
-                answer = partial(self._feed, method, method.feed)
-            else:
-                assert method.answer is not None
-                answer = partial(self._answer, method, method.answer)
-            table[path_of(name)] = Handler(partial(self._counted, answer), cardinality_of(name), Packed, Packed)
-        return table
+    def handler(self, name: str) -> Handler:
+        """The handler of the method ``name``, or of ``hello``."""
+        answer: Callable[[Call], Awaitable[None]]
+        if name == HELLO:
+            answer = self._hello
+        elif (method := METHODS[name]).feed is not None:
+            answer = partial(self._feed, method, method.feed)
+        else:
+            assert method.answer is not None
+            answer = partial(self._answer, method, method.answer)
+        return Handler(partial(self._counted, answer), cardinality_of(name), Packed, Packed)
 
     async def _counted(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
         """Have ``call`` answered; without any, a proxy's connection is nobody's."""

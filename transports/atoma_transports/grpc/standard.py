@@ -173,6 +173,7 @@ class HealthCalls:
 REFLECTING = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
 
 
+@cache
 def reflection_handlers() -> Mapping[str, Handler]:
     """The handler of each path, in both versions of the service."""
     table: dict[str, Handler] = {}

@@ -197,7 +197,7 @@ class _Serving:
         self, connection: Connection, handlers: Mapping[str, Handler], codec: CodecBase, nursery: trio.Nursery
     ) -> None:
         self.connection = connection
-        self.methods = {path: Method(*cast("tuple[Any, Any, Any, Any]", handler)) for path, handler in handlers.items()}
+        self._handlers = handlers
         self.codec = codec
         self.content_type = f"application/grpc+{codec.__content_subtype__}"
         self.dispatch = _DispatchServerEvents()
@@ -235,9 +235,10 @@ class _Serving:
             text = f"the limit is {most} bytes of metadata, in {fields_max} fields"
             raise Refused(200, Status.RESOURCE_EXHAUSTED, text)
         path = fields.get(":path", "")
-        method = self.methods.get(path)
-        if method is None:
-            raise Refused(200, Status.UNIMPLEMENTED, "no such method")
+        try:
+            method = Method(*cast("tuple[Any, Any, Any, Any]", self._handlers[path]))
+        except KeyError:
+            raise Refused(200, Status.UNIMPLEMENTED, "no such method") from None
         timeout = fields.get("grpc-timeout")
         try:
             deadline = None if timeout is None else ClockDeadline(trio.current_time() + read_timeout(timeout))
