@@ -49,14 +49,18 @@ async def who_works(path: Path) -> tuple[set[str], set[str]]:
             await database.read(read)
             await database.read(read, one_snapshot=True)
             await database.read_in_pool(read)
+        async with database.open_snapshot() as held:
+            assert await held.read(read) == []
+            await database.transact(partial(put, 1))
+            assert await held.read(read) == [], "the file as it was"
     return readers, writers
 
 
 WHO_READS = {
     "quick": {"loop", "atoma-reader"},
     "loop": {"loop"},
-    "moved": {"loop", "atoma-reader"},
-    "pool": {"atoma-reader"},
+    "moved": {"loop", "atoma-reader", "atoma-snapshot"},
+    "pool": {"atoma-reader", "atoma-snapshot"},
 }
 WHO_WRITES = {"quick": {"loop", "atoma-writer"}, "loop": {"loop"}, "thread": {"atoma-writer"}}
 
