@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -174,6 +175,46 @@ async def test_rules_of_fields_decide_field_by_field(tmp_path: Path) -> None:
         assert (await same(a, b)).votes == 0, "a mutation is taken or refused as a whole"
         await apart(world, (a, {"title": "a"}), (b, {"title": "b", "best": 8}))
         assert ((await same(a, b)).title, await codes(b)) == ("a", ["CONFLICT"])
+
+
+@dataclass(frozen=True)
+class Call:
+    id: str
+    due: datetime | None = None
+
+
+CALLS = StoreSpec("calls", Call, merge={"due": "custom"})
+
+
+async def test_a_rule_of_the_application_sees_values_and_its_mistakes_refuse_the_write(tmp_path: Path) -> None:
+    first, second, third, fourth, fifth = (datetime(2030, 1, day, tzinfo=UTC) for day in range(1, 6))
+    seen: list[Met] = []
+
+    def decide(met: Met) -> object:
+        seen.append(met)
+        if met.mine == fourth:
+            raise ValueError(met)
+        return {second: met.mine, third: None}.get(met.mine, "soon")
+
+    async with (
+        open_world(Schema(CALLS), tmp_path) as world,
+        world.hub(conflicts={"calls": {"due": decide}}),
+        world.device("a") as a,
+        world.device("b") as b,
+    ):
+        await a.store(CALLS).insert(Call("1"))
+        await world.settle()
+        decided: list[datetime | None] = []
+        for mine, theirs in ((second, first), (third, fourth), (fifth, third), (fourth, fifth)):
+            await write_apart(CALLS, world, (a, {"due": theirs}), (b, {"due": mine}))
+            decided.append((await same_row(CALLS, a, b)).due)
+        assert decided == [second, None, third, fifth]
+        assert [(met.store, met.id, met.field, met.base, met.mine, met.theirs, met.row) for met in seen] == [
+            ("calls", "1", "due", base, mine, theirs, Call("1", theirs))
+            for base, mine, theirs in ((None, second, first), (second, third, fourth), (None, fifth, third), (third, fourth, fifth))
+        ]  # fmt: skip
+        failed, wrong = sorted(entry.message for entry in await b.client.inbox.entries())
+        assert "failed (ValueError)" in failed and "a value that the column cannot hold" in wrong
 
 
 async def test_what_was_written_later_wins_whoever_comes_first(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ async def test_large_states_go_in_notices_that_fit() -> None:
             one.come(f"n{number}", '"' * LIMITS.state_bytes)
         await trio.sleep(1)
         assert len(two.seen()) == 31
+        told, size = bus.said[2:], sum(map(len, bus.said))  # after what each has asked
+        assert size / NOTICE_BYTES < len(told) < 2 * size / NOTICE_BYTES, "and not one for each"
 
 
 async def test_who_does_not_know_the_hubs_key_is_not_heard() -> None:

@@ -17,7 +17,17 @@ from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.survey import CONTAINERS_MAX, VALUES_MAX
-from atoma.contracts.sync import Cursor, Limits, Mutation, PullRequest, PushReply, PushRequest
+from atoma.contracts.sync import (
+    Cursor,
+    Limits,
+    Mark,
+    Mutation,
+    Place,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    SnapshotRequest,
+)
 from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import Access
@@ -431,7 +441,7 @@ async def test_a_verdict_is_kept_for_days_although_it_was_confirmed(home: Home) 
         assert forgotten.value.remote_code == "CLIENT_FORKED"
 
 
-@pytest.mark.parametrize("client_id", [b"", b"short", b"x" * 65])
+@pytest.mark.parametrize("client_id", [b"", b"7 bytes", b"x" * 65])
 async def test_a_client_id_has_a_bounded_length(client_id: bytes, home: Home) -> None:
     async with hub_on(home.store()) as hub:
         client = Client(hub.service(Principal("local")), client_id)
@@ -487,8 +497,14 @@ async def test_numbers_out_of_range_are_refused_and_block_nothing(number: int, h
             lambda: client.service.push(PushRequest(client.client_id, 1, (), b"", number)),
             lambda: client.pull(Cursor(b"", number, b"")),
             lambda: client.pull(after=number),
+            lambda: client.service.push(PushRequest(client.client_id, 1, (), b"", 0, number)),
+            lambda: client.service.pull(PullRequest(SCOPE, Cursor(), client.client_id, schema_version=number)),
+            lambda: client.service.snapshot(SnapshotRequest(SCOPE, client.client_id, schema_version=number)),
             lambda: client.open(confirmed=number),
             lambda: client.open(tail=number),
+            lambda: client.open(asked=[number]),
+            lambda: client.open(places=[Place(SCOPE, Cursor(b"", number, b""))]),
+            lambda: client.open(places=[Place(SCOPE, Cursor(), (Mark(number, b""),))]),
         ]
         for call in calls:
             with pytest.raises(RemoteError) as refused:
