@@ -521,6 +521,7 @@ async def test_what_the_verifier_says_anew_counts(what: str) -> None:
                 issuer.expires_in_s = 30.0
             await until_late(lambda: errors)
         assert code_of(errors[0]) == ("AUTH_EXPIRED" if what == "expiry" else "SESSION_ENDED")
+        assert ("the rights of this token have changed" in str(errors[0])) == (what != "expiry")
         await trio.sleep(10)
         assert hub.sessions() == ()
 

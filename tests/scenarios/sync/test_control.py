@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,10 +26,27 @@ V = TypeVar("V", bound=msgspec.Struct)
 pytestmark = pytest.mark.virtual_time
 
 
+@asynccontextmanager
+async def ended() -> AsyncGenerator[AsyncIterator[Any]]:
+    """A stream that has ended already."""
+
+    async def nothing() -> AsyncGenerator[Any]:
+        for none in ():
+            yield none
+
+    async with aclosing(nothing()) as stream:
+        yield stream
+
+
 class Deaf(PassingService):
-    """A service that has no streams to give."""
+    """A service that has no streams to give: the first one ends at once."""
+
+    asked = 0
 
     def _listen(self, method: StreamMethod[W, V], request: W) -> AbstractAsyncContextManager[AsyncIterator[V]]:
+        self.asked += 1
+        if self.asked == 1:
+            return ended()
         raise RemoteError("too many streams", remote_code="OVERLOADED")
 
 
@@ -153,6 +170,9 @@ async def test_sync_once_says_why_it_failed_and_hurries_what_waits(world: Any) -
         await a.sync.sync_once()
         assert trio.current_time() - began < 1
         assert await a.outbox() == []
+        sessions = a.wire.connects
+        await a.sync.sync_once()
+        assert a.wire.connects == sessions, "there is one already"
 
 
 async def test_a_poke_tries_at_once_and_the_next_loss_begins_with_short_waits_again(world: Any) -> None:
@@ -178,6 +198,8 @@ async def test_a_device_that_is_given_no_hints_looks_more_often_and_keeps_its_se
         b.wire.hub = lambda: Silent(hub)
         b.wire.repair()
         b.sync.poke()
+        await trio.sleep(0.6)
+        assert b.wire.count("notify") > 1, "it asks again soon"
         await b.settle()
         sessions = b.wire.connects
         for number in range(3):

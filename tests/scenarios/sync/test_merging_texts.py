@@ -373,7 +373,12 @@ async def test_a_file_that_is_put_back_or_copied_brings_nothing_twice(tmp_path: 
 
 
 async def test_a_text_waits_for_a_hub_that_can_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_world(SCHEMA, tmp_path) as world, world.hub() as hub, world.device("a") as a:
+    async with (
+        open_world(SCHEMA, tmp_path) as world,
+        world.hub() as hub,
+        world.device("a") as a,
+        world.device("b") as b,
+    ):
         await a.store(NOTES).insert(Note("1", body="text"))
         await world.settle()
         await hub.stop()
@@ -385,6 +390,9 @@ async def test_a_text_waits_for_a_hub_that_can_read_it(tmp_path: Path, monkeypat
             status = a.sync.status
             assert status.error is not None
             assert (status.state, status.pending, status.error.code) == ("stalled", 1, "PROTO_UNSUPPORTED")
+            await b.store(NOTES).insert(Note("2"))
+            await trio.sleep(1)
+            assert await a.store(NOTES).get("2") is not None, "what others write comes as ever"
             await hub.stop()
         await hub.start()
         await world.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -224,6 +225,19 @@ async def test_several_who_come_at_once_do_not_find_room_for_one(world: World) -
             for number in range(5):
                 nursery.start_soon(hold, a, f"board:{number}")
         assert len(let_in) == 2
+
+
+async def test_closing_waits_for_nobody_and_whoever_leaves_a_scope_later_is_no_news(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_boards(world), AsyncExitStack() as later:
+        async with world.open_device("a") as a:
+            await later.enter_async_context(a.sync.scope("board:7"))
+            await arrive(a, "board:7")
+            began = trio.current_time()
+        assert trio.current_time() - began < 0.1
+        await later.aclose()
+    assert not caplog.records
 
 
 async def test_bad_input_is_said(world: World) -> None:

@@ -36,7 +36,9 @@ class Card:
 
 CARDS = StoreSpec("cards", Card, scope="board")
 LOCAL = StoreSpec("drafts", Card, scope="board")
-SCHEMA = Schema(CARDS, LOCAL, version=3)
+LISTS = StoreSpec("lists", Card, scope="board")
+SCHEMA = Schema(CARDS, LOCAL, LISTS, version=3)
+SYNCED = ("cards", "lists")
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Bench:
         request = WriteRequest(
             entries, WriteOptions(atomic=atomic), OperationContext("t"), idem or self.environment.ids()
         )
-        outbox = OutboxNode(self.database.database, ["cards"], self.scopes, self.limits)
+        outbox = OutboxNode(self.database.database, SYNCED, self.scopes, self.limits)
         return await self.database.commit(request, [LocalWriteNode(self.database), outbox])
 
     async def pending(self) -> list[PendingMutation]:
@@ -73,7 +75,7 @@ def bench(tmp_path: Path) -> Callable[[], Any]:
     async def opened() -> AsyncGenerator[Bench]:
         environment = seeded_environment(7)
         engine = SQLiteEngine(tmp_path / "a.db")
-        async with engine.open_database(SCHEMA, environment, frozenset({"cards"})) as database:
+        async with engine.open_database(SCHEMA, environment, frozenset(SYNCED)) as database:
             yield Bench(database, environment)
 
     return opened
@@ -185,19 +187,30 @@ async def test_an_atomic_unit_stays_within_a_scope(bench: Any) -> None:
 
 
 async def test_what_no_hub_could_take_is_refused_at_once(bench: Any) -> None:
+    """At each bound it is taken, and one more is refused with the store where the unit begins."""
+
+    def unit(name: str, count: int = 3, title: str = "x" * 1000) -> list[Op]:
+        rest = [insert(f"{name}{number}", store="lists") for number in range(1, count)]
+        return [insert(name, title=title), *rest]
+
     async with bench() as b:
-        b.limits = Limits(mutation_bytes=1000, mutation_ops=3)
-        with pytest.raises(ValidationError, match="bytes"):
-            await b.write(insert("1", title="x" * 1000))
-        with pytest.raises(ValidationError, match="entries") as caught:
-            await b.write(*(insert(str(number)) for number in range(4)), atomic=True)
-        assert caught.value.store == "cards"
-        await b.write(*(insert(str(number)) for number in range(4)))
-        assert len(await b.pending()) == 4
-        b.limits = Limits(mutation_ops=20_000)
-        with pytest.raises(ValidationError, match="more than 100,000 values"):
-            await b.write(*(insert(f"n{number}") for number in range(8_000)), atomic=True)
-        assert len(await b.pending()) == 4
+        await b.write(*unit("a"), atomic=True)
+        size = len((await b.pending())[0].body)
+        for limits, refused, why in (
+            (Limits(mutation_bytes=size - 1), unit("b"), f"{size} bytes exceeds"),
+            (Limits(mutation_ops=2), unit("b"), "of 3 entries exceeds"),
+            (Limits(mutation_ops=20_000), unit("b", 8_000, ""), "more than 100,000 values"),
+        ):
+            b.limits = limits
+            with pytest.raises(ValidationError, match=why) as caught:
+                await b.write(*refused, atomic=True)
+            assert caught.value.store == "cards" and caught.value.value in ("b", None)
+        b.limits = Limits(mutation_bytes=size, mutation_ops=3)
+        await b.write(*unit("b"), atomic=True)
+        assert [len(item.body) for item in await b.pending()] == [size, size]
+        b.limits = Limits(mutation_ops=1)
+        await b.write(*unit("c"))
+        assert len(await b.pending()) == 5, "each of them is a unit of its own"
 
 
 async def test_stores_that_are_not_synced_and_writes_that_change_nothing_send_nothing(bench: Any) -> None:
