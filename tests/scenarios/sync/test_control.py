@@ -217,6 +217,25 @@ async def test_waiting_ends_with_the_callers_scope_only(world: Any) -> None:
         assert scope.cancelled_caught
 
 
+async def test_a_conflict_of_which_a_page_tells_first_is_told_once(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
+        heard: list[Any] = []
+        b.client.listen(heard.append)
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        await b.store(world.CARDS).insert(world.Card(id="1", title="b's"))
+        b.wire.lose["push"] = 1
+        b.wire.repair()
+        b.sync.poke()
+        while b.wire.lose["push"]:
+            await trio.sleep(0.01)
+        again = b.wire.hold["push"] = trio.Event()
+        await trio.sleep(10)
+        again.set()
+        await b.settle()
+        assert [event.code for event in heard if isinstance(event, ConflictDetected)] == ["ALREADY_EXISTS"]
+
+
 @pytest.mark.paths
 async def test_events_tell_state_and_conflicts(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:

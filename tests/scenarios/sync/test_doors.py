@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import trio
 
 from atoma.contracts.writeback import Applied, Writeback
 from atoma.kernel import ExecutionKernel
@@ -91,3 +92,9 @@ async def test_verdicts_come_back_by_the_key_of_their_write(world: Any, monkeypa
         changes = [one.replication for who, one in taken if who == own]
         made = {type(one.change if isinstance(one, Fenced) else one) for one in changes}
         assert made <= set(CHANGES)
+        assert {one.durability for who, one in taken if who == own and one.verdicts} == {None}, "as the file has it"
+        taken.clear()
+        await a.store(world.CARDS).insert(world.Card(id="3"))
+        await trio.sleep(1)
+        theirs = {one.durability for who, one in taken if who == own and one.rows}
+        assert theirs == {"normal"}, "what settles nothing can be pulled again"
