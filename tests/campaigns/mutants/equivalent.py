@@ -6,8 +6,12 @@ from typing import Final
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "atoma/hub/direct.py": {
-        "cbc8f5d07458bf09": "decide: a direct write's number stands in the file; whoever reads numbers joins a client",
-        "0fbf4209ae907777": "decide: as above",
+        "3f095100185c1b78": "decide: a direct write's number stands in the file; whoever reads numbers joins a client",
+        "bebaa4af991c4ffd": "decide: as above",
+    },
+    "atoma/hub/hints.py": {
+        "5f538f5e257db9a7": "Listener.offer: no head is below 0",
+        "79ca3db8d2a1a284": "Listener.offer: as above",
     },
     "atoma/hub/hub.py": {
         "5b95122c36a6fbc3": "_catch_up: what is not noted as carried out is carried out again at the next start, and finds nothing",
@@ -28,6 +32,16 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     },
     "atoma/hub/versions.py": {
         "6e17dd4125e6ca21": "_seen: a step converts what verdicts show, and without one no file has values of another type",
+    },
+    "atoma/sync/oversize.py": {
+        "40f95db43f3f8519": "_empty: what changes nothing is listed nowhere, and nothing but the list tells how often a write was sent",
+        "3f29f98cd7bfe6f2": "_empty: as above",
+    },
+    "atoma/sync/plugin.py": {
+        "47e83823bb9b7c66": "Sync.open: a client cancels its tasks, and waits for them, before it closes what its plugins have opened",
+    },
+    "atoma/sync/pull.py": {
+        "531010cf2db21216": "_is_short: a page is written the same on the loop and in a thread, to which it moves one row sooner",
     },
     "atoma/sync/requests.py": {
         "f56df76160e22c01": "opened: the replies of one opening differ in their scopes only, or the history has moved",
