@@ -31,8 +31,8 @@ async def ended() -> AsyncGenerator[AsyncIterator[Any]]:
     """A stream that has ended already."""
 
     async def nothing() -> AsyncGenerator[Any]:
-        for none in ():
-            yield none
+        for item in tuple[Any, ...]():
+            yield item
 
     async with aclosing(nothing()) as stream:
         yield stream
@@ -217,6 +217,7 @@ async def test_waiting_ends_with_the_callers_scope_only(world: Any) -> None:
         assert scope.cancelled_caught
 
 
+@pytest.mark.paths
 async def test_a_conflict_of_which_a_page_tells_first_is_told_once(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
         heard: list[Any] = []

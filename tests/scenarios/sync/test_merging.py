@@ -186,6 +186,7 @@ class Call:
 CALLS = StoreSpec("calls", Call, merge={"due": "custom"})
 
 
+@pytest.mark.paths
 async def test_a_rule_of_the_application_sees_values_and_its_mistakes_refuse_the_write(tmp_path: Path) -> None:
     first, second, third, fourth, fifth = (datetime(2030, 1, day, tzinfo=UTC) for day in range(1, 6))
     seen: list[Met] = []

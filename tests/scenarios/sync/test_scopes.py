@@ -227,6 +227,7 @@ async def test_several_who_come_at_once_do_not_find_room_for_one(world: World) -
         assert len(let_in) == 2
 
 
+@pytest.mark.paths
 async def test_closing_waits_for_nobody_and_whoever_leaves_a_scope_later_is_no_news(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
