@@ -38,7 +38,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "hub-accepts-gaps": (1, "I5"),
     "inbox-forgotten": (0, "I14"),
     "late-pages-taken": (0, "I13"),
-    "leaving-untold": (1, "I8 I16"),
+    "leaving-untold": (6, "I8 I16"),
     "lies-believed": (0, "I22 I23"),
     "live-misses-pages": (0, "live"),
     "lost-rows-dropped": (0, "I21"),
