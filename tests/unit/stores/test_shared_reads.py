@@ -148,24 +148,25 @@ LARGE = Plan(Store("items"), where=Call("ge", (Col(0, "n"), Lit("int", SIZE))), 
 @pytest.mark.parametrize("asked", [rows_of("items", limit=2), bind(LARGE, SCHEMA.store)], ids=["rows", "a number"])
 async def test_an_answer_and_its_commit_are_one_snapshot(tmp_path: Path, asked: BoundQuery) -> None:
     async with opened(tmp_path / "a.db") as database:
-        connection = await database.sqlite.read(lambda connection: connection)
-        other = apsw.Connection(str(tmp_path / "a.db"))
-        seen: list[str] = []
+        answer = database._reader.answer(asked)
+    connection, other = apsw.Connection(str(tmp_path / "a.db")), apsw.Connection(str(tmp_path / "a.db"))
+    seen: list[str] = []
 
-        def meanwhile(_: object, sql: str, bindings: object) -> bool:
-            if seen and len(seen) < 3:  # somebody commits before each statement but the first
-                with other:
-                    other.execute("UPDATE items SET n=n+10000")
-                    other.execute("UPDATE _atoma_meta SET value=value+1 WHERE key='commit'")
-            seen.append(sql)
-            return True
+    def meanwhile(_: object, sql: str, bindings: object) -> bool:
+        if seen:  # somebody commits before each statement but the first
+            with other:
+                other.execute("UPDATE items SET n=n+10000")
+                other.execute("UPDATE _atoma_meta SET value=value+1 WHERE key='commit'")
+        seen.append(sql)
+        return True
 
-        before = await database.read(asked)
-        connection.exec_trace = meanwhile
-        during = await database.read(asked)
-        connection.exec_trace = None
-        after = await database.read(asked)
-        other.close()
+    before = answer(connection)
+    connection.exec_trace = meanwhile
+    during = answer(connection)
+    connection.exec_trace = None
+    after = answer(connection)
+    connection.close()
+    other.close()
     assert len(seen) > 1
     assert (during.rows, during.tuples, during.meta.commit) == (before.rows, before.tuples, before.meta.commit)
     assert after.meta.commit > before.meta.commit
