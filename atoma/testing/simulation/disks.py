@@ -63,10 +63,10 @@ class Disk:
     def strike(self, fault: Fault, dice: random.Random) -> None:
         """Let it be full, or fail, from one of its next operations on."""
         if fault in (Fault.DISK_FULL, Fault.HUB_DISK_FULL):
-            self.plan.fail("write", "full", skip=dice.randrange(WRITES_MAX))
+            self.plan.fail("write", failure="full", skip=dice.randrange(WRITES_MAX))
         else:
             operation: Operation = dice.choice(("write", "sync"))
-            self.plan.fail(operation, "io", skip=dice.randrange(WRITES_MAX), once=dice.random() < 0.5)
+            self.plan.fail(operation, failure="io", skip=dice.randrange(WRITES_MAX), once=dice.random() < 0.5)
 
     def noted(self, operation: Operation, path: str) -> None:
         """Something was done to one of its files."""
