@@ -70,6 +70,8 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "stores/atoma_stores/sqlite/_rows.py": {
         "7bb16e75deae1342": "Known: the first connection is another one than none, which sets the version before it is read",
         "cc2332eac43f8713": "Known: as above",
+        "96843ac094f142dd": "Known: what is known of the file is read, with this, before anybody asks",
+        "1c2508c0e9857445": "Known: as above",
     },
     "stores/atoma_stores/sqlite/_scopes.py": {
         "f5fe1591190731c2": "_staged: a row that is read a second time is put there a second time, as it is",
@@ -87,6 +89,11 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "stores/atoma_stores/sqlite/connections.py": {
         "3b7b58655d56657e": "open_connection: every number above 0 switches an option of SQLite on",
         "f029fd4aa111be3c": "open_connection: as above",
+    },
+    "stores/atoma_stores/sqlite/database.py": {
+        "fa3cf976bbb897f9": "Database: every read sets its deadline before it begins",
+        "bc0303169d68e2bf": "Database: as above",
+        "bfb4b2b5238b6fbf": "Database: as above",
     },
     "stores/atoma_stores/sqlite/device_files.py": {
         "d0840482a6cc7809": "ask_renewal: nothing that it writes has a time",
