@@ -137,7 +137,7 @@ def modules(root: Path = ROOT) -> list[str]:
     found: list[Path] = []
     for target in TARGETS:
         place = root / target
-        found += [place] if place.is_file() else sorted(place.glob("*.py"))
+        found += [place] if place.is_file() else sorted(place.rglob("*.py"))
     return [path.relative_to(root).as_posix() for path in found if path.name not in NOT_TRIED]
 
 
