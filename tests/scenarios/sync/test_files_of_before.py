@@ -73,6 +73,7 @@ async def test_a_file_of_before_sends_what_waits_and_keeps_the_rest_for_the_oper
         assert await titles(a) == await titles(c) == {**here, "1": ("lost", "todo"), "2": ("", "todo")}
 
 
+@pytest.mark.paths
 async def test_a_file_of_before_that_has_followed_the_hub_since_has_proofs(world: World) -> None:
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
