@@ -43,7 +43,7 @@ Waits: TypeAlias = Literal["online", "offline", "stalled"]
 """What an error means for replication while it waits. ``online``: the hub asks for a pause. ``offline``: the hub is not there, or
 the session is over. ``stalled``: something is wrong. The state that the status shows depends on the request as well."""
 
-Verdict: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
+VerdictKind: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
 """What an error says about a write. ``applied``: the write was applied. ``refused``: it was decided and will not be applied,
 whichever copy of it arrives. ``denied``: this copy was not admitted, which says nothing about an earlier one. ``undone``:
 nothing was done and nothing was decided. ``unknown``: nobody can say whether it was applied."""
@@ -86,7 +86,7 @@ class Code(msgspec.Struct, frozen=True):
     means: str
     category: Category
     help: Help
-    verdict: Verdict
+    verdict: VerdictKind
     http: int = 409
     grpc: int = 9
     websocket: int = 0
@@ -356,7 +356,7 @@ __all__ = [
     "Code",
     "Help",
     "Problem",
-    "Verdict",
+    "VerdictKind",
     "Waits",
     "known_code",
     "row",

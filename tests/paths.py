@@ -27,7 +27,7 @@ from atoma.sync import supervisor
 from atoma.sync.replica import Replica
 from atoma.sync.session import SyncSession, open_sync_session
 from atoma_stores.sqlite.connections import MEMORY
-from atoma_stores.sqlite.paths import Paths, Reads, Writes, current_paths, forced_paths
+from atoma_stores.sqlite.paths import Paths, ReadPath, Writes, current_paths, forced_paths
 from atoma_transports.adapters import PassingService
 
 LATE_S = 0.2
@@ -59,7 +59,7 @@ OPPOSITES = (
 FORCED = tuple(itertools.chain.from_iterable(OPPOSITES))
 CROSS = tuple(
     Way(Paths(reads, writes), late)
-    for reads, writes, late in itertools.product(get_args(Reads), get_args(Writes), (False, True))
+    for reads, writes, late in itertools.product(get_args(ReadPath), get_args(Writes), (False, True))
 )
 
 

@@ -6,10 +6,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from atoma.ports.live import LiveBatch, apply_batch
+from atoma.runtime.observable import OpenLive
 
 if TYPE_CHECKING:
     from reactivex import abc
@@ -19,8 +20,6 @@ T = TypeVar("T")
 QUEUE_LIMIT = 1024
 """Values that may wait for a listener; more push the oldest out."""
 
-OpenLive: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]]
-"""Opens one subscription to a live query."""
 
 _log = logging.getLogger("atoma.bindings")
 

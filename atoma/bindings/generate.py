@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PACKAGES = HERE.parents[1]
 WIDTH = 120
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Argument = str | list[str]  # of a call that is written: in one line, or in several
 
 MODULES = {
@@ -129,7 +129,7 @@ HOSTS = (
 )  # fmt: skip
 
 
-class Source:
+class ClientModule:
     """A module of the client.
 
     Args:
@@ -155,7 +155,7 @@ class Source:
         return next(node for node in self._tree.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
-class Writer:
+class BindingWriter:
     """The writer of one class of a binding.
 
     Args:
@@ -164,7 +164,7 @@ class Writer:
         source: Where the client has it.
     """
 
-    def __init__(self, host: Host, name: str, source: Source) -> None:
+    def __init__(self, host: Host, name: str, source: ClientModule) -> None:
         self._host = host
         self._name = name
         self._source = source
@@ -191,9 +191,9 @@ class Writer:
         yield "    def __repr__(self) -> str:"
         yield "        return repr(self._native)"
         yield from self._fields()
-        overloads: list[Function] = []
+        overloads: list[FunctionNode] = []
         for node in self._class.body:
-            if not isinstance(node, Function) or not self._wanted(node.name):
+            if not isinstance(node, FunctionNode) or not self._wanted(node.name):
                 continue
             decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
             if "overload" in decorators:
@@ -216,7 +216,7 @@ class Writer:
                     yield from ("", f"    @{name}.setter", f"    def {name}(self, value: {kind}) -> None:")
                     yield f"        self._native.{name} = value"
 
-    def _method(self, node: Function, decorators: set[str], overloads: list[Function]) -> Iterator[str]:
+    def _method(self, node: FunctionNode, decorators: set[str], overloads: list[FunctionNode]) -> Iterator[str]:
         returns = ast.unparse(node.returns) if node.returns else "None"
         native = f"self._native.{node.name}"
         given = self._arguments(node.args)
@@ -295,7 +295,7 @@ class Writer:
         return name
 
     def _signature(
-        self, node: Function, name: str, end: str, *, waits: bool, returns: str | None = None
+        self, node: FunctionNode, name: str, end: str, *, waits: bool, returns: str | None = None
     ) -> Iterator[str]:
         returns = returns or (ast.unparse(node.returns) if node.returns else "None")
         parameters = list(self._parameters(node.args))
@@ -354,7 +354,7 @@ class Writer:
         given += [f"{arg.arg}={arg.arg}" for arg in args.kwonlyargs]
         return given + ([f"**{args.kwarg.arg}"] if args.kwarg else [])
 
-    def _docs(self, node: ast.ClassDef | Function, indent: str) -> Iterator[str]:
+    def _docs(self, node: ast.ClassDef | FunctionNode, indent: str) -> Iterator[str]:
         text = ast.get_docstring(node)
         if text is None:
             return
@@ -453,7 +453,7 @@ def module_text(host: Host, module: str) -> str:
     body: list[str] = []
     imports = {("atoma.bindings.portal", "Portal")}
     for name, place in MODULES[module].items():
-        writer = Writer(host, name, Source(place))
+        writer = BindingWriter(host, name, ClientModule(place))
         body += [*writer.lines(), "", ""]
         imports |= writer.imports
     text = "\n".join(body).rstrip() + "\n"

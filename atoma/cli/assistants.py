@@ -19,7 +19,7 @@ from atoma.cli.reports import Exit
 from atoma.cli.words import as_json
 from atoma.contracts.extras import DISTRIBUTION
 from atoma.errors import AtomaError, ConfigurationError
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.files import survey_file, table_definitions
 
 REVISION = "2025-06-18"
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> Exit:
     return Exit.DONE
 
 
-def serve(path: str, reading: BinaryIO, writing: BinaryIO, key: Key | None = None) -> None:
+def serve(path: str, reading: BinaryIO, writing: BinaryIO, key: FileKey | None = None) -> None:
     """Answer every request in ``reading``, one per line, until it ends."""
     tools: dict[str, Callable[[dict[str, object]], object]] = {
         "describe": lambda arguments: _describe(path, key),
@@ -143,7 +143,7 @@ def _result(request: _Request, tools: Mapping[str, Callable[[dict[str, object]],
     }  # fmt: skip
 
 
-def _describe(path: str, key: Key | None) -> object:
+def _describe(path: str, key: FileKey | None) -> object:
     survey = cast("dict[str, object]", msgspec.to_builtins(survey_file(path, key)))
     stores = cast("dict[str, int]", survey["rows"])
     made = ("CREATE TABLE", "CREATE INDEX", "CREATE UNIQUE INDEX")  # and not what the file keeps of its own
@@ -151,7 +151,7 @@ def _describe(path: str, key: Key | None) -> object:
     return {**survey, "stores": list(stores), "tables": tables}
 
 
-def _query(path: str, key: Key | None, question: _Question) -> Answer:
+def _query(path: str, key: FileKey | None, question: _Question) -> Answer:
     if not 1 <= question.limit <= ROWS_SHOWN:
         raise ConfigurationError(f"limit must be from 1 to {ROWS_SHOWN}, not {question.limit}")
     return ask(path, question.sql, question.params, question.limit, key)

@@ -25,8 +25,8 @@ from atoma.ports import Environment
 from atoma.sync.waiting import waiting_writes
 from atoma.telemetry.support import installed
 from atoma_stores.sqlite.device_files import inspect_file
-from atoma_stores.sqlite.encryption import Key
-from atoma_stores.sqlite.files import Survey, sqlite_version, survey_file, table_definitions
+from atoma_stores.sqlite.encryption import FileKey
+from atoma_stores.sqlite.files import FileSurvey, sqlite_version, survey_file, table_definitions
 
 WAL_MAX = 64 * 1024 * 1024
 """Size in bytes above which a write-ahead log that is also larger than the file counts as no longer checkpointed."""
@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class FileDiagnosis:
     """A diagnosis of a file and of its environment.
 
     Attributes:
@@ -60,7 +60,7 @@ class Diagnosis:
     """
 
     versions: Mapping[str, str]
-    file: Survey | None
+    file: FileSurvey | None
     scopes: Mapping[str, str]
     waiting: Mapping[str, int]
     findings: Sequence[Finding]
@@ -98,15 +98,15 @@ def _doctor(options: argparse.Namespace) -> Report:
     return Report(found, lambda: _print(found, options.bundle), Exit.FOUND if found.findings else Exit.DONE)
 
 
-def _diagnose(path: str | None, key: Key | None) -> Diagnosis:
+def _diagnose(path: str | None, key: FileKey | None) -> FileDiagnosis:
     if path is None:
-        return Diagnosis(_versions(), None, {}, {}, ())
+        return FileDiagnosis(_versions(), None, {}, {}, ())
     environment = Environment()
     file = survey_file(path, key)
     findings = list(_about_file(file, environment.wall_ms()))
     if file.layout == "hub":
         heads = {scope: f"at {head:,}" for scope, head in file.heads.items()}
-        return Diagnosis(_versions(), file, heads, {}, findings)
+        return FileDiagnosis(_versions(), file, heads, {}, findings)
     _, status = read_status(path, key)
     findings += _about_sync(path, status)
     findings += _about_outbox(path, inspect_file(path, waiting_writes, environment, key), environment.wall_ms())
@@ -115,14 +115,14 @@ def _diagnose(path: str | None, key: Key | None) -> Diagnosis:
         + (f" of {each.head:,}" if each.head > each.cursor.seq else "")
         for each in status.scopes
     }
-    return Diagnosis(_versions(), file, scopes, status.waiting, findings)
+    return FileDiagnosis(_versions(), file, scopes, status.waiting, findings)
 
 
 def _versions() -> dict[str, str]:
     return {**installed(), "sqlite": sqlite_version()}
 
 
-def _about_file(file: Survey, now_ms: int) -> Iterator[Finding]:
+def _about_file(file: FileSurvey, now_ms: int) -> Iterator[Finding]:
     mode = Path(file.path).stat().st_mode
     if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH) and platform.system() != "Windows":
         yield Finding("other users of this machine can access the file", f"chmod 600 {file.path}")
@@ -174,7 +174,7 @@ def _clock(at_ms: int) -> Finding:
     )
 
 
-def _print(found: Diagnosis, bundle: Path | None) -> None:
+def _print(found: FileDiagnosis, bundle: Path | None) -> None:
     file = found.file
     if file is not None:
         print(f"{file.path}: {WHOSE[file.layout]}")
@@ -207,7 +207,7 @@ def _print(found: Diagnosis, bundle: Path | None) -> None:
 # the bundle
 
 
-def _write_bundle(bundle: Path, found: Diagnosis, path: str, key: Key | None) -> None:
+def _write_bundle(bundle: Path, found: FileDiagnosis, path: str, key: FileKey | None) -> None:
     """Write the findings to a new zip file, as a whole or not at all.
 
     Raises:
@@ -221,7 +221,7 @@ def _write_bundle(bundle: Path, found: Diagnosis, path: str, key: Key | None) ->
         raise ConfigurationError(f"{bundle}: the bundle cannot be written: {error.strerror or error}") from None
 
 
-def _redacted(found: Diagnosis) -> dict[str, object]:
+def _redacted(found: FileDiagnosis) -> dict[str, object]:
     """The findings without anything that somebody typed: no scope, no path, no message that may quote a value."""
     file = found.file
     assert file is not None

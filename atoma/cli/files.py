@@ -14,7 +14,7 @@ from atoma.cli.screen import print_table, progress
 from atoma.cli.words import size
 from atoma.contracts.values import Scalar
 from atoma.errors import ConfigurationError
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.files import back_up, check_file, query_file
 
 WHOSE = {"client": "a device's file", "hub": "a hub's file"}
@@ -45,7 +45,7 @@ class Answer:
     more: bool
 
 
-def ask(path: str, text: str, params: Mapping[str, Scalar], limit: int, key: Key | None) -> Answer:
+def ask(path: str, text: str, params: Mapping[str, Scalar], limit: int, key: FileKey | None) -> Answer:
     """Return the first ``limit`` rows of a statement, or all of them if it is 0; see :func:`atoma_stores.sqlite.files.query_file`."""
     at_most = limit + 1 if limit else None  # one more tells whether there are more
     found = query_file(path, text, params, at_most=at_most, key=key)

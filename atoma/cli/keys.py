@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from atoma.errors import AtomaError, ConfigurationError, WrongKey
-from atoma_stores.sqlite.encryption import KEY_BYTES, Key, optional_key
+from atoma_stores.sqlite.encryption import KEY_BYTES, FileKey, optional_key
 
 VARIABLE = "ATOMA_KEY"
 OPTION = "--key-file"
@@ -64,7 +64,7 @@ def _read(text: str) -> bytes | str:
     return bytes.fromhex(text) if _DIGITS.fullmatch(text) else text
 
 
-def key_of(options: argparse.Namespace) -> Key | None:
+def key_of(options: argparse.Namespace) -> FileKey | None:
     """Return the key that a command was given; see :func:`secret_of`.
 
     Raises:

@@ -41,10 +41,10 @@ class Report:
     exit: Exit = Exit.DONE
 
 
-Run: TypeAlias = Callable[[argparse.Namespace], Report]
+RunCommand: TypeAlias = Callable[[argparse.Namespace], Report]
 
 
-def answers(command: argparse.ArgumentParser, run: Run) -> None:
+def answers(command: argparse.ArgumentParser, run: RunCommand) -> None:
     """Let ``command`` print what ``run`` reports, as JSON if ``--json`` is given."""
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)

@@ -9,17 +9,16 @@ import sys
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+from typing import TYPE_CHECKING, TextIO
 
 from atoma.cli.words import size
+from atoma.contracts.progress import Progress
 from atoma.ports import Environment
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-Told: TypeAlias = Callable[[int, int], None]
-"""A function that is called now and then with how much is done and the total; the total is 0 if it is not known."""
 QUIET_MS = 5_000
 """Milliseconds between two lines of progress where the output is not a terminal but a log."""
 CELL_MAX = 400
@@ -107,7 +106,7 @@ def _print_records(screen: Console, columns: Sequence[str], cells: Sequence[Sequ
 
 
 @contextmanager
-def progress(what: str, *, sizes: bool = False) -> Generator[Told]:
+def progress(what: str, *, sizes: bool = False) -> Generator[Progress]:
     """Show the progress of ``what`` on standard error while the block runs.
 
     Args:
@@ -130,7 +129,7 @@ def progress(what: str, *, sizes: bool = False) -> Generator[Told]:
         yield tell
 
 
-def _lines(what: str, *, sizes: bool) -> Told:
+def _lines(what: str, *, sizes: bool) -> Progress:
     clock = Environment().wall_ms
     last = clock()
 

@@ -31,7 +31,7 @@ from atoma.sync.policies import HubLossPolicy
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite.device_files import StoredSync, ask_renewal, inspect_file, read_sync
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_transports.remote import Remote
 
 TOKEN_VARIABLE = "ATOMA_TOKEN"
@@ -129,7 +129,7 @@ class FileStatus:
         return {"pending": self.pending, "held": self.held, "inbox": len(self.inbox), "lost": len(self.lost)}
 
 
-def read_status(path: str, key: Key | None = None) -> tuple[StoredSync, FileStatus]:
+def read_status(path: str, key: FileKey | None = None) -> tuple[StoredSync, FileStatus]:
     """Return the names of a device file's synced stores, and the state of its replication; the file may be open elsewhere.
 
     Raises:

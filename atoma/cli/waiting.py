@@ -15,7 +15,7 @@ import trio
 from atoma.cli import keys, schemas
 from atoma.cli.offline import add_device_file, open_offline
 from atoma.cli.quarantine import field_value
-from atoma.cli.reports import Report, Run, answers, said
+from atoma.cli.reports import Report, RunCommand, answers, said
 from atoma.cli.words import count, moment
 from atoma.client import Client
 from atoma.contracts.outbox import WaitingWrite
@@ -29,7 +29,7 @@ from atoma_stores.sqlite.device_files import inspect_file
 
 KEY_SHOWN = 8
 """Number of characters of a write's key that are shown: its last ones, which differ. To name a write, enough of them to be unique will do."""
-Work: TypeAlias = Callable[[Client, argparse.Namespace], Awaitable[Report]]
+WaitingWork: TypeAlias = Callable[[Client, argparse.Namespace], Awaitable[Report]]
 
 
 def add_outbox(parser: argparse.ArgumentParser) -> None:
@@ -92,14 +92,14 @@ def add_inbox(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--field", action="append", metavar="NAME", help="only this field; may be repeated")
 
 
-def _runner(work: Work) -> Run:
+def _runner(work: WaitingWork) -> RunCommand:
     def run(options: argparse.Namespace) -> Report:
         return trio.run(_done, work, options)
 
     return run
 
 
-async def _done(work: Work, options: argparse.Namespace, schema: Schema | None = None) -> Report:
+async def _done(work: WaitingWork, options: argparse.Namespace, schema: Schema | None = None) -> Report:
     """Return the report of ``work`` on the file, which is opened without a hub."""
     async with open_offline(options, schema) as client:
         if not client.topology().synced:

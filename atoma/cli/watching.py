@@ -22,15 +22,15 @@ from atoma.cli.words import as_json, count, moment, size
 from atoma.ports import Environment
 from atoma.sync.waiting import waiting_writes
 from atoma_stores.sqlite.device_files import inspect_file
-from atoma_stores.sqlite.encryption import Key
-from atoma_stores.sqlite.files import LATEST_MAX, Survey, survey_file
+from atoma_stores.sqlite.encryption import FileKey
+from atoma_stores.sqlite.files import LATEST_MAX, FileSurvey, survey_file
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WatchedWrite:
     """A write: its time, its place, and what it is."""
 
     at_ms: int
@@ -55,12 +55,12 @@ class Look:
 
     at_ms: int
     seconds: float
-    file: Survey
+    file: FileSurvey
     commits: int
     changed: Mapping[str, int]
     waiting: Mapping[str, int]
     scopes: Mapping[str, tuple[int, int]]
-    latest: Sequence[Event]
+    latest: Sequence[WatchedWrite]
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
@@ -123,7 +123,7 @@ async def _follow(options: argparse.Namespace, looks: Iterator[Look]) -> None:
         await trio.sleep(options.interval)
 
 
-def _looks(path: str, key: Key | None) -> Iterator[Look]:
+def _looks(path: str, key: FileKey | None) -> Iterator[Look]:
     environment = Environment()
     before, began = None, environment.clock()
     while True:
@@ -132,17 +132,21 @@ def _looks(path: str, key: Key | None) -> Iterator[Look]:
         before, began = file, now
 
 
-def _look(file: Survey, before: Survey | None, seconds: float, environment: Environment, key: Key | None) -> Look:
+def _look(
+    file: FileSurvey, before: FileSurvey | None, seconds: float, environment: Environment, key: FileKey | None
+) -> Look:
     then = file if before is None else before
     changed = {name: rows - then.rows.get(name, 0) for name, rows in file.rows.items()}
     if file.layout == "hub":
-        latest = [Event(w.at_ms, f"{w.scope} {w.seq}", f"{count(w.rows, 'row')} by {w.principal}") for w in file.latest]
+        latest = [
+            WatchedWrite(w.at_ms, f"{w.scope} {w.seq}", f"{count(w.rows, 'row')} by {w.principal}") for w in file.latest
+        ]
         scopes = {scope: (head, head) for scope, head in file.heads.items()}
         commits = sum(file.heads.values()) - sum(then.heads.values())
         return Look(environment.wall_ms(), seconds, file, commits, changed, {}, scopes, latest)
     _, status = read_status(file.path, key)
     waiting = inspect_file(file.path, waiting_writes, environment, key)[-LATEST_MAX:]
-    latest = [Event(each.written_ms, each.state, rows_of(each)) for each in reversed(waiting)]
+    latest = [WatchedWrite(each.written_ms, each.state, rows_of(each)) for each in reversed(waiting)]
     commits = file.commit - then.commit
     return Look(environment.wall_ms(), seconds, file, commits, changed, status.waiting, _scopes(status), latest)
 

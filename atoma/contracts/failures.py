@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atoma.codes import Verdict, row
+from atoma.codes import VerdictKind, row
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
     AtomaError,
@@ -22,7 +22,7 @@ def code_of(error: AtomaError) -> str:
     return error.remote_code if isinstance(error, RemoteError) else error.code
 
 
-def verdict_of(error: AtomaError) -> Verdict:
+def verdict_of(error: AtomaError) -> VerdictKind:
     """Return what ``error`` says about the write that it ended.
 
     A failed connection decides nothing: then it only matters whether the other side may have seen the request.

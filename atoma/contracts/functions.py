@@ -20,7 +20,7 @@ import msgspec
 
 T = TypeVar("T")
 
-Need: TypeAlias = Literal["", "equality", "order", "text", "total"]
+OperandNeed: TypeAlias = Literal["", "equality", "order", "text", "total"]
 """The operations that the type of a column must carry out as Python does before the function may use it."""
 
 
@@ -45,7 +45,7 @@ class Function(msgspec.Struct, frozen=True):
     takes: tuple[str, ...]
     gives: str
     rest: bool = False
-    need: Need = ""
+    need: OperandNeed = ""
     nullable: Literal["never", "always", "any", "all", "same", "real"] = "any"
     sign: str = ""
     literals: tuple[int, ...] = ()
@@ -133,7 +133,7 @@ class Aggregate(msgspec.Struct, frozen=True):
 
     takes: tuple[str, ...]
     gives: str
-    need: Need = ""
+    need: OperandNeed = ""
     empty: bool = True
 
 
@@ -174,4 +174,4 @@ def for_each(table: Mapping[str, object], of: str, rows: dict[str, T]) -> Mappin
     return MappingProxyType(rows)
 
 
-__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need", "family", "for_each"]
+__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "OperandNeed", "family", "for_each"]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import ValidationError
 
-Turn: TypeAlias = Literal["do", "undo", "redo"]
+HistoryTurn: TypeAlias = Literal["do", "undo", "redo"]
 """The role of a unit in its group: a part of it, its undo, or its redo."""
 
 S = TypeVar("S", "_Head", "_Line")
@@ -35,7 +35,7 @@ class UndoMark(msgspec.Struct, frozen=True):
     group: str
     stack: str
     label: str
-    turn: Turn = "do"
+    turn: HistoryTurn = "do"
 
 
 class PastCommit(msgspec.Struct, frozen=True):

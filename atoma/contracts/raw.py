@@ -12,7 +12,7 @@ from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import Scalar
 
-Reads: TypeAlias = Mapping[str, frozenset[str]]
+RawReads: TypeAlias = Mapping[str, frozenset[str]]
 """The stores that a statement reads, with the fields of each, as SQLite reports them; none where rows are only counted."""
 
 
@@ -60,7 +60,7 @@ class SqlOutline(msgspec.Struct, frozen=True):
 
     query: SqlQuery
     columns: tuple[str, ...]
-    reads: Reads
+    reads: RawReads
     sources: tuple[Access, ...]
 
 
@@ -73,7 +73,7 @@ class SqlAnswer(QueryResult, frozen=True):
     """
 
     columns: tuple[str, ...] = ()
-    reads: Reads = {}  # noqa: RUF012 - a Struct copies it
+    reads: RawReads = {}  # noqa: RUF012 - a Struct copies it
 
 
-__all__ = ["Question", "Reads", "SqlAnswer", "SqlOutline", "SqlQuery"]
+__all__ = ["Question", "RawReads", "SqlAnswer", "SqlOutline", "SqlQuery"]

@@ -15,6 +15,9 @@ Scalar: TypeAlias = bool | int | float | str | bytes | None
 RowImage: TypeAlias = dict[str, Scalar]
 """One row: column name → stored value, every declared column present, no ``_``-prefixed system column but :data:`HIDDEN`."""
 
+RowKey: TypeAlias = tuple[str, str]
+"""A row within a scope: the name of its store, and its id."""
+
 HIDDEN = "_hidden"
 """The column of a store with soft delete that holds the time of a row's deletion; NULL if it is not deleted."""
 

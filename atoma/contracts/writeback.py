@@ -13,7 +13,7 @@ from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage
 
-Decided: TypeAlias = tuple[PendingMutation, Outcome]
+DecidedMutation: TypeAlias = tuple[PendingMutation, Outcome]
 """A pending mutation with its authority's verdict."""
 
 

@@ -88,7 +88,7 @@ class Seen(Struct, frozen=True):
     written_ms: int = 0
 
 
-class Verdict(Struct, frozen=True):
+class MergedRow(Struct, frozen=True):
     """The row after the operation, and where it met somebody else's change."""
 
     image: RowImage | None
@@ -123,7 +123,7 @@ def decide(
     current: RowImage | None,
     seen: Seen,
     customs: CustomRules = NO_CUSTOM_RULES,
-) -> Verdict:
+) -> MergedRow:
     """What ``op`` makes of the row.
 
     Args:
@@ -141,9 +141,9 @@ def decide(
     if op.kind == "create":
         made = replay(op, None)
         if current is None:
-            return Verdict(made)
+            return MergedRow(made)
         if store.is_same(made, current):
-            return Verdict(current)
+            return MergedRow(current)
         kept = ", which was deleted and can be restored" if is_hidden(current) else ""
         message = f"{op.store} has a row {op.id!r} already{kept}"
         raise Refusal("ALREADY_EXISTS", message, conflict=_conflict(op, store, fact))
@@ -161,7 +161,7 @@ def decide_doubtful(
     current: RowImage | None,
     seen: Seen,
     customs: CustomRules = NO_CUSTOM_RULES,
-) -> Verdict:
+) -> MergedRow:
     """What ``op`` makes of the row, if it may have been decided long ago and nobody can tell.
 
     Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included. A row
@@ -173,7 +173,7 @@ def decide_doubtful(
     """
     nowhere_to_go = op.kind == "patch" and current is None
     if store.is_same(replay(op, current), current) and not nowhere_to_go:
-        return Verdict(current)
+        return MergedRow(current)
     others = foreign(fact, seen)
     if joins(op) or not (counts(op) or others.any or others.forgotten):
         try:
@@ -213,20 +213,20 @@ def _refuse(
 
 def _delete(
     op: Op, store: StoreSpec[Any], fact: RowFact, current: RowImage | None, others: Foreign, seen: Seen
-) -> Verdict:
+) -> MergedRow:
     if current is None or (is_hidden(current) and hides(op)):
-        return Verdict(current)  # that it is gone is what was asked for
+        return MergedRow(current)  # that it is gone is what was asked for
     after = replay(op, current)
     if not others.any:
-        return Verdict(after)
+        return MergedRow(after)
     fields = _touched(store, others)
     rule = _rule(op, store)
     if rule in TAKEN and not (rule == "lww_hlc" and any(_is_later(change, seen) for change in fact.theirs)):
-        return Verdict(after, _conflict(op, store, fact, fields))
+        return MergedRow(after, _conflict(op, store, fact, fields))
     raise _refuse(op, store, fact, "somebody else changed it", fields)
 
 
-def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, hidden: RowImage | None, others: Foreign) -> Verdict:
+def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, hidden: RowImage | None, others: Foreign) -> MergedRow:
     """What ``op`` makes of a row that is not there, or is ``hidden``."""
     op = arriving(op, store, hidden)
     rule = _rule(op, store)
@@ -238,13 +238,15 @@ def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, hidden: RowImage
             raise _refuse(op, store, fact, "somebody else deleted it")
         revived = whole(store, op.id, store.unhidden(replay(op, last) or {}), op.scope)
         _check_edits(op, store, last, revived)
-        return Verdict(revived, _conflict(op, store, fact, (*op.values, *(columns_of(edit)[-1] for edit in op.edits))))
+        return MergedRow(
+            revived, _conflict(op, store, fact, (*op.values, *(columns_of(edit)[-1] for edit in op.edits)))
+        )
     if others.deleted and rule not in TAKEN:
         raise _refuse(op, store, fact, "somebody else deleted it")
     image = replay(op, hidden)
     if op.kind == "upsert" and image is not None:
         image = whole(store, op.id, image, op.scope)
-    return Verdict(image, _conflict(op, store, fact) if others.deleted else None)
+    return MergedRow(image, _conflict(op, store, fact) if others.deleted else None)
 
 
 def _is_later(change: TheirChange, seen: Seen) -> bool:
@@ -275,7 +277,7 @@ class _Merge:
         self._seen = seen
         self._customs = customs
 
-    def over(self, current: RowImage) -> Verdict:
+    def over(self, current: RowImage) -> MergedRow:
         """The row after it.
 
         Raises:
@@ -300,8 +302,8 @@ class _Merge:
         image = replay(replace(op, values={**op.values, **settled}, edits=edits), current) or {}
         _check_edits(op, store, current, image)
         if not met and not kept:
-            return Verdict(image)
-        return Verdict(image, _conflict(op, store, fact, (*met, *kept), (*dropped, *kept)))
+            return MergedRow(image)
+        return MergedRow(image, _conflict(op, store, fact, (*met, *kept), (*dropped, *kept)))
 
     def _gives_way(self, name: str) -> bool:
         """Whether a value of the user's is lost when theirs stays; a function of the hub has seen both."""

@@ -26,7 +26,7 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op
-from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image, is_gone
+from atoma.contracts.values import ErrorInfo, RowImage, RowKey, StoredRow, as_image, is_gone
 from atoma.contracts.versions import Versions
 from atoma.errors import RemoteError, ValidationError
 from atoma.hub.admission import Refusal, check_new_id, check_op, check_scope, check_store, whole
@@ -34,12 +34,12 @@ from atoma.hub.ids import NotLooked, check_drawn, draw_id
 from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import DecisionContext
-from atoma.hub.rules import View
+from atoma.hub.rules import PrincipalView
 from atoma.hub.setting import Stamps
 from atoma.hub.versions import Sees
 from atoma.hub.workspace import Workspace
 from atoma.mutations import decide, moved_read, too_many_texts
-from atoma.ports.hub import Decision, Facts, Need, Plan, RowKey
+from atoma.ports.hub import Decision, Facts, Need, WritePlan
 from atoma.ports.hub_rows import DIRECT
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
@@ -124,7 +124,7 @@ class WriteDecision:
     entries: tuple[Op, ...]
     scope: str
     key: str
-    view: View
+    view: PrincipalView
     reads: tuple[tuple[str, str, int | None], ...] = ()
     refused: Refusal | None = None
 
@@ -145,16 +145,16 @@ class WriteDecision:
             counters=self.context.hub_fields.counts,
         )
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """All entries or none.
 
         Raises:
             RemoteError: ``KEY_EXPIRED``: it may be a late copy of a write whose answer is forgotten.
         """
         if facts.answer == ABANDONED:
-            return Plan(reply=refuse_abandoned(self.entries))
+            return WritePlan(reply=refuse_abandoned(self.entries))
         if facts.answer is not None:
-            return Plan(reply=facts.answer)
+            return WritePlan(reply=facts.answer)
         check_age(self.key, facts)
         made: list[Op] = []
         work = Workspace(facts.rows, self.context.schema.stores, self.view)
@@ -165,11 +165,11 @@ class WriteDecision:
             work.set_fields(stamps)
             changes = work.changes(self.context.limits)
         except NotLooked as more:
-            return Plan(wants=more.rows)
+            return WritePlan(wants=more.rows)
         except Refusal as refused:
             at = len(made) % len(self.entries)  # what is wrong behind the last one is wrong with all of them
             answer = pack_answer(self._refused(at, refused), self.entries, self.context.schema)
-            return Plan(answer=answer, reply=answer)
+            return WritePlan(answer=answer, reply=answer)
         transaction = None
         if changes:
             transaction = next_transaction(
@@ -189,7 +189,7 @@ class WriteDecision:
             seq = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
             items.append(WriteItemResult(op.id, True, moved, facts.versions.told(seq), image))
         answer = pack_answer(items, made, self.context.schema)
-        return Plan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)
+        return WritePlan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)
 
     def _check(self, facts: Facts) -> None:
         if self.refused is not None:
@@ -248,7 +248,7 @@ class WriteDecision:
         ]
 
 
-def _version(facts: Facts, view: View, store: str, id: str) -> int | None:
+def _version(facts: Facts, view: PrincipalView, store: str, id: str) -> int | None:
     """The version of a row, if it is there to be seen; None if not."""
     fact = facts.rows[store, id]
     seen = not is_gone(fact.image) and view.sees(store, id, fact.image)
@@ -268,12 +268,12 @@ class FenceDecision:
         """What is kept under the unit's own key."""
         return Need(answer=(self.principal.subject, self.key))
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """Refuse them all, or let the mutations be decided."""
         if facts.answer == ABANDONED:
-            return Plan(reply=refuse_abandoned(self.entries), stop=True)
+            return WritePlan(reply=refuse_abandoned(self.entries), stop=True)
         check_unspent(facts)
-        return Plan()
+        return WritePlan()
 
 
 def rows_without_scope(context: DecisionContext, request: WriteRequest) -> dict[str, list[str]]:

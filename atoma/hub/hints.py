@@ -12,7 +12,7 @@ from atoma.errors import RemoteError
 LISTENERS_MAX = 10_000
 
 
-class Listener(AsyncIterator[Hint]):
+class HintListener(AsyncIterator[Hint]):
     """Hints for one connection; a newer head of a scope overwrites the one that was not read yet."""
 
     __slots__ = ("_heads", "_wake", "scopes")
@@ -44,10 +44,10 @@ class Hints:
     __slots__ = ("_count", "_listeners")
 
     def __init__(self) -> None:
-        self._listeners: dict[str, set[Listener]] = {}
+        self._listeners: dict[str, set[HintListener]] = {}
         self._count = 0
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: HintListener) -> None:
         """Notify ``listener`` of its scopes from now on.
 
         Raises:
@@ -59,7 +59,7 @@ class Hints:
         for scope in listener.scopes:
             self._listeners.setdefault(scope, set()).add(listener)
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: HintListener) -> None:
         """Forget ``listener``."""
         self._count -= 1
         for scope in listener.scopes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.hub.admission import Refusal
 from atoma.hub.setting import Stamps
-from atoma.ports.hub import Facts, RowKey
+from atoma.ports.hub import Facts
 from atoma.ports.hub_rows import RowFact
 from atoma.schema.spec import StoreSpec
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoma.hub.workspace import Workspace, plan_of_hub
-from atoma.ports.hub import Facts, HubDatabase, Need, Plan
+from atoma.ports.hub import Facts, HubDatabase, Need, WritePlan
 from atoma.schema.spec import StoreSpec
 
 _log = logging.getLogger("atoma.hub")
@@ -37,13 +37,13 @@ class TakeBackDecision:
         """The half, and its rows as they are."""
         return Need(scope=self.scope, leftover=True)
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """One transaction, or none where nothing differs; the half itself goes with it.
 
         Where the file takes the rows back no more, as with a trigger that somebody has added, they stay as they are.
         """
         if facts.violation:
-            return Plan()
+            return WritePlan()
         work = Workspace(facts.rows, self.stores)
         for key, image in facts.leftover.items():
             work.put(key, image)

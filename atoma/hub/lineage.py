@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Mutation, Place
-from atoma.ports.hub import Lineage, LogTransaction, RowChange, ScopeState
+from atoma.ports.hub import Lineage, LogTransaction, ScopeState, WrittenRow
 
 HASH_BYTES = 16
 
@@ -26,7 +26,7 @@ def broken_link(previous: bytes, mutations: Sequence[Mutation]) -> int | None:
     return None
 
 
-def next_hash(previous: bytes, seq: int, changes: Sequence[RowChange]) -> bytes:
+def next_hash(previous: bytes, seq: int, changes: Sequence[WrittenRow]) -> bytes:
     """Lineage hash of a scope at ``seq``: equal hashes mean equal logs up to there."""
     digest = hashlib.sha256(previous + seq.to_bytes(8, "big"))
     for change in changes:
@@ -35,7 +35,7 @@ def next_hash(previous: bytes, seq: int, changes: Sequence[RowChange]) -> bytes:
 
 
 def next_transaction(
-    scope: ScopeState, changes: Sequence[RowChange], *, author: bytes, mid: int, principal: str, written_ms: int = 0
+    scope: ScopeState, changes: Sequence[WrittenRow], *, author: bytes, mid: int, principal: str, written_ms: int = 0
 ) -> LogTransaction:
     """The log transaction that takes the scope's next sequence with ``changes``."""
     seq = scope.head + 1

@@ -19,12 +19,12 @@ from atoma.contracts.sync import (
     SnapshotRequest,
     StoreChanges,
 )
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.errors import ProtocolError, RemoteError, ValidationError
 from atoma.hub.admission import complete
 from atoma.hub.recovery import prove
-from atoma.hub.rules import View
-from atoma.ports.hub import HubIdentity, LogPage, RowKey, ScanPage, ScopeState
+from atoma.hub.rules import PrincipalView
+from atoma.ports.hub import HubIdentity, LogPage, ScanPage, ScopeState
 from atoma.schema.migrations import Past
 from atoma.schema.schema import Schema
 
@@ -36,7 +36,7 @@ def resync(code: str, message: str) -> RemoteError:
     return RemoteError(f"{message}; take a snapshot", remote_code=code)
 
 
-def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage, view: View) -> None:
+def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage, view: PrincipalView) -> None:
     """Refuse a cursor that the log cannot be continued from.
 
     Raises:
@@ -60,7 +60,7 @@ def pull_reply(
     identity: HubIdentity,
     schema: Schema,
     page: LogPage,
-    view: View,
+    view: PrincipalView,
     outcomes: tuple[Outcome, ...],
 ) -> PullReply:
     """The page for ``request``: the last image per row, deletes, and the client's ``outcomes``."""
@@ -81,7 +81,7 @@ def pull_reply(
 
 
 def _seen(
-    last: Mapping[RowKey, tuple[int, RowImage | None]], page: LogPage, schema: Schema, view: View
+    last: Mapping[RowKey, tuple[int, RowImage | None]], page: LogPage, schema: Schema, view: PrincipalView
 ) -> dict[RowKey, tuple[int, RowImage | None]]:
     """What of ``last``, the rows that ``page`` leaves, whoever has ``view`` gets: the rows that they see, whole, and that others are gone.
 
@@ -103,7 +103,7 @@ def _seen(
     return shown
 
 
-def _sees(view: View, schema: Schema, store: str, id: str, image: RowImage | None) -> bool:
+def _sees(view: PrincipalView, schema: Schema, store: str, id: str, image: RowImage | None) -> bool:
     """Whether a row as the log has it is seen; an older schema may have written it."""
     return image is not None and view.sees(store, id, complete(schema.store(store), id, image))
 
@@ -201,7 +201,7 @@ class SnapshotTokens:
         return hmac.new(self._identity.key, body, hashlib.sha256).digest()[:MAC_BYTES]
 
 
-def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: View) -> None:
+def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: PrincipalView) -> None:
     """Refuse to go on with a scan whose log tail is gone, or which has given out other rows so far.
 
     Raises:
@@ -213,7 +213,7 @@ def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: View) -
         raise resync("VIEW_CHANGED", "the rows of this scope that you may see have changed")
 
 
-def seen_of(page: ScanPage, view: View) -> ScanPage:
+def seen_of(page: ScanPage, view: PrincipalView) -> ScanPage:
     """``page``, which was read without conditions, with what whoever has ``view`` sees of it."""
     parts = view.pages
     rows = tuple(row for row in page.rows if row[0] not in parts or view.sees(row[0], row[1], row[3]))

@@ -9,10 +9,10 @@ from operator import attrgetter
 from typing import Any
 
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Plan, Store
-from atoma.contracts.values import HIDDEN, Scalar, StoredRow, is_hidden
+from atoma.contracts.values import HIDDEN, RowKey, Scalar, StoredRow, is_hidden
 from atoma.hub.workspace import Workspace, plan_of_hub
 from atoma.ports import hub
-from atoma.ports.hub import Facts, Need, RowKey
+from atoma.ports.hub import Facts, Need
 from atoma.ports.hub_rows import DIRECT
 from atoma.query.normal import bind
 from atoma.schema.hiding import moment_of
@@ -42,7 +42,7 @@ class PurgeDecision:
         """The rows."""
         return Need(scope=self.scope, rows=self.rows, author=DIRECT)
 
-    def decide(self, facts: Facts) -> hub.Plan:
+    def decide(self, facts: Facts) -> hub.WritePlan:
         """One transaction, or nothing to do."""
         work = Workspace(facts.rows, {})
         for key in self.rows:

@@ -21,7 +21,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Origin
 from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Outcome, OutcomeStatus, PushRequest
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, RowKey
 from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
@@ -29,11 +29,11 @@ from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
 from atoma.hub.ids import check_drawn
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.recovery import check_offer, is_of_one_history, named, shared, take_offer, withdrawn
-from atoma.hub.rules import RowRules, Rules, View, not_replicated
+from atoma.hub.rules import PrincipalView, RowRules, Rules, not_replicated
 from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
 from atoma.mutations import counts
-from atoma.ports.hub import ClientState, Decision, Facts, Greeting, LogTransaction, Need, Plan, RowKey, StoredOutcome
+from atoma.ports.hub import ClientState, Decision, Facts, Greeting, LogTransaction, Need, StoredOutcome, WritePlan
 from atoma.ports.service import Principal
 from atoma.schema.schema import Schema
 
@@ -128,16 +128,18 @@ class OpenDecision:
             client_id=self.request.client_id, mids=self.request.asked, opening=True, principal=self.principal.subject
         )
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """The client's new state, and a :class:`Greeting`; whether it is a copy is for the client to find out."""
         verdicts = tuple(facts.outcomes[mid] for mid in self.request.asked if mid in facts.outcomes)
         if facts.client is None:
-            return Plan(reply=Greeting(None, not is_expired(facts, self.request), verdicts, facts.epoch, facts.ended))
+            return WritePlan(
+                reply=Greeting(None, not is_expired(facts, self.request), verdicts, facts.epoch, facts.ended)
+            )
         client = confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)
         renewed_ms = max((ended.ended_ms for ended in facts.ended), default=0)
         if facts.now_ms - client.seen_ms >= DAY_MS or client.seen_ms < renewed_ms:
             client = replace(client, seen_ms=facts.now_ms)
-        return Plan(client=client, reply=Greeting(client, True, verdicts, facts.epoch, facts.ended))
+        return WritePlan(client=client, reply=Greeting(client, True, verdicts, facts.epoch, facts.ended))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,11 @@ class ConfirmDecision:
         """The client."""
         return Need(client_id=self.request.client_id)
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """The client's new state."""
         if facts.client is None:
-            return Plan()
-        return Plan(client=confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid))
+            return WritePlan()
+        return WritePlan(client=confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid))
 
 
 class _Verdict(Struct, frozen=True):
@@ -184,7 +186,7 @@ class PushDecision(Struct, frozen=True):
     mutation: Mutation
     previous: bytes
     admitted: CheckedMutation | Refusal
-    view: View
+    view: PrincipalView
 
     @property
     def need(self) -> Need:
@@ -210,7 +212,7 @@ class PushDecision(Struct, frozen=True):
             brought=any(map(counts, ops)),
         )
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """The verdict; the same one again for a mutation that was decided before."""
         client = owned(facts, self.request, self.principal)
         mid = self.mutation.mid
@@ -228,7 +230,7 @@ class PushDecision(Struct, frozen=True):
         offer = None if admitted is None else admitted.body.recovers
         digest = self.mutation.digest
         after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
-        plan = Plan(
+        plan = WritePlan(
             after, verdict.transaction, StoredOutcome(outcome, digest), reply=outcome, counters=verdict.counters
         )
         if admitted is None or offer is None:
@@ -241,14 +243,14 @@ class PushDecision(Struct, frozen=True):
             )
         return replace(plan, traces=verdict.recovered)
 
-    def _again(self, client: ClientState, facts: Facts) -> Plan:
+    def _again(self, client: ClientState, facts: Facts) -> WritePlan:
         mid = self.mutation.mid
         stored = facts.outcomes.get(mid)
         if stored is None:
             raise forked(f"mutation {mid} was confirmed and forgotten (confirmed up to {client.confirmed_mid})")
         if stored.digest != self.mutation.digest:
             raise forked(f"the hub has another mutation {mid}")
-        return Plan(client=client, reply=replace(stored.outcome, mid=mid, duplicate=True))
+        return WritePlan(client=client, reply=replace(stored.outcome, mid=mid, duplicate=True))
 
     def _verdict(self, facts: Facts) -> _Verdict:
         mid = self.mutation.mid
@@ -328,19 +330,19 @@ class PushDecision(Struct, frozen=True):
                 raise Refusal("DEPENDENCY_REJECTED", message, info={"root_mid": root})
 
 
-def out_of_order(client: ClientState, mid: int) -> Plan:
+def out_of_order(client: ClientState, mid: int) -> WritePlan:
     """Stop: there is a gap before this mutation."""
     expected = client.last_mid + 1
     message = f"mutation {expected} has to come next, got {mid}; send again from there"
     error = refusal("OUT_OF_ORDER", message, info={"expected": str(expected)})
-    return Plan(client=client, reply=error, stop=True)
+    return WritePlan(client=client, reply=error, stop=True)
 
 
-def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
+def too_new(client: ClientState, version: int, schema: Schema) -> WritePlan:
     """Stop: the hub has to be brought to the client's schema first."""
     message = f"written with schema version {version}, the hub has {schema.version}; it will be decided once the hub is upgraded"
     error = refusal("SCHEMA_TOO_NEW", message, info={"hub_version": str(schema.version)})
-    return Plan(client=client, reply=error, stop=True)
+    return WritePlan(client=client, reply=error, stop=True)
 
 
 async def push_decisions(

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.sync import Conflict, Cursor
+from atoma.contracts.values import RowKey
 from atoma.hub.admission import CheckedMutation, Refusal
 from atoma.hub.workspace import Workspace, plan_of_hub
 from atoma.mutations import replay
-from atoma.ports.hub import Facts, Need, Plan, RowKey, Trace
+from atoma.ports.hub import Facts, Need, Trace, WritePlan
 from atoma.ports.hub_rows import RowFact
 from atoma.schema.kinds import INT64_MAX
 
@@ -210,10 +211,10 @@ class WithdrawDecision:
         everything = Recovers(self.epoch, INT64_MAX, b"", b"hub", last=True)
         return Need(scope=self.scope, recovers=everything)
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """One transaction, or nothing to do."""
         if not facts.deletes:
-            return Plan()
+            return WritePlan()
         work = Workspace(facts.rows, {})
         for key in withdrawn(facts.recovered_until, facts, self.parts):
             work.put(key, None)

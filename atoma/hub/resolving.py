@@ -12,7 +12,7 @@ from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest,
 from atoma.hub.direct import ABANDONED, join_answers, told_items
 from atoma.hub.keys import check_age
 from atoma.hub.versions import Sees
-from atoma.ports.hub import Facts, Need, Plan
+from atoma.ports.hub import Facts, Need, WritePlan
 from atoma.ports.service import Principal
 from atoma.schema.schema import Schema
 
@@ -35,18 +35,18 @@ class ResolveDecision:
         place = (self.principal.subject, self.key)
         return Need(answer=place, unit=place)
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """The answer, or the fence.
 
         Raises:
             RemoteError: ``KEY_EXPIRED``: the write may have been decided so long ago that its answer is forgotten.
         """
         if facts.answer is not None:
-            return Plan(reply=facts.answer)
+            return WritePlan(reply=facts.answer)
         if facts.unit:
-            return Plan(reply=join_answers(facts.unit))
+            return WritePlan(reply=join_answers(facts.unit))
         check_age(self.key, facts)
-        return Plan(answer=ABANDONED, reply=ABANDONED)
+        return WritePlan(answer=ABANDONED, reply=ABANDONED)
 
 
 def resolution(

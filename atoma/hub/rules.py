@@ -107,12 +107,12 @@ class RowRules:
         self._replicated = frozenset(name for name in self._conditions if schema.store(name).replicate)
         self.stores = frozenset(self._conditions)
 
-    def view(self, principal: Principal) -> View:
+    def view(self, principal: Principal) -> PrincipalView:
         """What ``principal`` sees of rows."""
-        return View(self._schema, self._conditions, self._replicated, principal)
+        return PrincipalView(self._schema, self._conditions, self._replicated, principal)
 
 
-class View:
+class PrincipalView:
     """What one principal sees of rows, and so may write; made by :meth:`RowRules.view`.
 
     Args:
@@ -161,7 +161,7 @@ class View:
         """The conditions that the rows of pages and snapshots have to fulfil, by store."""
         return {name: self._condition(name) for name in self._rules if name in self._replicated}
 
-    def narrowed(self, parts: Mapping[str, Expr | None], stores: Iterable[str], mark: bytes) -> View:
+    def narrowed(self, parts: Mapping[str, Expr | None], stores: Iterable[str], mark: bytes) -> PrincipalView:
         """This view, of what ``parts`` take alone.
 
         Args:
@@ -174,7 +174,7 @@ class View:
             both = [each for each in (self.condition(store), parts.get(store, _NOTHING)) if each is not None]
             if both:
                 rules[store] = both[0] if len(both) == 1 else Call("and", tuple(both))
-        found = View(self._schema, rules, frozenset(rules), self._principal)
+        found = PrincipalView(self._schema, rules, frozenset(rules), self._principal)
         found._given, found.digest = rules, self.digest + mark
         return found
 

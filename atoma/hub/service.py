@@ -44,12 +44,12 @@ from atoma.contracts.sync import (
     SnapshotRequest,
     Verdict,
 )
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.values import ErrorInfo, RowImage, RowKey
 from atoma.errors import ClosedError, Overloaded, QueryError, RemoteError
 from atoma.hub.admission import check_scope
 from atoma.hub.direct import rows_without_scope, write_decisions, write_result
 from atoma.hub.failures import at_the_border
-from atoma.hub.hints import Hints, Listener
+from atoma.hub.hints import HintListener, Hints
 from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.presence import Rooms
@@ -62,7 +62,7 @@ from atoma.hub.rules import EveryScope, why_not_replicated
 from atoma.hub.shaping import ShapedViews
 from atoma.hub.versions import check_version, shown_to
 from atoma.ports.environment import Environment
-from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
+from atoma.ports.hub import Greeting, HubDatabase, WritePlan
 from atoma.ports.hub_queries import Fence, Fences
 from atoma.ports.hub_sql import NOTES, SqlNotes
 from atoma.ports.loops import LoopGuard
@@ -149,7 +149,7 @@ class HubCore:
             finally:
                 self.calls -= 1
 
-    def committed(self, plans: Sequence[Plan]) -> None:
+    def committed(self, plans: Sequence[WritePlan]) -> None:
         """Notify listeners of what has become durable."""
         heads = {plan.transaction.scope: plan.transaction.seq for plan in plans if plan.transaction is not None}
         self.hints.tell(heads.items())
@@ -349,7 +349,7 @@ class HubService:
             RemoteError: ``PERMISSION_DENIED``, ``TOO_LARGE``, ``OVERLOADED`` or a transient code.
         """
         core = self._core
-        listener = Listener(request.scopes)
+        listener = HintListener(request.scopes)
         with core.call("notify"):
             self._check_count(request.scopes)
             for scope in request.scopes:

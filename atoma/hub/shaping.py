@@ -10,7 +10,7 @@ from atoma.contracts.query import Call, Expr
 from atoma.contracts.shapes import SHAPES_MAX, mark_of
 from atoma.contracts.sync import OpenRequest, ShapeRefusal
 from atoma.errors import QueryError, RemoteError
-from atoma.hub.rules import View
+from atoma.hub.rules import PrincipalView
 from atoma.query.shapes import Shapes, Taken
 from atoma.schema.schema import Schema
 
@@ -29,13 +29,13 @@ class ShapedViews:
 
     __slots__ = ("_of", "_schema", "_shapes", "_view")
 
-    def __init__(self, schema: Schema, shapes: Shapes, view: View) -> None:
+    def __init__(self, schema: Schema, shapes: Shapes, view: PrincipalView) -> None:
         self._schema = schema
         self._shapes = shapes
         self._view = view
         self._of = lru_cache(VIEWS_MAX)(self._narrowed)
 
-    def of(self, scope: str, shapes: Sequence[bytes]) -> View:
+    def of(self, scope: str, shapes: Sequence[bytes]) -> PrincipalView:
         """The view of ``scope`` in ``shapes``; of all of it where there are none.
 
         Raises:
@@ -45,7 +45,7 @@ class ShapedViews:
             return self._view
         return self._of(scope, tuple(sorted(set(shapes))))
 
-    def _narrowed(self, scope: str, shapes: tuple[bytes, ...]) -> View:
+    def _narrowed(self, scope: str, shapes: tuple[bytes, ...]) -> PrincipalView:
         if len(shapes) > SHAPES_MAX:
             raise RemoteError(f"{len(shapes)} shapes of a scope, at most {SHAPES_MAX}", remote_code="TOO_LARGE")
         parts: dict[str, Expr | None] = {}

@@ -7,13 +7,13 @@ from typing import Any
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Limits
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.hub.admission import Refusal
 from atoma.hub.lineage import next_transaction
-from atoma.hub.rules import View
+from atoma.hub.rules import PrincipalView
 from atoma.hub.setting import Stamps
 from atoma.mutations import with_texts
-from atoma.ports.hub import Facts, Plan, RowChange, RowKey
+from atoma.ports.hub import Facts, WritePlan, WrittenRow
 from atoma.ports.hub_rows import DIRECT, RowFact
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import StoreSpec
@@ -36,7 +36,7 @@ class Workspace:
     __slots__ = ("_facts", "_now", "_shown", "_stores", "_view")
 
     def __init__(
-        self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]], view: View | None = None
+        self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]], view: PrincipalView | None = None
     ) -> None:
         self._facts = rows
         self._stores = stores
@@ -128,14 +128,14 @@ class Workspace:
         """``image`` of a row that the decision may write, as it is sent and kept as bytes."""
         return self._stores[store].pack(image)
 
-    def changes(self, limits: Limits) -> list[RowChange]:
+    def changes(self, limits: Limits) -> list[WrittenRow]:
         """What differs from how it was found, in the order of the first touch.
 
         Raises:
             Refusal: ``TOO_LARGE``: the images do not fit into a page, or one of them into a mutation, as it has to when a device
                 brings the row back; one that is larger already may change, and not grow.
         """
-        changes: list[RowChange] = []
+        changes: list[WrittenRow] = []
         size = 0
         for (store, id), post in self._now.items():
             pre = self.fact((store, id)).image
@@ -151,7 +151,7 @@ class Workspace:
             fields = None
             if pre is not None and post is not None:
                 fields = tuple(name for name in post if name not in pre or pre[name] != post[name])
-            changes.append(RowChange(store, id, pre, post, body, fields))
+            changes.append(WrittenRow(store, id, pre, post, body, fields))
         if size > limits.page_bytes:
             raise Refusal(
                 "TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {limits.page_bytes}"
@@ -162,9 +162,9 @@ class Workspace:
         return 0 if image is None else len(encode(self.pack(store, image)))
 
 
-def plan_of_hub(facts: Facts, work: Workspace) -> Plan:
+def plan_of_hub(facts: Facts, work: Workspace) -> WritePlan:
     """The changes in ``work`` as a transaction of the hub's own, of whatever size; nothing to do where nothing differs."""
     changes = work.changes(OF_HUB)
     if not changes:
-        return Plan()
-    return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))
+        return WritePlan()
+    return WritePlan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))

@@ -9,7 +9,7 @@ import msgspec
 from atoma.client import Client
 
 
-class Decision(Protocol):
+class PageDecision(Protocol):
     """A decision, as a page sends it."""
 
     @property

@@ -13,7 +13,7 @@ import msgspec
 from atoma.errors import AtomaError, ClosedError, QueryError, UnknownStore
 from atoma.hub import Hub
 from atoma.inspector.asking import answer_sql, look_at_rows, plan_of
-from atoma.inspector.deciding import ConflictDecision, Decision, LostDecision, OutboxDecision
+from atoma.inspector.deciding import ConflictDecision, LostDecision, OutboxDecision, PageDecision
 from atoma.inspector.snapshot import Inspected, take_snapshot
 from atoma.inspector.views import ClientView
 from atoma.inspector.watch import SharedLook
@@ -22,7 +22,7 @@ from atoma_transports.http import EventSender, Handler, HttpError, HttpHandler, 
 STATIC_PREFIX = "/static/inspector/"
 
 T = TypeVar("T")
-_DECISIONS: dict[str, type[Decision]] = {
+_DECISIONS: dict[str, type[PageDecision]] = {
     "lost": LostDecision,
     "outbox": OutboxDecision,
     "conflicts": ConflictDecision,
@@ -147,7 +147,7 @@ async def _log(find: Clients, request: HttpRequest) -> HttpResponse:
     )
 
 
-async def _decide(find: Clients, kind: type[Decision], request: HttpRequest) -> HttpResponse:
+async def _decide(find: Clients, kind: type[PageDecision], request: HttpRequest) -> HttpResponse:
     decision = _read(request, kind)
     client = _pick(await find(), decision.client).client
 

@@ -10,11 +10,12 @@ import trio
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source
 from atoma.contracts.failures import code_of
+from atoma.contracts.policy import Req, Res
 from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
-from atoma.kernel._parts import Parts, begin, end
+from atoma.kernel._parts import KernelParts, begin, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.outcomes import Side, classify, translate
-from atoma.kernel.types import Execution, Req, Res, Run
+from atoma.kernel.types import Execution, RunNode
 from atoma.ports import MergingNode
 from atoma.ports.tasks import open_tasks
 
@@ -26,7 +27,7 @@ class _Branches(Generic[Req, Res]):
     last, so that the request's source is where the answer is from.
     """
 
-    def __init__(self, request: Req, execution: Execution, steps: Sequence[Run[Req, Res]]) -> None:
+    def __init__(self, request: Req, execution: Execution, steps: Sequence[RunNode[Req, Res]]) -> None:
         self.request = request
         self.execution = execution
         self.steps = steps
@@ -85,7 +86,7 @@ class _Branches(Generic[Req, Res]):
         return (doubtful or final or [FallbackExhausted(errors)])[0]
 
 
-def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: float) -> Run[Req, Res]:
+def run_race(side: Side[Req, Res], steps: Sequence[RunNode[Req, Res]], delay_s: float) -> RunNode[Req, Res]:
     """The first answer wins; with a delay, each further branch joins when those before it are late or have failed."""
 
     async def run(request: Req, execution: Execution) -> Res:
@@ -127,7 +128,7 @@ async def _first_answer(
                 return index
 
 
-def run_parallel(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], needed: int) -> Run[Req, Res]:
+def run_parallel(side: Side[Req, Res], steps: Sequence[RunNode[Req, Res]], needed: int) -> RunNode[Req, Res]:
     """Run all; the answer is that of the branch that completes the number of successes needed."""
     spare = len(steps) - needed
 
@@ -173,13 +174,13 @@ async def _run_until(branches: _Branches[Req, Res], complete: Callable[[int], bo
 
 
 def run_merge(
-    parts: Parts,
+    parts: KernelParts,
     side: Side[QueryRequest, QueryResult],
-    steps: Sequence[Run[QueryRequest, QueryResult]],
+    steps: Sequence[RunNode[QueryRequest, QueryResult]],
     by: str,
     node: MergingNode,
     tolerant: bool,
-) -> Run[QueryRequest, QueryResult]:
+) -> RunNode[QueryRequest, QueryResult]:
     """Run all, then let the merge node make one result of theirs; it has an entry of its own in the trail."""
     events, clock = parts.events, parts.environment.clock
 

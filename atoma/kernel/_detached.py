@@ -13,16 +13,17 @@ from msgspec.structs import replace
 from atoma.contracts.events import QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult, note_path
 from atoma.contracts.failures import code_of
+from atoma.contracts.policy import Req, Res
 from atoma.errors import AtomaError, Overloaded, WriteUnknown
-from atoma.kernel._parts import Parts, end
+from atoma.kernel._parts import KernelParts, end
 from atoma.kernel.outcomes import Side
 from atoma.kernel.reach import note_nodes
-from atoma.kernel.types import Execution, Req, Res, Run, Trail
+from atoma.kernel.types import Execution, RunNode, Trail
 
 _log = logging.getLogger("atoma.kernel")
 
 
-Settle: TypeAlias = Callable[[Parts, Req, Res | None, AtomaError | None, Execution], Awaitable[None]]
+Settle: TypeAlias = Callable[[KernelParts, Req, Res | None, AtomaError | None, Execution], Awaitable[None]]
 """A function that is called at the end of a detached run, with either a result or an error."""
 
 
@@ -42,9 +43,9 @@ class Detached(Generic[Req, Res]):
 
     def __init__(
         self,
-        parts: Parts,
+        parts: KernelParts,
         side: Side[Req, Res],
-        step: Run[Req, Res],
+        step: RunNode[Req, Res],
         what: str,
         settle: Settle[Req, Res],
         *,
@@ -108,12 +109,16 @@ class Detached(Generic[Req, Res]):
 class Later(Generic[Req, Res]):
     """A later element of a sequence: a step to wait for, or one to detach."""
 
-    step: Run[Req, Res] | None = None
+    step: RunNode[Req, Res] | None = None
     detached: Detached[Req, Res] | None = None
 
 
 async def settle_query(
-    parts: Parts, request: QueryRequest, result: QueryResult | None, error: AtomaError | None, execution: Execution
+    parts: KernelParts,
+    request: QueryRequest,
+    result: QueryResult | None,
+    error: AtomaError | None,
+    execution: Execution,
 ) -> None:
     """Tell how a detached query ended and hand its rows on."""
     code = code_of(error) if error is not None else ""
@@ -126,7 +131,11 @@ async def settle_query(
 
 
 async def settle_write(
-    parts: Parts, request: WriteRequest, result: WriteResult | None, error: AtomaError | None, execution: Execution
+    parts: KernelParts,
+    request: WriteRequest,
+    result: WriteResult | None,
+    error: AtomaError | None,
+    execution: Execution,
 ) -> None:
     """Tell how a detached write ended and hand its verdict on."""
     parts.changed({entry.store for entry in request.entries})

@@ -8,17 +8,18 @@ import trio
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source
 from atoma.contracts.failures import code_of
+from atoma.contracts.policy import Req, Res
 from atoma.errors import AtomaError, CircuitOpen, Overloaded
-from atoma.kernel._parts import Parts, end
+from atoma.kernel._parts import KernelParts, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
 from atoma.kernel.outcomes import classify, translate
-from atoma.kernel.types import Execution, Req, Res, Run
+from atoma.kernel.types import Execution, RunNode
 from atoma.query.walk import stores_of
 
 
-def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep) -> Run[Req, Res]:
+def run_breaker(parts: KernelParts, step: RunNode[Req, Res], what: str, spec: BreakerStep) -> RunNode[Req, Res]:
     """Refuse calls while the breaker is open."""
     key = (what, spec.failures, spec.window_s, spec.cooldown_s)
     breaker = parts.breakers.setdefault(key, Breaker(what, spec, parts.events))
@@ -46,7 +47,7 @@ def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep)
     return run
 
 
-def run_bulkhead(parts: Parts, step: Run[Req, Res], what: str, spec: BulkheadStep) -> Run[Req, Res]:
+def run_bulkhead(parts: KernelParts, step: RunNode[Req, Res], what: str, spec: BulkheadStep) -> RunNode[Req, Res]:
     """Bound concurrent calls and those that wait."""
     bulkhead = parts.bulkheads.setdefault((what, spec.limit, spec.queue), Bulkhead(what, spec))
     events, clock = parts.events, parts.environment.clock
@@ -80,8 +81,8 @@ class _Entry:
 
 
 def run_cache(
-    parts: Parts, step: Run[QueryRequest, QueryResult], what: str, spec: CacheStep
-) -> Run[QueryRequest, QueryResult]:
+    parts: KernelParts, step: RunNode[QueryRequest, QueryResult], what: str, spec: CacheStep
+) -> RunNode[QueryRequest, QueryResult]:
     """Share recent and running results; a change of the store makes them stale at once."""
     entries: dict[Hashable, _Entry] = {}
     events, clock, generations = parts.events, parts.environment.clock, parts.generations

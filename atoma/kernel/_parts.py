@@ -17,7 +17,7 @@ from atoma.ports import AtomicWriter, Environment
 
 
 @dataclass(slots=True, kw_only=True)
-class Parts:
+class KernelParts:
     """The parts of a kernel that the steps it compiles are given.
 
     Attributes:

@@ -20,20 +20,20 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.failures import code_of, retry_after_s
-from atoma.contracts.policy import RunnableCombinator
+from atoma.contracts.policy import Req, Res, RunnableCombinator
 from atoma.contracts.receipts import await_verdicts
 from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteUnknown
 from atoma.kernel._detached import Detached, Later
-from atoma.kernel._parts import Parts, begin, end
+from atoma.kernel._parts import KernelParts, begin, end
 from atoma.kernel.combinators import RetryStep
 from atoma.kernel.outcomes import Side, classify, repeatable, translate
-from atoma.kernel.types import Execution, Req, Res, Run
+from atoma.kernel.types import Execution, RunNode
 from atoma.ports import AtomicWriter, Staging
 
 
 def run_node(
-    parts: Parts, side: Side[Req, Res], id: str, call: Callable[[Req], Awaitable[Res]], remote: bool | None
-) -> Run[Req, Res]:
+    parts: KernelParts, side: Side[Req, Res], id: str, call: Callable[[Req], Awaitable[Res]], remote: bool | None
+) -> RunNode[Req, Res]:
     """Run one node: translate what it raises, judge what it returns, enter both into the trail.
 
     Args:
@@ -82,8 +82,11 @@ def run_node(
 
 
 def run_atomic(
-    parts: Parts, side: Side[WriteRequest, WriteResult], writer: AtomicWriter, stages: Sequence[tuple[str, Staging]]
-) -> Run[WriteRequest, WriteResult]:
+    parts: KernelParts,
+    side: Side[WriteRequest, WriteResult],
+    writer: AtomicWriter,
+    stages: Sequence[tuple[str, Staging]],
+) -> RunNode[WriteRequest, WriteResult]:
     """Commit all stages by one call to the engine; each leaves an entry in the trail, with the same duration."""
     events, clock = parts.events, parts.environment.clock
     ids = tuple(id for id, _ in stages)
@@ -124,7 +127,7 @@ def outcome_of(error: AtomaError) -> StepOutcome:
     return "rejected" if kind == "rejected" else "unknown" if kind == "unknown" else "failed"
 
 
-def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Later[Req, Res]]) -> Run[Req, Res]:
+def run_sequence(side: Side[Req, Res], first: RunNode[Req, Res], rest: Sequence[Later[Req, Res]]) -> RunNode[Req, Res]:
     """One after the other; what is detached is given a place before anything runs, and started in its turn."""
     detached = [later.detached for later in rest if later.detached is not None]
 
@@ -165,8 +168,8 @@ def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Late
 
 
 def run_fallback(
-    parts: Parts, side: Side[Req, Res], steps: Sequence[Run[Req, Res]], subjects: Sequence[str]
-) -> Run[Req, Res]:
+    parts: KernelParts, side: Side[Req, Res], steps: Sequence[RunNode[Req, Res]], subjects: Sequence[str]
+) -> RunNode[Req, Res]:
     """The next alternative after a failure that allows it; every fallback is in the trail and told by an event."""
     events = parts.events
 
@@ -190,7 +193,9 @@ def run_fallback(
     return run
 
 
-def run_timeout(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, seconds: float) -> Run[Req, Res]:
+def run_timeout(
+    parts: KernelParts, side: Side[Req, Res], step: RunNode[Req, Res], what: str, seconds: float
+) -> RunNode[Req, Res]:
     """Cancel the step when its budget is spent; the caller's own deadline, when earlier, passes through."""
     events, clock = parts.events, parts.environment.clock
 
@@ -207,7 +212,9 @@ def run_timeout(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: s
     return run
 
 
-def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, spec: RetryStep) -> Run[Req, Res]:
+def run_retry(
+    parts: KernelParts, side: Side[Req, Res], step: RunNode[Req, Res], what: str, spec: RetryStep
+) -> RunNode[Req, Res]:
     """Try again while the failure allows it, the attempts last, and the wait fits into the budget."""
     events, clock, random, backoff = parts.events, parts.environment.clock, parts.environment.random, spec.backoff
 
@@ -236,8 +243,8 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
 
 
 def run_verdict(
-    parts: Parts, side: Side[WriteRequest, WriteResult], step: Run[WriteRequest, WriteResult], what: str
-) -> Run[WriteRequest, WriteResult]:
+    parts: KernelParts, side: Side[WriteRequest, WriteResult], step: RunNode[WriteRequest, WriteResult], what: str
+) -> RunNode[WriteRequest, WriteResult]:
     """Wait until the receipts of what a strict write wrote have their verdicts."""
     events, clock = parts.events, parts.environment.clock
 
@@ -263,7 +270,7 @@ def run_verdict(
     return run
 
 
-def run_refuse(side: Side[Req, Res], reason: str) -> Run[Req, Res]:
+def run_refuse(side: Side[Req, Res], reason: str) -> RunNode[Req, Res]:
     """Refuse; the kernel does so before it starts a write, so only queries come this far."""
     del side  # it says which types are meant
 
@@ -274,7 +281,9 @@ def run_refuse(side: Side[Req, Res], reason: str) -> Run[Req, Res]:
     return run
 
 
-def run_custom(side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequence[Run[Req, Res]]) -> Run[Req, Res]:
+def run_custom(
+    side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequence[RunNode[Req, Res]]
+) -> RunNode[Req, Res]:
     """A combinator of a user's own.
 
     What it makes of its steps' ends is its business; that a write may have been done already is not forgotten over it.
@@ -283,7 +292,7 @@ def run_custom(side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequ
     async def run(request: Req, execution: Execution) -> Res:
         doubt = False
 
-        def bound(step: Run[Req, Res]) -> Callable[[Req], Awaitable[Res]]:
+        def bound(step: RunNode[Req, Res]) -> Callable[[Req], Awaitable[Res]]:
             async def call(inner: Req) -> Res:
                 nonlocal doubt
                 sure = False

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
-from atoma.contracts.policy import Combinator, RunnableCombinator
+from atoma.contracts.policy import Combinator, Req, Res, RunnableCombinator
 from atoma.kernel._concurrent import run_merge, run_parallel, run_race
 from atoma.kernel._detached import Detached, Later, Settle, settle_query, settle_write
 from atoma.kernel._guarded import run_breaker, run_bulkhead, run_cache
-from atoma.kernel._parts import Parts
+from atoma.kernel._parts import KernelParts
 from atoma.kernel._steps import (
     run_atomic,
     run_custom,
@@ -43,11 +43,11 @@ from atoma.kernel.combinators import (
 )
 from atoma.kernel.outcomes import QuerySide, Side, WriteSide
 from atoma.kernel.policy import remote_of
-from atoma.kernel.types import Execution, Req, Res, Run
+from atoma.kernel.types import Execution, RunNode
 from atoma.ports import MergingNode, QueryNode, Staging, WriteNode
 
 
-def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResult]:
+def compile_query(step: Combinator, parts: KernelParts) -> RunNode[QueryRequest, QueryResult]:
     """Return the coroutine function for a query graph that passed the topology check."""
     side = QuerySide()
     match step:
@@ -70,7 +70,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
             return _compile(step, [compile_query(child, parts) for child in step.children], parts, side)
 
 
-def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResult]:
+def compile_write(step: Combinator, parts: KernelParts) -> RunNode[WriteRequest, WriteResult]:
     """Return the coroutine function for a write graph that passed the topology check."""
     side = WriteSide()
     match step:
@@ -97,13 +97,13 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
 
 def _compile_sequence(
     step: SequenceStep,
-    parts: Parts,
+    parts: KernelParts,
     side: Side[Req, Res],
-    compiled: Callable[[Combinator, Parts], Run[Req, Res]],
+    compiled: Callable[[Combinator, KernelParts], RunNode[Req, Res]],
     settle: Settle[Req, Res],
     *,
     required: bool,
-) -> Run[Req, Res]:
+) -> RunNode[Req, Res]:
     """A sequence of either side; what is detached in it runs behind the answer, where there is a place for it."""
     first, *later = step.children
     rest = [
@@ -117,10 +117,10 @@ def _compile_sequence(
 
 def _compile_synced(
     step: SyncedStep,
-    parts: Parts,
-    compiled: Callable[[Combinator, Parts], Run[Req, Res]],
+    parts: KernelParts,
+    compiled: Callable[[Combinator, KernelParts], RunNode[Req, Res]],
     replicates: Callable[[Req], bool],
-) -> Run[Req, Res]:
+) -> RunNode[Req, Res]:
     """A choice of either side between stores that replicate and others; none where nothing replicates."""
     if not parts.synced:
         return compiled(step.otherwise, parts)
@@ -132,12 +132,14 @@ def _compile_synced(
     return choose
 
 
-def _compile_atomic(ids: tuple[str, ...], parts: Parts, side: WriteSide) -> Run[WriteRequest, WriteResult]:
+def _compile_atomic(ids: tuple[str, ...], parts: KernelParts, side: WriteSide) -> RunNode[WriteRequest, WriteResult]:
     assert parts.writer is not None
     return run_atomic(parts, side, parts.writer, [(id, cast("Staging", parts.nodes[id])) for id in ids])
 
 
-def _compile(step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, side: Side[Req, Res]) -> Run[Req, Res]:
+def _compile(
+    step: Combinator, steps: Sequence[RunNode[Req, Res]], parts: KernelParts, side: Side[Req, Res]
+) -> RunNode[Req, Res]:
     match step:
         case FallbackStep():
             return run_fallback(parts, side, steps, [subject(child) for child in step.children])

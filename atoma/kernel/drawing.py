@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["policy", "combinator", "local", "remote", "outbox", "node", "refuse"]
+NodeKind: TypeAlias = Literal["policy", "combinator", "local", "remote", "outbox", "node", "refuse"]
 
 LABEL_LETTERS_MAX = 38
 _LETTER, _MONO_LETTER, _LINE, _PAD_X, _PAD_Y = 7.3, 7.6, 17, 13, 8
@@ -44,7 +44,7 @@ class Item:
     parent: int
     label: str
     edge: str
-    kind: Kind
+    kind: NodeKind
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ def draw(items: Sequence[Item], title: str) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _is_mono(kind: Kind) -> bool:
+def _is_mono(kind: NodeKind) -> bool:
     return kind in ("local", "remote", "outbox", "node")
 
 
@@ -154,4 +154,4 @@ def _drawn(box: _Box) -> str:
     return f'{shape}<text class="{style}" text-anchor="middle">{lines}</text>'
 
 
-__all__ = ["Item", "Kind", "draw"]
+__all__ = ["Item", "NodeKind", "draw"]

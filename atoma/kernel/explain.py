@@ -9,7 +9,7 @@ from atoma.contracts.policy import Combinator, Policy
 from atoma.kernel.combinators import AtomicStep, NodeStep, RefuseStep, SyncedStep
 
 if TYPE_CHECKING:
-    from atoma.kernel.drawing import Kind
+    from atoma.kernel.drawing import NodeKind
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -19,7 +19,7 @@ _MERMAID = str.maketrans({
 })  # fmt: skip
 """What means something to Mermaid, or to the HTML that it makes, inside a quoted label."""
 
-NODES: frozenset[Kind] = frozenset({"local", "remote", "outbox", "node"})
+NODES: frozenset[NodeKind] = frozenset({"local", "remote", "outbox", "node"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class _Line:
     depth: int
     parent: int
     label: str
-    kind: Kind
+    kind: NodeKind
     edge: str
 
 
@@ -81,7 +81,7 @@ def _svg(lines: list[_Line]) -> str:
     return draw([Item(line.parent, line.label, line.edge, line.kind) for line in lines], lines[0].label)
 
 
-def _kind(step: Combinator) -> Kind:
+def _kind(step: Combinator) -> NodeKind:
     if isinstance(step, RefuseStep):
         return "refuse"
     if not isinstance(step, NodeStep):

@@ -24,7 +24,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.failures import info_from
 from atoma.contracts.policy import Policy, WriteReach
 from atoma.errors import AtomaError, NotResolvable, PolicyNotAllowed, UnknownPolicy, WriteUnknown
-from atoma.kernel._parts import Parts
+from atoma.kernel._parts import KernelParts
 from atoma.kernel.compiler import compile_query, compile_write
 from atoma.kernel.events import EventDispatch
 from atoma.kernel.explain import Form, explain
@@ -39,7 +39,7 @@ from atoma.kernel.types import (
     GuardInfo,
     KernelLimits,
     PolicyInfo,
-    Run,
+    RunNode,
     Topology,
     Trail,
 )
@@ -107,7 +107,7 @@ class ExecutionKernel:
         self._events = events
         self._now = environment.clock
         self._new_trace = environment.traces or environment.ids
-        self._parts = Parts(
+        self._parts = KernelParts(
             nodes=every,
             environment=environment,
             events=events,
@@ -122,8 +122,8 @@ class ExecutionKernel:
         checker.check()
         self._barred = checker.barred
         self.policies = PolicyRegistry(checker.policies, checker.unavailable)
-        self._queries: dict[str, Run[QueryRequest, QueryResult]] = {}
-        self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
+        self._queries: dict[str, RunNode[QueryRequest, QueryResult]] = {}
+        self._writes: dict[str, RunNode[WriteRequest, WriteResult]] = {}
         self._reaches: dict[str, WriteReach] = {}
         self._askable: dict[str, Askable] = {}
         self._remote: set[str] = set()

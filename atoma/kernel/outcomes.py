@@ -23,6 +23,7 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.failures import code_of, verdict_of
+from atoma.contracts.policy import Req
 from atoma.contracts.query import Plan
 from atoma.errors import (
     AtomaError,
@@ -33,7 +34,6 @@ from atoma.errors import (
     WriteUnknown,
     is_retryable,
 )
-from atoma.kernel.types import Req
 from atoma.query.plans import is_count
 
 Res_contra = TypeVar("Res_contra", bound=QueryResult | WriteResult, contravariant=True)

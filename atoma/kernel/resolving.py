@@ -9,14 +9,16 @@ import trio
 from atoma.contracts.execution import Resolution, ResolveRequest
 from atoma.contracts.failures import code_of
 from atoma.errors import AtomaError, ExecutionError, NotResolvable, WriteUnknown
-from atoma.kernel._parts import Parts, begin, end
+from atoma.kernel._parts import KernelParts, begin, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.outcomes import classify, translate
 from atoma.kernel.types import Execution
 from atoma.ports import ResolvingNode
 
 
-async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, execution: Execution) -> Resolution:
+async def resolve_at(
+    parts: KernelParts, ids: Sequence[str], request: ResolveRequest, execution: Execution
+) -> Resolution:
     """Ask every one of ``ids``: a write that went to two authorities was abandoned only if both say so.
 
     Raises:
@@ -35,7 +37,7 @@ async def resolve_at(parts: Parts, ids: Sequence[str], request: ResolveRequest, 
     return (done or decided or found)[0]
 
 
-async def _ask(parts: Parts, id: str, request: ResolveRequest, execution: Execution) -> Resolution:
+async def _ask(parts: KernelParts, id: str, request: ResolveRequest, execution: Execution) -> Resolution:
     node = parts.nodes.get(id)
     if not isinstance(node, ResolvingNode):
         raise NotResolvable(request.idem, f"this client has no node {id!r} that can say what became of it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -22,10 +22,8 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.policy import Req, Res
 from atoma.errors import AtomaError
-
-Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
-Res = TypeVar("Res", bound=QueryResult | WriteResult)
 
 
 class Trail(msgspec.Struct):
@@ -106,7 +104,7 @@ class Execution(msgspec.Struct):
         return Execution(self.trace_id, self.deadline, Trail(), self.attempt, self.note)
 
 
-Run: TypeAlias = Callable[[Req, Execution], Awaitable[Res]]
+RunNode: TypeAlias = Callable[[Req, Execution], Awaitable[Res]]
 """A compiled step: a coroutine function that returns the result or raises an ``AtomaError``."""
 
 
@@ -224,9 +222,7 @@ __all__ = [
     "KernelLimits",
     "NodeInfo",
     "PolicyInfo",
-    "Req",
-    "Res",
-    "Run",
+    "RunNode",
     "Topology",
     "Trail",
     "describe_path",

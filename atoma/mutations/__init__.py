@@ -18,11 +18,10 @@ from atoma.mutations.editing import (
     too_many_texts,
     with_texts,
 )
-from atoma.mutations.overlay import RowKey, ops_by_row, rebase, rebase_rows, version_here
+from atoma.mutations.overlay import ops_by_row, rebase, rebase_rows, version_here
 from atoma.mutations.stamping import bare, prepared, prepared_elsewhere
 
 __all__ = [
-    "RowKey",
     "arriving",
     "bare",
     "columns_of",

@@ -14,16 +14,16 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import WriteItemResult, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
-from atoma.contracts.values import ErrorInfo, RowImage, is_gone
+from atoma.contracts.values import ErrorInfo, RowImage, RowKey, is_gone
 from atoma.contracts.versions import NEVER
 from atoma.errors import ConflictError, ValidationError
 from atoma.mutations.deciding import decide, moved_read, mutations_of, queued, replay, rows_of, scope_of
-from atoma.mutations.overlay import RowKey, rebase_rows, version_here
+from atoma.mutations.overlay import rebase_rows, version_here
 from atoma.mutations.stamping import prepared
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 
-Versions: TypeAlias = dict[RowKey, int | None]
+BaseVersions: TypeAlias = dict[RowKey, int | None]
 """The authority's versions of rows; None for a row that is not there."""
 
 
@@ -44,7 +44,7 @@ class Laid(msgspec.Struct, frozen=True):
     layers: tuple[int, ...]
     items: tuple[WriteItemResult, ...]
     entries: tuple[Op, ...]
-    seen: Versions
+    seen: BaseVersions
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class Settled(msgspec.Struct, frozen=True):
     """
 
     versions: tuple[int, ...]
-    made: Versions
+    made: BaseVersions
 
 
 def lay(tx: LocalTx, request: WriteRequest) -> Laid:
@@ -110,7 +110,7 @@ def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:
     return named
 
 
-def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
+def known_versions(tx: LocalTx, request: WriteRequest) -> BaseVersions:
     """The authority's versions of the rows that are here as the request names them."""
     named = named_versions(request)
     return {row: _version_there(tx, row) for row, version in named.items() if version_here(tx, *row) == version}
@@ -121,7 +121,7 @@ def _version_there(tx: LocalTx, row: RowKey) -> int | None:
     return None if is_gone(base.image) else base.seq
 
 
-def address(request: WriteRequest, versions: Versions) -> WriteRequest:
+def address(request: WriteRequest, versions: BaseVersions) -> WriteRequest:
     """``request`` with the authority's ``versions`` in the place of this device's.
 
     A version that is not among them was not this device's any more when the write was entered, or never: below 0 it is the
@@ -150,7 +150,7 @@ def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Seq
     An item whose image the authority did not tell is confirmed as it was asked for.
     """
     rows: dict[RowKey, None] = {}
-    made: Versions = {}
+    made: BaseVersions = {}
     for entry, item in zip(request.entries, items, strict=True):
         row = (entry.store, entry.id)
         rows[row] = None

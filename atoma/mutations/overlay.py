@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from atoma.contracts.mutations import Op, PendingMutation
-from atoma.contracts.values import RowImage, is_hidden
+from atoma.contracts.values import RowImage, RowKey, is_hidden
 from atoma.errors import ConflictError
 from atoma.mutations.deciding import replay
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body
 from atoma.schema.schema import Schema
-
-RowKey: TypeAlias = tuple[str, str]
-"""Store name and row id."""
 
 
 def rebase(base: RowImage | None, ops: Iterable[Op]) -> RowImage | None:

@@ -44,7 +44,7 @@ class Narrowed(Completeness, frozen=True):
     parts: tuple[Part, ...] = ()
     within: Completeness = COMPLETE
 
-    def to(self, reads: Reads) -> Completeness:
+    def to(self, reads: SourceReads) -> Completeness:
         """How complete it is to who reads no more than ``reads``."""
         covered = all(
             any(part.store == store and implied(part.where, where) for part in self.parts) for store, where in reads
@@ -52,7 +52,7 @@ class Narrowed(Completeness, frozen=True):
         return self.within if covered else Completeness("partial", self.scopes)
 
 
-Reads = tuple[tuple[str, tuple[Expr, ...]], ...]
+SourceReads = tuple[tuple[str, tuple[Expr, ...]], ...]
 """Stores that are read, each with what the rows fulfil that are looked at, as far as that is known."""
 
 
@@ -67,7 +67,7 @@ class Sight(msgspec.Struct, frozen=True):
 
     scopes: frozenset[str] | None = frozenset()
     beyond: bool = False
-    reads: Reads | None = None
+    reads: SourceReads | None = None
 
     def under(self, states: States) -> Completeness:
         """How complete an answer is while the scopes are in ``states``."""
@@ -155,7 +155,7 @@ class CompletenessBoard:
                 found = None if found is None or scopes is None else found | scopes
         return Sight(found, beyond, self._reads(query) if self._has_parts else None)
 
-    def _reads(self, query: BoundQuery) -> Reads:
+    def _reads(self, query: BoundQuery) -> SourceReads:
         """What ``query`` looks at of stores that replicate."""
         plan = with_values(query)
         alone = not plan.joins and isinstance(plan.source, Store) and not any(inner_plans(plan))

@@ -14,7 +14,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.writeback import Applied, Decided, Writeback
+from atoma.contracts.writeback import Applied, DecidedMutation, Writeback
 from atoma.ports.local import LocalTx
 
 
@@ -87,7 +87,7 @@ class WritebackPart(Protocol):
         self,
         tx: LocalTx,
         writeback: Writeback,
-        decided: Sequence[Decided],
+        decided: Sequence[DecidedMutation],
         touched: dict[tuple[str, str], None],
     ) -> object:
         """Do this part of ``writeback``, whose rows are in the base already; return what :attr:`Applied.told` is.

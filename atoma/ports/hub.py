@@ -18,7 +18,7 @@ from msgspec import Struct
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.values import ErrorInfo, RowImage, RowKey
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
@@ -26,9 +26,6 @@ from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.ports.hub_rows import DIRECT, RowFact
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.schema import Schema
-
-RowKey: TypeAlias = tuple[str, str]
-"""Store name and row id, within a scope."""
 
 Permission: TypeAlias = Literal["offers", "deletes", "deletes_put_off", "unproven"]
 """A permission that an operator may give devices: to offer lost rows by themselves, to delete rows that the hub has, to offer unproven ones."""
@@ -268,7 +265,7 @@ class Lineage:
     unproven: bool = False
 
 
-class RowChange(Struct, frozen=True):
+class WrittenRow(Struct, frozen=True):
     """One row of a hub transaction.
 
     Attributes:
@@ -309,12 +306,12 @@ class LogTransaction(Struct, frozen=True):
     author: bytes
     mid: int
     principal: str
-    changes: tuple[RowChange, ...]
+    changes: tuple[WrittenRow, ...]
     size: int
     written_ms: int = 0
 
 
-class Plan(Struct, frozen=True):
+class WritePlan(Struct, frozen=True):
     """The result of a decision; all of it becomes durable together, or none of it.
 
     Attributes:
@@ -343,7 +340,7 @@ class Plan(Struct, frozen=True):
     wants: tuple[RowKey, ...] = ()
 
     @property
-    def changes(self) -> tuple[RowChange, ...]:
+    def changes(self) -> tuple[WrittenRow, ...]:
         """The changes of rows."""
         return () if self.transaction is None else self.transaction.changes
 
@@ -357,7 +354,7 @@ class Decision(Protocol):
         """The facts that it needs."""
         ...
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """Return the plan for ``facts``; a pure function that may be called again."""
         ...
 
@@ -452,8 +449,8 @@ class HubDatabase(Protocol):
         ...
 
     async def run(
-        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
-    ) -> Sequence[Plan]:
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[WritePlan]], None] | None = None
+    ) -> Sequence[WritePlan]:
         """Load, decide and carry out ``decisions`` in order, in one transaction; return their plans, up to the first that stops.
 
         Other callers may share the transaction. What a decision raises is raised here, and nothing of this call is written; the decisions

@@ -19,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 ResultRow: TypeAlias = "StoredRow | tuple[object, ...]"
 """A row of a result: of a plan of whole rows a row of its store, else a tuple, see ``QueryResult.tuples``."""
-RowKey: TypeAlias = "str | tuple[object, ...]"
+ResultKey: TypeAlias = "str | tuple[object, ...]"
 """What tells the rows of a result apart: the id of a row of a store, or a tuple where a row is made of more."""
 
 
@@ -45,7 +45,7 @@ class Remove(msgspec.Struct, Generic[T_co], frozen=True):
     """
 
     at: int
-    key: RowKey
+    key: ResultKey
 
 
 class Update(msgspec.Struct, Generic[T_co], frozen=True):

@@ -13,7 +13,7 @@ from atoma.contracts.query import BoundQuery, Branch, Col, Include, Plan
 from atoma.errors import QueryError
 from atoma.query.arguments import check_arity, check_soft, checked_columns, whole_number
 from atoma.query.describe import describe_whole
-from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.parts import Children, From, MakeRow, Parts
 from atoma.query.tables import Table, joined_to
 from atoma.query.within import one_of
 from atoma.schema.expressions import (
@@ -502,7 +502,7 @@ class IncludedProjection(Query[tuple[R_co, *Ts]], Generic[R_co, *Ts]):
         return made
 
 
-def _projection(parts: Parts, columns: tuple[Term, ...], make: Make | None) -> Projection[object]:
+def _projection(parts: Parts, columns: tuple[Term, ...], make: MakeRow | None) -> Projection[object]:
     if parts.include:
         raise QueryError("columns() and into() come before include()")
     return Projection(structs.replace(parts, columns=columns, make=make))

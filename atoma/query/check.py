@@ -18,9 +18,10 @@ from atoma.errors import QueryError
 from atoma.query import grouping, relating
 from atoma.query.bounds import check_bounds
 from atoma.query.ordering import total_order, unique_keys
-from atoma.query.scope import AnyStore, Columns, Readable, Scope, Stores
+from atoma.query.scope import Readable, ReadableSources, Stores, TypedColumns
 from atoma.query.spelling import in_order
 from atoma.query.typed import Expressions, needs
+from atoma.schema.spec import AnyStore
 
 
 def check(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> Plan:
@@ -51,7 +52,7 @@ class Checker:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
 
-    def plan(self, plan: Plan, outer: Scope) -> tuple[Plan, Columns]:
+    def plan(self, plan: Plan, outer: ReadableSources) -> tuple[Plan, TypedColumns]:
         """``plan`` checked, and its columns by name (none when it takes whole rows)."""
         sources, scope = self._sources(plan)
         within = Expressions(self.plan, scope, outer)
@@ -83,7 +84,7 @@ class Checker:
             plan = replace(plan, include=relating.check_includes(plan, scope[0].store, self.stores, self.plan))
         return plan, types
 
-    def _sources(self, plan: Plan) -> tuple[list[Source], Scope]:
+    def _sources(self, plan: Plan) -> tuple[list[Source], ReadableSources]:
         if not plan.joins and isinstance(plan.source, Store):
             return [plan.source], (Readable(self.stores(plan.source.name), {}),)
         sources: list[Source] = []
@@ -100,7 +101,7 @@ class Checker:
             scope.append(Readable(None, named, may_miss))
         return sources, tuple(scope)
 
-    def _derived(self, source: Derived, place: str) -> tuple[Plan, Columns]:
+    def _derived(self, source: Derived, place: str) -> tuple[Plan, TypedColumns]:
         try:
             inner, types = self.plan(source.query, ())
             if inner.columns is None or inner.include:
@@ -110,7 +111,9 @@ class Checker:
             raise
         return inner, types
 
-    def _joins(self, plan: Plan, sources: Sequence[Source], scope: Scope, outer: Scope) -> tuple[Join, ...]:
+    def _joins(
+        self, plan: Plan, sources: Sequence[Source], scope: ReadableSources, outer: ReadableSources
+    ) -> tuple[Join, ...]:
         made: list[Join] = []
         for number, join in enumerate(plan.joins, start=1):
             if join.kind not in ("inner", "left"):
@@ -121,7 +124,9 @@ class Checker:
             made.append(replace(join, source=sources[number], on=on))
         return tuple(made)
 
-    def _columns(self, columns: tuple[Named, ...], within: Expressions) -> tuple[tuple[Named, ...] | None, Columns]:
+    def _columns(
+        self, columns: tuple[Named, ...], within: Expressions
+    ) -> tuple[tuple[Named, ...] | None, TypedColumns]:
         if not columns:
             raise QueryError("a query has at least one column")
         typed = [(named, within.at(f"columns.{named.name[:80]}", named.expr)) for named in columns]

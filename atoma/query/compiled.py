@@ -14,7 +14,7 @@ from atoma.query.walk import value_of
 
 Getter: TypeAlias = Callable[[Any], Any]
 """Takes a row, gives the value of an expression; conditions give True, False, or None for SQL's unknown."""
-Columns: TypeAlias = Callable[[Col], Getter]
+ColumnGetters: TypeAlias = Callable[[Col], Getter]
 """How a column is taken from a row."""
 
 
@@ -48,7 +48,7 @@ def fulfilled(where: Expr) -> Callable[[StoredRow], bool]:
     return fulfils
 
 
-def compiled(expr: Expr, params: Sequence[Any], columns: Columns = of_stored_row) -> Getter:
+def compiled(expr: Expr, params: Sequence[Any], columns: ColumnGetters = of_stored_row) -> Getter:
     """``expr`` of a checked plan as a function of a row.
 
     Args:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from atoma.contracts.query import Include, Plan, Source, Store
 from atoma.query.check import Checker
 from atoma.query.literals import kind_named
-from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.parts import Children, From, MakeRow, Parts
 from atoma.query.relating import of_parent
-from atoma.query.scope import Columns, Stores, Typed
+from atoma.query.scope import Stores, Typed, TypedColumns
 from atoma.schema.kinds import Decode
 
 Reader: TypeAlias = Callable[[Any], Any]
@@ -36,7 +36,7 @@ def decoder(typed: Typed) -> Decode | None:
     return lambda value: None if value is None else decode(value)
 
 
-def reader_of(parts: Parts, plan: Plan, columns: Columns, stores: Stores) -> Reader:
+def reader_of(parts: Parts, plan: Plan, columns: TypedColumns, stores: Stores) -> Reader:
     """How the rows of ``plan``, which ``parts`` became when they were checked, are read.
 
     Args:
@@ -63,7 +63,7 @@ def all_reader_of(parts: Parts, plan: Plan, read: Reader, stores: Stores) -> Rea
     return lambda rows: tuple(map(read, rows))
 
 
-def _of_columns(make: Make | None, typed: Sequence[Typed]) -> Reader:
+def _of_columns(make: MakeRow | None, typed: Sequence[Typed]) -> Reader:
     """How tuples of stored values become what ``make`` makes of them, a value where there is one column, or a tuple."""
     decoders = [decoder(each) for each in typed]
     if make is None and len(typed) == 1:

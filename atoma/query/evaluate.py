@@ -26,27 +26,26 @@ from atoma.contracts.query import (
 )
 from atoma.contracts.values import StoredRow, is_hidden
 from atoma.errors import QueryError
-from atoma.query.functions import AGGREGATED, MEANINGS
+from atoma.query.functions import AGGREGATED, MEANINGS, Value
 from atoma.query.walk import is_grouped
 
-Value: TypeAlias = Any
 Cell: TypeAlias = "StoredRow | tuple[Value, ...] | None"
 """A row of one source: of a store, of a derived table, or missing (the right side of a left join)."""
 Binding: TypeAlias = tuple[Cell, ...]
 """One row of each source."""
-Tables: TypeAlias = Mapping[str, Iterable[StoredRow]]
-Test: TypeAlias = Callable[[Binding], bool]
+RowsByStore: TypeAlias = Mapping[str, Iterable[StoredRow]]
+Predicate: TypeAlias = Callable[[Binding], bool]
 ScopedStores: TypeAlias = frozenset[str]
 
-SortKey: TypeAlias = tuple[bool, Value]
+SortValue: TypeAlias = tuple[bool, Value]
 
 
-def sort_key(value: Value) -> SortKey:
+def sort_key(value: Value) -> SortValue:
     """Where ``value`` stands among values of its type: NULL first; text by code point, which is the order of UTF-8."""
     return (value is not None, 0 if value is None else value)
 
 
-def evaluate(query: BoundQuery, tables: Tables, *, scoped: ScopedStores = frozenset()) -> list[Any]:
+def evaluate(query: BoundQuery, tables: RowsByStore, *, scoped: ScopedStores = frozenset()) -> list[Any]:
     """What ``query``, which was bound, answers.
 
     Args:
@@ -73,7 +72,7 @@ class Evaluation:
         scoped: See :func:`evaluate`.
     """
 
-    def __init__(self, tables: Tables, params: Sequence[Value] = (), scoped: ScopedStores = frozenset()) -> None:
+    def __init__(self, tables: RowsByStore, params: Sequence[Value] = (), scoped: ScopedStores = frozenset()) -> None:
         self._tables = tables
         self._params = params
         self._scoped = scoped
@@ -144,7 +143,7 @@ class Evaluation:
             rows, stores = joined, [*stores, name]
         yield from rows
 
-    def _meets(self, before: Sequence[str], name: str) -> Test:
+    def _meets(self, before: Sequence[str], name: str) -> Predicate:
         """Whether the last row of a binding is in the scope of the rows before it that take theirs from a field."""
         beside = [number for number, store in enumerate(before) if store in self._scoped]
         if name not in self._scoped or not beside:
@@ -163,14 +162,14 @@ class Evaluation:
             return list(self._tables[source.name])
         return self.answer(source.query, ())
 
-    def _scopes(self, plan: Plan, binding: Binding) -> list[SortKey]:
+    def _scopes(self, plan: Plan, binding: Binding) -> list[SortValue]:
         return [
             sort_key(cell.scope if isinstance(cell, StoredRow) else None)
             for source, cell in zip(plan.sources, binding, strict=True)
             if isinstance(source, Store) and source.name in self._scoped
         ]
 
-    def _keys(self, order: Sequence[Order], group: Sequence[Binding], outer: Binding) -> list[SortKey]:
+    def _keys(self, order: Sequence[Order], group: Sequence[Binding], outer: Binding) -> list[SortValue]:
         return [sort_key(self.value(each.expr, group, outer)) for each in order]
 
     def _row(self, plan: Plan, group: Sequence[Binding], outer: Binding) -> Any:
@@ -277,7 +276,7 @@ def _cell_value(cell: Cell, name: str) -> Value:
         raise QueryError(f"a row has no field {name!r}; it has: {', '.join(('id', *cell.image))}") from None
 
 
-def is_beyond(own: Sequence[SortKey], seen: Sequence[SortKey], order: Sequence[Order], *, forward: bool) -> bool:
+def is_beyond(own: Sequence[SortValue], seen: Sequence[SortValue], order: Sequence[Order], *, forward: bool) -> bool:
     """Whether a row comes behind (or before) the row whose sort keys were ``seen``."""
     for key, other, each in zip(own, seen, order, strict=True):
         if key != other:

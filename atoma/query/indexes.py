@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
 
 from atoma.contracts.query import PATH, Call, Col, Expr, Lit, Named, Order, Plan, Store
 from atoma.contracts.values import RowImage, Scalar, StoredRow
@@ -14,9 +13,7 @@ from atoma.query.compiled import Getter, compiled, condition
 from atoma.query.walk import expressions
 from atoma.schema.expressions import PATH_TYPES
 from atoma.schema.indexes import Index
-from atoma.schema.spec import StoreSpec
-
-AnyStore: TypeAlias = StoreSpec[Any]
+from atoma.schema.spec import AnyStore
 
 
 class CheckedIndex:

@@ -7,7 +7,7 @@ from atoma.contracts.query import NULL, PATH, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds, check_size
 from atoma.query.check import Checker, check, check_bounded
-from atoma.query.scope import Columns, Stores
+from atoma.query.scope import Stores, TypedColumns
 from atoma.query.walk import changed
 
 
@@ -23,7 +23,7 @@ def bind(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
     return bound
 
 
-def bind_columns(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> tuple[Plan, Columns]:
+def bind_columns(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> tuple[Plan, TypedColumns]:
     """``plan`` checked, and its columns; :func:`lifted` brings it into its normal form.
 
     Raises:

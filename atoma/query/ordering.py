@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atoma.contracts.query import Col, Expr, Order
 from atoma.errors import QueryError
-from atoma.query.scope import Scope
+from atoma.query.scope import ReadableSources
 
 ID = (Col(0, "id"),)
 """What tells the rows of one store apart."""
@@ -38,7 +38,7 @@ def total_order(order: tuple[Order, ...], unique: Sequence[Expr]) -> tuple[Order
     return tuple(keys.values())
 
 
-def unique_keys(scope: Scope) -> Sequence[Expr]:
+def unique_keys(scope: ReadableSources) -> Sequence[Expr]:
     """Columns of the sources in which no two rows, neither grouped nor distinct, are equal."""
     if len(scope) == 1 and scope[0].store is not None:
         return ID

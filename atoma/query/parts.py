@@ -15,8 +15,8 @@ from atoma.schema.expressions import Condition, SortKey, every
 from atoma.schema.spec import StoreSpec
 from atoma.schema.terms import Places, Term
 
-Key: TypeAlias = "str | SortKey | Term"
-Make: TypeAlias = Callable[..., Any]
+OrderKey: TypeAlias = "str | SortKey | Term"
+MakeRow: TypeAlias = Callable[..., Any]
 
 
 class From(msgspec.Struct, frozen=True, eq=False):
@@ -123,12 +123,12 @@ class Parts(msgspec.Struct, frozen=True, eq=False):
 
     sources: tuple[From, ...]
     where: tuple[Condition, ...] = ()
-    group: tuple[Key, ...] = ()
+    group: tuple[OrderKey, ...] = ()
     having: tuple[Condition, ...] = ()
     columns: tuple[Term, ...] | None = None
-    make: Make | None = None
+    make: MakeRow | None = None
     distinct: bool = False
-    order: tuple[Key, ...] = ()
+    order: tuple[OrderKey, ...] = ()
     limit: int | None = None
     offset: int = 0
     include: tuple[Children, ...] = ()
@@ -213,13 +213,13 @@ def names_of(places: Places) -> Names:
     return places
 
 
-def _term(key: Key) -> Term:
+def _term(key: OrderKey) -> Term:
     if not isinstance(key, Term):
         raise QueryError(f"group_by() takes columns, not {key!r}")
     return key
 
 
-def _order(key: Key, names: Names) -> Order:
+def _order(key: OrderKey, names: Names) -> Order:
     if isinstance(key, str):
         return Order(Col(0, key.removeprefix("-")), key.startswith("-"))
     if isinstance(key, SortKey):

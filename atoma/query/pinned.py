@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from atoma.contracts.query import BoundQuery, Call, Col, Derived, Exists, Include, Plan, Scalar, Source, Store
-from atoma.query.scope import AnyStore, Stores
+from atoma.query.scope import Stores
 from atoma.query.walk import conjuncts, expressions, top_expressions, value_of
+from atoma.schema.spec import AnyStore
 
 Pinned: TypeAlias = Mapping[str, frozenset[str] | None]
 """Scopes by the store that is read; None where they may be any."""

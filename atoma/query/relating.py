@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from atoma.contracts.query import AS_WRITTEN, Branch, Col, Include, Lit, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.literals import for_field, known_field
-from atoma.query.scope import AnyStore, Stores
+from atoma.query.scope import Stores
 from atoma.query.typed import CheckPlan
 from atoma.query.walk import has_subquery, is_grouped, outputs
 from atoma.schema.fields import Field
+from atoma.schema.spec import AnyStore
 
 
 def found_by(include: Include, scope_field: str | None) -> tuple[str, ...]:

@@ -11,9 +11,8 @@ from atoma.contracts.query import NULL, Col, Expr
 from atoma.errors import QueryError
 from atoma.query.literals import known_field
 from atoma.schema.fields import Field
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 
-AnyStore: TypeAlias = StoreSpec[object]
 Stores: TypeAlias = Callable[[str], AnyStore]
 """The store of a name; raises ``UnknownStore``."""
 
@@ -72,6 +71,6 @@ class Readable(msgspec.Struct, frozen=True, gc=False):
         return Typed(expr, field.type + ("?" if field.nullable or self.optional else ""), field, self.store)
 
 
-Scope: TypeAlias = tuple[Readable, ...]
-Columns: TypeAlias = dict[str, Typed]
+ReadableSources: TypeAlias = tuple[Readable, ...]
+TypedColumns: TypeAlias = dict[str, Typed]
 """The columns of a result by their names, in order."""

@@ -25,10 +25,10 @@ _PLAIN_WORD = re.compile("[0-9a-z]+")
 _SATURATION = 1.2
 
 Words: TypeAlias = tuple[str, ...]
-Place: TypeAlias = tuple[str, int, int]
+WordPosition: TypeAlias = tuple[str, int, int]
 
 
-class Term(msgspec.Struct, frozen=True):
+class Phrase(msgspec.Struct, frozen=True):
     """Words that stand one behind the other.
 
     Attributes:
@@ -57,16 +57,16 @@ class Search(msgspec.Struct, frozen=True):
         unwanted: None of these may be.
     """
 
-    wanted: tuple[tuple[Term, ...], ...]
-    unwanted: tuple[Term, ...]
+    wanted: tuple[tuple[Phrase, ...], ...]
+    unwanted: tuple[Phrase, ...]
 
     @property
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> tuple[Phrase, ...]:
         """Every term that is wanted."""
         return tuple([term for group in self.wanted for term in group])
 
     @property
-    def near(self) -> tuple[Term, ...]:
+    def near(self) -> tuple[Phrase, ...]:
         """Every term, wanted or not, that may be misspelled."""
         return tuple([term for term in (*self.terms, *self.unwanted) if term.near])
 
@@ -92,8 +92,8 @@ def parsed(text: str) -> Search:
     """
     if len(text) > SEARCH_CHARACTERS:
         raise QueryError(f"a search has at most {SEARCH_CHARACTERS:,} characters")
-    wanted: list[list[Term]] = []
-    unwanted: list[Term] = []
+    wanted: list[list[Phrase]] = []
+    unwanted: list[Phrase] = []
     joins = False
     asked = 0
     for minus, phrase, word, behind in _PART.findall(text):
@@ -111,7 +111,7 @@ def parsed(text: str) -> Search:
         if joins and minus:
             raise QueryError("OR stands between two words that are wanted")
         if words:
-            term = Term(words, begins, near)
+            term = Phrase(words, begins, near)
             if minus:
                 unwanted.append(term)
             elif joins and wanted:
@@ -135,7 +135,7 @@ def fts_text(text: str, known: Sequence[str] = ()) -> str:
     """The search ``text`` as FTS5 takes it; of the words ``known`` to the index those that it may mean as well."""
     search = parsed(text)
 
-    def one(term: Term) -> str:
+    def one(term: Phrase) -> str:
         words = " ".join(term.words)  # which have no quotes
         if term.near:  # the word itself stands there in any case: FTS5 has no word for nothing
             meant = " OR ".join([f'"{word}"' for word in (words, *filter(term.takes_last, known))])
@@ -187,7 +187,7 @@ def snippet(text: str, shown: str, before: str, after: str, count: int) -> str:
     return f"{'…' if begin else ''}{marked}{'…' if end < len(shown) else ''}"
 
 
-def _found(text: str, places: Sequence[Place]) -> set[int]:
+def _found(text: str, places: Sequence[WordPosition]) -> set[int]:
     """The numbers of the words that are part of what is wanted."""
     words = tuple([word for word, _, _ in places])
     return {
@@ -195,7 +195,7 @@ def _found(text: str, places: Sequence[Place]) -> set[int]:
     }
 
 
-def _marked(shown: str, places: Sequence[Place], found: Collection[int], marks: tuple[str, str]) -> str:
+def _marked(shown: str, places: Sequence[WordPosition], found: Collection[int], marks: tuple[str, str]) -> str:
     parts: list[str] = []
     at = 0
     for number, (_, begin, end) in enumerate(places):
@@ -205,11 +205,11 @@ def _marked(shown: str, places: Sequence[Place], found: Collection[int], marks: 
     return "".join([*parts, shown[at:]])
 
 
-def _stands(term: Term, words: Words) -> bool:
+def _stands(term: Phrase, words: Words) -> bool:
     return bool(_places(term, words))
 
 
-def _places(term: Term, words: Words) -> list[int]:
+def _places(term: Phrase, words: Words) -> list[int]:
     """Where ``term`` begins among ``words``."""
     *before, _ = term.words
     size = len(term.words)
@@ -259,9 +259,9 @@ def words_of(text: str) -> Words:
     return tuple([word for word, _, _ in located(text)])
 
 
-def located(text: str) -> list[Place]:
+def located(text: str) -> list[WordPosition]:
     """The words of ``text``, each with where it begins and ends."""
-    found: list[Place] = []
+    found: list[WordPosition] = []
     letters: list[str] = []
     begin = 0
     for at, character in enumerate(text):

@@ -22,7 +22,7 @@ from atoma.query.walk import expressions
 R = TypeVar("R")
 
 
-class Place(msgspec.Struct, frozen=True):
+class KeysetPosition(msgspec.Struct, frozen=True):
     """A row of an answer by what it is sorted by.
 
     Attributes:
@@ -55,7 +55,7 @@ class Cursors:
             row = cast("tuple[object, ...]", row)[0]
         if isinstance(row, StoredRow):
             return self._encode(self._keys(row))
-        if isinstance(row, Place):
+        if isinstance(row, KeysetPosition):
             return self._encode(row.values)
         cells = cast("tuple[Any, ...]", row)
         if query.plan.columns is None:

@@ -13,7 +13,7 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.query import Col, JoinKind
 from atoma.errors import QueryError
 from atoma.query.arguments import check_soft
-from atoma.query.parts import From, Make, Parts
+from atoma.query.parts import From, MakeRow, Parts
 from atoma.schema.expressions import Condition, Expression, checked_condition
 from atoma.schema.spec import Alias, StoreSpec
 
@@ -67,7 +67,7 @@ class _Row:
         return self[self._named.index(name)]
 
 
-def _field_names(make: Make | None) -> list[str]:
+def _field_names(make: MakeRow | None) -> list[str]:
     """The names of what ``make`` is given, in order."""
     if make is None:
         return []

@@ -15,7 +15,7 @@ import msgspec
 from atoma.contracts.query import AS_WRITTEN, BoundQuery, Call, Col, Expr, Lit, Param, Plan
 from atoma.errors import ValidationError
 from atoma.query.decoding import ReadAll, Reader
-from atoma.query.parts import From, Key, Parts
+from atoma.query.parts import From, OrderKey, Parts
 from atoma.query.spelling import MIRRORED
 from atoma.query.walk import expressions
 from atoma.schema.expressions import SortKey
@@ -64,7 +64,7 @@ class Template(msgspec.Struct, frozen=True):
         return BoundQuery(self.plan, tuple(params))
 
 
-class Shape(msgspec.Struct, frozen=True):
+class QueryShape(msgspec.Struct, frozen=True):
     """What was written, without its values.
 
     Attributes:
@@ -100,7 +100,7 @@ class Shape(msgspec.Struct, frozen=True):
         return Template(self.spec, query.plan, tuple([takes[at] for at in range(len(takes))]), read, read_all)
 
 
-def shape_of(parts: Parts) -> Shape | None:
+def shape_of(parts: Parts) -> QueryShape | None:
     """The shape of a query that is no more than some rows of one store; None of another one."""
     source = parts.sources[0]
     spec = source.spec
@@ -137,7 +137,7 @@ def shape_of(parts: Parts) -> Shape | None:
         if sorted_by is None:
             return None
         key.append(sorted_by)
-    return Shape(tuple(key), spec, tuple(compared), tuple(values))
+    return QueryShape(tuple(key), spec, tuple(compared), tuple(values))
 
 
 def _compared(fn: str, args: tuple[Expr, ...], values: list[object]) -> Compared | None:
@@ -151,7 +151,7 @@ def _compared(fn: str, args: tuple[Expr, ...], values: list[object]) -> Compared
     return fn, column.name
 
 
-def _sorted_by(source: From, key: Key) -> str | tuple[str, bool] | None:
+def _sorted_by(source: From, key: OrderKey) -> str | tuple[str, bool] | None:
     """What tells one sort key from others; None of one that is no column."""
     if type(key) is str:
         return key

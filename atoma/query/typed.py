@@ -20,14 +20,15 @@ from atoma.query.functions import MEANINGS
 from atoma.query.literals import for_field, for_type, own_type
 from atoma.query.nul import has_nul, without_nul
 from atoma.query.rounding import whole_number
-from atoma.query.scope import AnyStore, Columns, Scope, Typed
+from atoma.query.scope import ReadableSources, Typed, TypedColumns
 from atoma.query.spelling import MIRRORED, begins_with, in_order, value_last
 from atoma.schema.decimals import BARE_DECIMALS
 from atoma.schema.documents import DOCUMENTS
 from atoma.schema.fields import Field
 from atoma.schema.kinds import Comparisons
+from atoma.schema.spec import AnyStore
 
-CheckPlan: TypeAlias = Callable[[Plan, Scope], tuple[Plan, Columns]]
+CheckPlan: TypeAlias = Callable[[Plan, ReadableSources], tuple[Plan, TypedColumns]]
 """Checks a plan with the sources around it; gives its columns, too."""
 
 SIGNS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in_()"}
@@ -50,7 +51,7 @@ class Expressions:
 
     __slots__ = ("_check_plan", "_columns", "_outer", "_scope", "aggregated")
 
-    def __init__(self, check_plan: CheckPlan, scope: Scope, outer: Scope) -> None:
+    def __init__(self, check_plan: CheckPlan, scope: ReadableSources, outer: ReadableSources) -> None:
         self._check_plan = check_plan
         self._scope = scope
         self._outer = outer
@@ -114,7 +115,7 @@ class Expressions:
                 (found,) = types.values()
                 return Typed(replace(expr, query=inner), f"{found.kind}?", found.field, found.store)
 
-    def _within(self, place: str, query: Plan) -> tuple[Plan, Columns]:
+    def _within(self, place: str, query: Plan) -> tuple[Plan, TypedColumns]:
         try:
             inner, types = self._check_plan(query, (*self._scope, *self._outer))
             if inner.include:

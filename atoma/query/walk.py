@@ -23,7 +23,7 @@ from atoma.contracts.query import (
     Store,
 )
 
-Change: TypeAlias = Callable[[Lit | Param], Expr]
+Substitute: TypeAlias = Callable[[Lit | Param], Expr]
 
 
 def parts(expr: Expr) -> tuple[Expr, ...]:
@@ -139,7 +139,7 @@ def every_expression(plan: Plan) -> Iterator[Expr]:
             yield from expressions(top)
 
 
-def changed(plan: Plan, leaf: Change) -> Plan:
+def changed(plan: Plan, leaf: Substitute) -> Plan:
     """``plan`` with ``leaf`` applied to every literal and parameter, plans within it included.
 
     The order is the one of :func:`top_expressions`, sources first and includes last. What rows are grouped by, and the columns of
@@ -191,7 +191,7 @@ def changed(plan: Plan, leaf: Change) -> Plan:
     return replace(plan, **parts) if parts else plan
 
 
-def _included(include: Include, leaf: Change) -> Include:
+def _included(include: Include, leaf: Substitute) -> Include:
     branches = [replace(branch, query=changed(branch.query, leaf)) for branch in include.branches]
     return replace(include, branches=tuple(branches))
 

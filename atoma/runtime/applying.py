@@ -9,11 +9,11 @@ from itertools import groupby
 from operator import itemgetter
 
 from atoma.contracts.execution import WriteItemResult, WriteRequest
-from atoma.contracts.values import StoredRow
-from atoma.contracts.writeback import Applied, ConfirmedRow, Decided, Writeback
+from atoma.contracts.values import RowKey, StoredRow
+from atoma.contracts.writeback import Applied, ConfirmedRow, DecidedMutation, Writeback
 from atoma.errors import PluginError
-from atoma.mutations import RowKey, rebase_rows
-from atoma.mutations.layers import Laid, Settled, Unpredictable, Versions, known_versions, lay, settle
+from atoma.mutations import rebase_rows
+from atoma.mutations.layers import BaseVersions, Laid, Settled, Unpredictable, known_versions, lay, settle
 from atoma.ports.engine import LocalDatabase
 from atoma.ports.execution import Voided, WritebackPart
 from atoma.ports.local import LocalTx
@@ -67,7 +67,7 @@ class ApplyFlow:
         self,
         tx: LocalTx,
         writeback: Writeback,
-        decided: Sequence[Decided],
+        decided: Sequence[DecidedMutation],
         touched: dict[RowKey, None],
     ) -> object:
         if writeback.replication is None and not decided:
@@ -136,7 +136,7 @@ class ApplyFlow:
         )
         return await self._database.apply(lambda tx: settle(tx, request, layers, items), durability=durability)
 
-    async def known_versions(self, request: WriteRequest) -> Versions:
+    async def known_versions(self, request: WriteRequest) -> BaseVersions:
         """The authority's versions of the rows that are here as ``request`` names them.
 
         Raises:
@@ -155,7 +155,7 @@ def _scope(tx: LocalTx, row: ConfirmedRow) -> str:
     return scope or ("" if row.image is None else tx.schema.store(row.store).scope_of(row.image))
 
 
-def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> Iterator[Decided]:
+def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> Iterator[DecidedMutation]:
     """The mutations of the outbox that there are verdicts on; layers with one leave the overlay here."""
     found = tx.outbox.by_keys(writeback.verdicts) if writeback.verdicts else {}
     for key, outcome in writeback.verdicts.items():

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from atoma.contracts.extras import needs_extra
 from atoma.errors import ValidationError
-from atoma.runtime.table_files import PlainRow, Read, check_columns
+from atoma.runtime.table_files import PlainRow, ReadRow, check_columns
 from atoma.schema.fields import Field
 from atoma.schema.portable import Plain
 from atoma.schema.spec import StoreSpec
@@ -55,7 +55,7 @@ def _type_of(field: Field) -> Any:
     return pa.string() if field.places is not None else _BY_COLUMN[field.sql_type]
 
 
-def read_arrow(stream: IO[bytes], spec: StoreSpec[Any], *, parquet: bool) -> Iterator[Read]:
+def read_arrow(stream: IO[bytes], spec: StoreSpec[Any], *, parquet: bool) -> Iterator[ReadRow]:
     """The rows of a Parquet file, or of a file of Arrow's IPC format; its lines are counted from 1.
 
     Raises:

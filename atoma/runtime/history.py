@@ -9,8 +9,8 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.history import Changeset, PastCommit
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.values import RowKey
 from atoma.errors import QueryError, ValidationError
-from atoma.mutations import RowKey
 from atoma.ports.history import LocalHistory
 from atoma.query.builder import Query
 from atoma.runtime.flows import Core

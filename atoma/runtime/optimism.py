@@ -38,6 +38,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.failures import code_of, refusal, retry_after_s, verdict_of
 from atoma.contracts.policy import WriteReach
 from atoma.contracts.receipts import WriteReceipt
+from atoma.contracts.values import RowKey
 from atoma.errors import (
     AtomaError,
     NodeTimeout,
@@ -45,8 +46,7 @@ from atoma.errors import (
     StoreError,
     WriteUnknown,
 )
-from atoma.mutations import RowKey
-from atoma.mutations.layers import Laid, Settled, Versions, address, named_versions, only_nodded
+from atoma.mutations.layers import BaseVersions, Laid, Settled, address, named_versions, only_nodded
 from atoma.ports.environment import Environment
 from atoma.ports.execution import WritePort
 from atoma.runtime.applying import ApplyFlow
@@ -91,8 +91,8 @@ class _Unit:
     reach: WriteReach
     rows: tuple[RowKey, ...]
     before: tuple[_Unit, ...]
-    based_on: Versions = field(default_factory=Versions)
-    made: Versions = field(default_factory=Versions)
+    based_on: BaseVersions = field(default_factory=BaseVersions)
+    made: BaseVersions = field(default_factory=BaseVersions)
     layers: tuple[int, ...] = ()
     receipts: tuple[WriteReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)

@@ -21,7 +21,7 @@ from atoma.query.binding import Asked, asked
 from atoma.query.builder import Query, Rows
 from atoma.query.describe import describe_whole
 from atoma.query.plans import counted, number_of, reads_deleted
-from atoma.query.seek import Place
+from atoma.query.seek import KeysetPosition
 from atoma.runtime.flows import Core, MergeMode
 from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Answer: TypeAlias = Callable[[BoundQuery, str | None], Awaitable[QueryResult]]
+AnswerQuery: TypeAlias = Callable[[BoundQuery, str | None], Awaitable[QueryResult]]
 """Answers a query by a policy."""
 
 COUNTS_MAX = 3
@@ -57,10 +57,10 @@ class Reading:
 
     __slots__ = ("_answer", "_core", "_schema")
 
-    def __init__(self, core: Core, schema: Schema, answer: Answer | None = None) -> None:
+    def __init__(self, core: Core, schema: Schema, answer: AnswerQuery | None = None) -> None:
         self._core = core
         self._schema = schema
-        self._answer: Answer = answer or self._by_policy
+        self._answer: AnswerQuery = answer or self._by_policy
 
     def _by_policy(self, query: BoundQuery, policy: str | None) -> Awaitable[QueryResult]:
         return self._core.reads.query(query, policy)
@@ -146,7 +146,7 @@ def _rows(result: QueryResult) -> Sequence[object]:
 
 def _page(found: Asked[T], result: QueryResult, total: int | None) -> Page[T]:
     rows = _rows(result)
-    ends: Sequence[object] = tuple(map(Place, result.edges)) or rows
+    ends: Sequence[object] = tuple(map(KeysetPosition, result.edges)) or rows
     edges = Edges(found.query, ends[0], ends[-1]) if rows else None
     return Page(found.read_all(rows), versions_of(result.rows), result.meta, total, edges)
 

@@ -20,7 +20,7 @@ from atoma.schema.spec import StoreSpec
 
 FileFormat: TypeAlias = Literal["csv", "ndjson", "json", "parquet", "arrow"]
 PlainRow: TypeAlias = Mapping[str, Plain]
-Read: TypeAlias = tuple[int, "PlainRow | ValidationError"]
+ReadRow: TypeAlias = tuple[int, "PlainRow | ValidationError"]
 """A line's number, and its row, or why it has none."""
 ROW_BYTES_MAX = 64 * 1024 * 1024
 """No row of a file is longer; a quote or a bracket that is never closed is seen by that."""
@@ -93,7 +93,7 @@ def _csv_cell(text: str | None) -> str:
     return text if _PLAIN_CELL.fullmatch(text) else '"' + text.replace('"', '""') + '"'
 
 
-def read_csv(stream: IO[bytes], spec: StoreSpec[Any]) -> Iterator[Read]:
+def read_csv(stream: IO[bytes], spec: StoreSpec[Any]) -> Iterator[ReadRow]:
     """The rows of CSV; the first line has the names of fields.
 
     Raises:
@@ -218,7 +218,7 @@ def _array(stream: IO[bytes]) -> Iterator[bytes]:
                 at = end
 
 
-def read_json(stream: IO[bytes], spec: StoreSpec[Any], *, lines: bool) -> Iterator[Read]:
+def read_json(stream: IO[bytes], spec: StoreSpec[Any], *, lines: bool) -> Iterator[ReadRow]:
     """The rows of JSON, an object for each; they are counted from 1.
 
     Args:

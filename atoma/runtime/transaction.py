@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from atoma.contracts.execution import Confirm, Durability, WriteItemResult
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import ErrorInfo, StoredRow, is_hidden
+from atoma.contracts.values import ErrorInfo, RowKey, StoredRow, is_hidden
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, QueryError, ValidationError
 from atoma.mutations import decide
 from atoma.ports.loops import lifetime
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
-Key = tuple[str, str]
 
 
 class Transaction:
@@ -59,8 +58,8 @@ class Transaction:
         self._core = core
         self._policy = policy
         self._entries: list[Op] = []
-        self._rows: dict[Key, StoredRow | None] = {}
-        self._reads: dict[Key, int | None] = {}
+        self._rows: dict[RowKey, StoredRow | None] = {}
+        self._reads: dict[RowKey, int | None] = {}
         self._open = False
         self._used = False
         self.confirm: Confirm | None = None

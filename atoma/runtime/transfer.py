@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, ge
 import msgspec
 import trio
 
+from atoma.contracts.progress import Progress
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, ConfigurationError, ConflictError, QueryError, ValidationError
 from atoma.query.builder import Rows
@@ -21,7 +22,7 @@ from atoma.runtime.table_files import (
     FileFormat,
     JsonWriter,
     PlainRow,
-    Read,
+    ReadRow,
     RowWriter,
     read_csv,
     read_json,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ImportConflict: TypeAlias = Literal["insert", "upsert"]
-Told: TypeAlias = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
 WriteMany: TypeAlias = "Callable[[Sequence[T], Sequence[Mapping[str, object]]], Awaitable[ManyResult[T]]]"
 """Writes rows, given whole and as the fields that a file has."""
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -92,7 +91,7 @@ async def export_rows(
     query: Rows[T],
     path: PathLike,
     format: FileFormat | None,
-    progress: Told | None,
+    progress: Progress | None,
 ) -> int:
     """See :meth:`atoma.runtime.store.Store.export`."""
     target = Path(path)
@@ -163,7 +162,7 @@ async def import_rows(
     path: PathLike,
     format: FileFormat | None,
     rejected: PathLike | None,
-    progress: Told | None,
+    progress: Progress | None,
 ) -> ImportReport:
     """See :meth:`atoma.runtime.store.Store.import_`."""
     source = Path(path)
@@ -191,7 +190,7 @@ async def import_rows(
     return ImportReport(lines, written, present, refused, tuple(first))
 
 
-def _take(rows: Iterator[Read]) -> list[Read]:
+def _take(rows: Iterator[ReadRow]) -> list[ReadRow]:
     return list(islice(rows, AT_ONCE))
 
 
@@ -199,7 +198,9 @@ def _note(stream: IO[bytes], wrong: Sequence[RejectedLine]) -> None:
     stream.write(b"".join(msgspec.json.encode(each) + b"\n" for each in wrong))
 
 
-async def _write(spec: StoreSpec[T], write: WriteMany[T], part: Sequence[Read]) -> tuple[int, int, list[RejectedLine]]:
+async def _write(
+    spec: StoreSpec[T], write: WriteMany[T], part: Sequence[ReadRow]
+) -> tuple[int, int, list[RejectedLine]]:
     """Write what can be written of ``part``: how many rows were, how many were there alike, and what was refused."""
     wrong: list[RejectedLine] = []
     lines: list[int] = []
@@ -314,7 +315,7 @@ def _open_writer(stream: IO[bytes], spec: StoreSpec[Any], format: FileFormat) ->
     return ArrowWriter(stream, spec, parquet=format == "parquet")
 
 
-def _read_rows(stream: IO[bytes], spec: StoreSpec[Any], format: FileFormat) -> Iterator[Read]:
+def _read_rows(stream: IO[bytes], spec: StoreSpec[Any], format: FileFormat) -> Iterator[ReadRow]:
     """The rows of a file.
 
     Raises:

@@ -13,9 +13,9 @@ from atoma.contracts.execution import WriteResult
 from atoma.contracts.history import Changeset, RowChange, UndoMark
 from atoma.contracts.limits import MUTATION_OPS
 from atoma.contracts.mutations import Op
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.values import RowImage, RowKey, StoredRow
 from atoma.errors import ConflictError, PolicyNotAllowed, ValidationError
-from atoma.mutations import RowKey, differences, edited
+from atoma.mutations import differences, edited
 from atoma.query.plans import by_ids, in_parts
 from atoma.runtime.flows import Core, written_over
 from atoma.runtime.results import error_of, handle_key

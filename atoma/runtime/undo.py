@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.history import Changeset, RowChange, UndoMark, UndoStep
+from atoma.contracts.values import RowKey
 from atoma.errors import ConfigurationError
-from atoma.mutations import RowKey
 from atoma.ports.history import LocalHistory
 from atoma.runtime.flows import Core
 from atoma.runtime.groups import marking, open_mark

@@ -18,7 +18,7 @@ _log = logging.getLogger("atoma.runtime")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheUpdate:
     """The result of keeping an answer in the local cache.
 
     Attributes:
@@ -60,7 +60,7 @@ class WriteBack:
 
     async def keep_rows(
         self, store: str, rows: Sequence[StoredRow], gone: Sequence[StoredRow] = (), *, began: int
-    ) -> Kept:
+    ) -> CacheUpdate:
         """Keep ``rows``, as ``writeback`` of the store has them, and delete ``gone``.
 
         A row with pending writes gets the answer as its base and stays as the user sees it; what was settled after
@@ -68,10 +68,10 @@ class WriteBack:
         log says why: the answer is true all the same.
         """
         if self.apply is None or not (rows or gone):
-            return Kept(frozenset(), {})
+            return CacheUpdate(frozenset(), {})
         wanted = rows if self.hooks is None else self.hooks.kept(store, rows)
         if wanted is None:
-            return Kept(frozenset(), {})
+            return CacheUpdate(frozenset(), {})
         kept = Writeback(
             rows=confirmed(store, wanted),
             missing=confirmed(store, gone),
@@ -83,8 +83,10 @@ class WriteBack:
             applied = await self.apply.apply_writeback(kept)
         except StoreError as error:
             _log.warning("an answer about store %r is not kept: %s", store, error)
-            return Kept(frozenset(), {})
-        return Kept(frozenset(id for _, id in applied.kept), {id: at for (_, id), at in applied.versions.items()})
+            return CacheUpdate(frozenset(), {})
+        return CacheUpdate(
+            frozenset(id for _, id in applied.kept), {id: at for (_, id), at in applied.versions.items()}
+        )
 
     async def versions_of(self, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
         """Version here of each of ``rows`` that is visible as it was answered; of none when this device cannot tell."""

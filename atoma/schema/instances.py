@@ -15,10 +15,10 @@ from types import FunctionType, MemberDescriptorType
 from typing import Any, TypeVar, cast
 
 from atoma.contracts.values import HIDDEN, RowImage, Scalar, StoredRow, TableRow, TableRows
+from atoma.schema.kinds import Decode
 
 T = TypeVar("T")
-Decode = Callable[[Any], object]
-Make = Callable[[str, Mapping[str, object]], T]
+MakeInstance = Callable[[str, Mapping[str, object]], T]
 """Makes an instance of an id and an image that holds every column.
 
 Raises:
@@ -27,7 +27,7 @@ Raises:
 """
 
 
-def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]) -> Make[T]:
+def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]) -> MakeInstance[T]:
     """How instances of ``model`` are made.
 
     Args:
@@ -37,7 +37,7 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
     """
     if _only_keeps(model, ("id", *columns)):
         lines, names = _setting(model, {name: f"image[{name!r}]" for name in columns}, decoders)
-        return cast("Make[T]", _written(["def make(id, image):", *_in(lines), " return self"], names))
+        return cast("MakeInstance[T]", _written(["def make(id, image):", *_in(lines), " return self"], names))
 
     def called(id: str, image: Mapping[str, object]) -> T:
         values = {name: image[name] for name in columns}
@@ -49,7 +49,11 @@ def maker(model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
 
 
 def reader(
-    model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode], make: Make[T], otherwise: Make[T]
+    model: type[T],
+    columns: Sequence[str],
+    decoders: Mapping[str, Decode],
+    make: MakeInstance[T],
+    otherwise: MakeInstance[T],
 ) -> Callable[[StoredRow], T]:
     """How instances of ``model`` are made of rows, in one call for each.
 

@@ -16,7 +16,7 @@ import msgspec
 from atoma.contracts.values import Scalar
 from atoma.errors import ValidationError
 
-Turn: TypeAlias = Callable[[Scalar], Scalar]
+ConvertScalar: TypeAlias = Callable[[Scalar], Scalar]
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -29,8 +29,8 @@ class Packed(msgspec.Struct, frozen=True):
     """
 
     json: bool
-    pack: Turn
-    unpack: Turn
+    pack: ConvertScalar
+    unpack: ConvertScalar
 
 
 def as_json(hint: object, decode: Callable[[Any], object] | None, stored: Callable[[Any], Scalar]) -> Packed:

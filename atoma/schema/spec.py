@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import repeat
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -24,7 +24,7 @@ from atoma.schema.fields import Field
 from atoma.schema.hiding import SoftDelete, hidden_field, purged_after
 from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
 from atoma.schema.indexes import Index, checked_indexes
-from atoma.schema.instances import Make, imager, maker, reader, rows_reader
+from atoma.schema.instances import MakeInstance, imager, maker, reader, rows_reader
 from atoma.schema.kinds import is_storable
 from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits, with_states
 from atoma.schema.models import NAME, checked_search, fields_of
@@ -204,7 +204,7 @@ class StoreSpec(Generic[T]):
         written = tuple([name for name, _ in self._encoders])
         self._images = imager([*written, HIDDEN] if self.soft_delete else written)
         decoders = dict(self._decoders)
-        self._make: Make[T] = maker(self.model, written, decoders)
+        self._make: MakeInstance[T] = maker(self.model, written, decoders)
         self.read: Callable[[StoredRow], T] = reader(self.model, written, decoders, self._make, self._with_defaults)
         self.read_rows = rows_reader(self.model, self.value_columns, decoders, self.read)
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *written)
@@ -545,6 +545,10 @@ class StoreSpec(Generic[T]):
         scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
         merge = f" merge {self.merging.signature}" if self.merging.rules else ""
         return f"{self.name}({columns}) scope {scope} conflict {self.conflict}{merge}"
+
+
+AnyStore: TypeAlias = StoreSpec[object]
+"""A store whose model does not matter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,13 +15,13 @@ from msgspec import Struct
 from atoma.codes import CODES, HELP, Waits, row
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError, Resync
-from atoma.sync.failures import Call, Course, HistoryMoved, course, history_moved, of_this_file
+from atoma.sync.failures import Course, HistoryMoved, SyncCall, course, history_moved, of_this_file
 
-Seen: TypeAlias = Waits | Literal["scope", "inbox", ""]
+ShownAs: TypeAlias = Waits | Literal["scope", "inbox", ""]
 """Where it is seen: the state in the status meanwhile, ``scope`` one scope alone has the error, ``inbox`` the write is there; empty for
 what keeps nothing waiting."""
 
-CALLS: tuple[Call, ...] = get_args(Call)
+CALLS: tuple[SyncCall, ...] = get_args(SyncCall)
 
 OTHERS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,10 +46,10 @@ class Condition(Struct, frozen=True):
         shown: The code that is seen there.
     """
 
-    call: Call
+    call: SyncCall
     code: str
     course: Course
-    seen: Seen
+    seen: ShownAs
     shown: str
 
     @property
@@ -66,7 +66,7 @@ def state_of(error: ErrorInfo, *, session: bool) -> Waits:
     return "stalled" if waits == "stalled" else "offline"
 
 
-def condition(call: Call, code: str) -> Condition:
+def condition(call: SyncCall, code: str) -> Condition:
     """What becomes of ``call``, of a device that follows its scopes, when it is answered with ``code``."""
     error = RemoteError("", remote_code=code)
     looked_at = of_this_file(error) if call != "open" else False

@@ -61,7 +61,7 @@ class WrongHub(SyncError):
     code = "WRONG_HUB"
 
 
-Call: TypeAlias = Literal["open", "push", "pull", "snapshot", "notify"]
+SyncCall: TypeAlias = Literal["open", "push", "pull", "snapshot", "notify"]
 """What replication asks of a hub; connecting counts as a part of the opening."""
 
 
@@ -87,7 +87,7 @@ def remedy(error: BaseException) -> Remedy:
     return Remedy.RECONNECT if is_retryable(error) else Remedy.STALL
 
 
-_COURSES: dict[Call, dict[Remedy, Course]] = {
+_COURSES: dict[SyncCall, dict[Remedy, Course]] = {
     "open": {Remedy.RETRY: Course.ANEW, Remedy.RESNAPSHOT: Course.ANEW, Remedy.STALL: Course.SLOWLY},
     "push": {Remedy.RETRY: Course.AGAIN, Remedy.RESNAPSHOT: Course.ANEW, Remedy.STALL: Course.SLOWLY},
     "pull": {Remedy.RETRY: Course.AGAIN, Remedy.RESNAPSHOT: Course.SNAPSHOT, Remedy.STALL: Course.ASIDE},
@@ -96,7 +96,7 @@ _COURSES: dict[Call, dict[Remedy, Course]] = {
 }
 
 
-def course(call: Call, error: AtomaError) -> Course:
+def course(call: SyncCall, error: AtomaError) -> Course:
     """What is done about ``error``, with which ``call`` was answered or has failed."""
     if not isinstance(error, RemoteError):
         return Course.ANEW if is_retryable(error) and not isinstance(error, StoreError) else Course.SLOWLY

@@ -12,7 +12,7 @@ import trio
 from atoma.errors import AtomaError, ConnectFailed
 from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.failures import worst
-from atoma.sync.modes import Lane
+from atoma.sync.modes import SyncLane
 from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
@@ -25,10 +25,10 @@ STALLED_S = 60.0
 """A session in which nothing may be pushed ends after so many seconds, and the next one looks again; a scope that is refused is asked for
 again after as many."""
 
-Work = Callable[[], Awaitable[None]]
+LaneWork = Callable[[], Awaitable[None]]
 
 
-async def contained(work: Work) -> Exception | None:
+async def contained(work: LaneWork) -> Exception | None:
     """Run ``work`` and return the error it ended with, one plain error and never a group; cancellation passes."""
     try:
         await work()
@@ -84,7 +84,7 @@ class Lanes:
         kinds: What runs of its own accord.
     """
 
-    def __init__(self, replica: Replica, session: SyncSession, kinds: frozenset[Lane]) -> None:
+    def __init__(self, replica: Replica, session: SyncSession, kinds: frozenset[SyncLane]) -> None:
         self._replica = replica
         self._session = session
         self._kinds = kinds
@@ -118,7 +118,7 @@ class Lanes:
         """Whether anything here is about single scopes."""
         return bool(self._kinds & {"pull", "notify"})
 
-    async def _run_lane(self, work: Work, whole: trio.CancelScope) -> None:
+    async def _run_lane(self, work: LaneWork, whole: trio.CancelScope) -> None:
         failure = await contained(work)
         if failure is not None:
             self._failures.append(failure)

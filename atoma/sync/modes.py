@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 SyncMode: TypeAlias = Literal["full", "pull-only", "push-only", "subscribe-only", "manual"]
-Lane: TypeAlias = Literal["push", "pull", "notify"]
+SyncLane: TypeAlias = Literal["push", "pull", "notify"]
 
-MODES: dict[SyncMode, frozenset[Lane]] = {
+MODES: dict[SyncMode, frozenset[SyncLane]] = {
     "full": frozenset({"push", "pull", "notify"}),
     "pull-only": frozenset({"pull", "notify"}),
     "push-only": frozenset({"push"}),

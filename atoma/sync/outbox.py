@@ -13,9 +13,9 @@ from atoma.contracts.execution import OperationContext, WriteOptions, WriteReque
 from atoma.contracts.mutations import BUILDS_ON_HELD, HELD_MID, Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import PROTOCOL_EDITS, PROTOCOL_TEXTS, Cursor, Limits
-from atoma.contracts.values import StoredRow
+from atoma.contracts.values import RowKey, StoredRow
 from atoma.errors import RemoteError, ScopeNotSubscribed, ValidationError
-from atoma.mutations import RowKey, bare, mutations_of, queued, rows_of, too_many_texts
+from atoma.mutations import bare, mutations_of, queued, rows_of, too_many_texts
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 from atoma.schema.schema import Schema

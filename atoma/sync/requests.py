@@ -19,7 +19,7 @@ from atoma.contracts.sync import (
 )
 from atoma.errors import AtomaError, RemoteError
 from atoma.ports.service import SyncService
-from atoma.sync.failures import Call, Course, HistoryMoved, course
+from atoma.sync.failures import Course, HistoryMoved, SyncCall, course
 from atoma.sync.replica import bounded
 
 PAGE_CHANGES = 2_000
@@ -39,8 +39,8 @@ class RequestSize:
         least: Nothing smaller is asked for.
     """
 
-    def __init__(self, call: Call, most: int, least: int = 1) -> None:
-        self._call: Call = call
+    def __init__(self, call: SyncCall, most: int, least: int = 1) -> None:
+        self._call: SyncCall = call
         self._least = least
         self.now = most
 

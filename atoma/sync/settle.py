@@ -11,8 +11,8 @@ from atoma.contracts.events import ConflictDetected
 from atoma.contracts.mutations import ACKED, HELD_MID, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow
 from atoma.contracts.sync import Conflict, Cursor, Outcome, PullReply
-from atoma.contracts.values import ErrorInfo, RowImage, as_image
-from atoma.mutations import RowKey, ops_by_row, rebase, replay
+from atoma.contracts.values import ErrorInfo, RowImage, RowKey, as_image
+from atoma.mutations import ops_by_row, rebase, replay
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body
 from atoma.sync.outbox import note_sent

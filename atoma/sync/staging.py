@@ -15,9 +15,8 @@ from msgspec.structs import replace
 from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.replica import ClientIdentity, InboxEntry, Subscription
 from atoma.contracts.sync import Outcome, Place, PullReply, SnapshotReply
-from atoma.contracts.values import StoredRow
+from atoma.contracts.values import RowKey, StoredRow
 from atoma.errors import SyncError
-from atoma.mutations import RowKey
 from atoma.ports.execution import Voided
 from atoma.ports.local import LocalTx
 from atoma.sync.outbox import queue_creates

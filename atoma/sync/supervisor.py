@@ -20,7 +20,7 @@ from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.conditions import state_of
 from atoma.sync.failures import Course, HistoryMoved, SeveralHubs, as_forked, course, of_this_file
 from atoma.sync.lanes import STALLED_S, Lanes, contained, converse, given_out
-from atoma.sync.modes import Lane
+from atoma.sync.modes import SyncLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.repair.diagnosis import REPEATED_S
@@ -49,7 +49,7 @@ class Supervisor:
         lanes: What to run of its own accord; nothing for manual mode.
     """
 
-    def __init__(self, replica: Replica, link: SyncLink, lanes: frozenset[Lane]) -> None:
+    def __init__(self, replica: Replica, link: SyncLink, lanes: frozenset[SyncLane]) -> None:
         self._replica = replica
         self._link = link
         self._lanes = lanes
@@ -69,7 +69,7 @@ class Supervisor:
             self._allowed.set()
 
     @property
-    def lanes(self) -> frozenset[Lane]:
+    def lanes(self) -> frozenset[SyncLane]:
         """What runs of its own accord."""
         return self._lanes
 

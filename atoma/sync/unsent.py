@@ -17,9 +17,9 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import BUILDS_ON_HELD, HELD_MID, MutationBody, PendingMutation
 from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.sync import Limits
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.errors import ConflictError, SyncError, ValidationError
-from atoma.mutations import RowKey, rebase_rows
+from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body, encode_body
 from atoma.sync.outbox import Chain, check_size, end_of, save_end

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import Outcome
+from atoma.contracts.values import RowKey
 from atoma.contracts.writeback import Writeback
 from atoma.errors import PluginError
-from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
 from atoma.sync.oversize import LeftOut
 from atoma.sync.push import Sending

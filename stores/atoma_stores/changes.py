@@ -11,10 +11,10 @@ from atoma.contracts.mutations import Effect
 from atoma.contracts.replica import ReplicaDelta
 from atoma.contracts.values import StoredRow
 
-RowChange: TypeAlias = tuple[StoredRow | None, StoredRow | None]
+BeforeAfter: TypeAlias = tuple[StoredRow | None, StoredRow | None]
 """``(old, new)``: the visible row before and after; None where there was, or is, no row. Never both None."""
 
-StoreDelta: TypeAlias = Mapping[str, RowChange]
+StoreDelta: TypeAlias = Mapping[str, BeforeAfter]
 """Row id → change; rows that are the same before and after are not in it."""
 
 

@@ -9,7 +9,20 @@ from typing import get_args
 
 import pytest
 
-from atoma.codes import BY_GRPC, BY_HTTP, BY_WEBSOCKET, CODES, HELP, OF_HTTP, OTHER, Category, Code, Help, Verdict, row
+from atoma.codes import (
+    BY_GRPC,
+    BY_HTTP,
+    BY_WEBSOCKET,
+    CODES,
+    HELP,
+    OF_HTTP,
+    OTHER,
+    Category,
+    Code,
+    Help,
+    VerdictKind,
+    row,
+)
 from atoma.errors import AtomaError, ExecutionError, RemoteError, Resync, StoreBusy, is_retryable, what_helps
 
 Sources = dict[Path, ast.Module]
@@ -128,7 +141,7 @@ def test_the_table_uses_the_words_it_declares() -> None:
     assert tuple(HELP) == get_args(Help)
     assert {code.help for code in CODES.values()} == set(get_args(Help))
     assert {code.category for code in CODES.values()} == set(get_args(Category))
-    assert {code.verdict for code in CODES.values()} == set(get_args(Verdict))
+    assert {code.verdict for code in CODES.values()} == set(get_args(VerdictKind))
     assert [name for name, code in CODES.items() if code.help == "resnapshot" and code.retryable] == []
 
 

@@ -41,12 +41,12 @@ from atoma_transports.frames.envelope import (
 from atoma_transports.grpc._driver.calls import read_timeout
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.messages import HelloReply, HelloRequest, info_from, status_of, trailer_of
-from atoma_transports.http.answers import Refused
+from atoma_transports.http.answers import RefusedRequest
 from atoma_transports.http.asked import read_head
 from atoma_transports.http.batches import Several, read_batch
 from atoma_transports.http.calls import from_query
 from atoma_transports.http.client.messages import RecordReader, RecordsEnded, refused
-from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, Failure, pack_record
+from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, ErrorBody, pack_record
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.wire import HEADER_BYTES_MAX
 from atoma_transports.protocol import OpsReply, QueryCall, ResolveReply, Rows, WriteCall, unpack_rows
@@ -436,8 +436,8 @@ def _read_refusal(data: bytes) -> object:
     return info_of(error_of(info))
 
 
-def _refusals(spell: Callable[[Failure], st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
-    body = messages(Failure).flatmap(spell)
+def _refusals(spell: Callable[[ErrorBody], st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
+    body = messages(ErrorBody).flatmap(spell)
     return st.tuples(st.integers(0, 9), body).map(lambda both: bytes([0, both[0], 0]) + both[1])
 
 
@@ -517,7 +517,7 @@ def wrong_heads(draw: st.DrawFn) -> bytes:
 
 REQUEST = Decoder(
     _read_request,
-    (h11.RemoteProtocolError, HttpError, Refused),
+    (h11.RemoteProtocolError, HttpError, RefusedRequest),
     heads().filter(lambda head: b"notify" in head),
     wrong_heads(),
     memory=200,

@@ -14,10 +14,10 @@ import pytest
 
 from atoma.contracts.query import Derived, Exists, Lit, Store
 from atoma.hub import pulling
-from atoma.hub.rules import View
+from atoma.hub.rules import PrincipalView
 from atoma.ports.hub_queries import Fence
 from atoma_stores.sql import answers, include, select
-from atoma_stores.sql.fence import Tables
+from atoma_stores.sql.fence import FencedTables
 from atoma_stores.sql.hub import reads
 from atoma_stores.sql.scripts import Execute
 from tests.leaks.worlds import Leak, Seen, campaign, follow
@@ -68,7 +68,7 @@ FENCED_SCAN = reads._fenced_scan  # pyright: ignore[reportPrivateUsage]
 
 
 def for_who_asks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(View, "_condition", lambda view, store: Lit("bool", True))
+    patch.setattr(PrincipalView, "_condition", lambda view, store: Lit("bool", True))
 
 
 @pytest.mark.parametrize("plant", [in_pages, in_snapshots, for_who_asks], ids=lambda plant: plant.__name__)
@@ -99,12 +99,12 @@ class Unfenced:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._patch = patch
         self._inside = 0
-        read = Tables.read
+        read = FencedTables.read
 
-        def read_table(tables: Tables, store: Any) -> str:
+        def read_table(tables: FencedTables, store: Any) -> str:
             return f'main."{store.name}"' if self._inside else read(tables, store)
 
-        patch.setattr(Tables, "read", read_table)
+        patch.setattr(FencedTables, "read", read_table)
 
     def within(self, where: object, name: str, part: Callable[..., bool] = lambda *_: True) -> None:
         """Forget the fence while ``where.name`` runs with arguments that are the part."""
@@ -172,7 +172,7 @@ def at_the_store_between(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_the_rules_about_rows(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(View, "condition", lambda *_: None)
+    patch.setattr(PrincipalView, "condition", lambda *_: None)
 
 
 def without_the_scope_of_a_join(patch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def without_the_scope_of_a_join(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_the_scope_of_an_include(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(include.Relation, "scoped", lambda *_: False)
+    patch.setattr(include.IncludedRelation, "scoped", lambda *_: False)
 
 
 def without_the_scope_in_the_order(patch: pytest.MonkeyPatch) -> None:

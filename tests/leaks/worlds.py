@@ -162,7 +162,7 @@ class World:
         for spec in self.schema.stores.values():
             if spec.scope_field is None and spec.fixed_scope != scope:
                 continue
-            rows = reading.Rows(service, self.schema, spec, scope, CONTEXT)
+            rows = reading.DocumentStore(service, self.schema, spec, scope, CONTEXT)
             asked, more = PullDocuments(limit=3), True
             while more:
                 try:

@@ -36,7 +36,7 @@ from atoma.hub.direct import ABANDONED, FenceDecision, WriteDecision
 from atoma.hub.resolving import ResolveDecision, resolution
 from atoma.hub.service import HubService
 from atoma.ports import Principal, SyncService, seeded_environment
-from atoma.ports.hub import Facts, Plan
+from atoma.ports.hub import Facts, WritePlan
 from atoma_stores.sql.hub.state import State
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports.adapters import ServiceProxy
@@ -249,23 +249,23 @@ MEMORY: set[str] = set()
 def no_fence(patch: pytest.MonkeyPatch) -> None:
     """Never is said, and nothing done about it."""
     true = ResolveDecision.decide
-    patch.setattr(ResolveDecision, "decide", lambda self, facts: Plan(reply=true(self, facts).reply))
+    patch.setattr(ResolveDecision, "decide", lambda self, facts: WritePlan(reply=true(self, facts).reply))
 
 
 def a_fence_in_memory(patch: pytest.MonkeyPatch) -> None:
     """The fence is gone when the hub restarts."""
     true = ResolveDecision.decide
 
-    def decide(self: ResolveDecision, facts: Facts) -> Plan:
+    def decide(self: ResolveDecision, facts: Facts) -> WritePlan:
         plan = true(self, facts)
         if plan.answer is not None:
             MEMORY.add(self.key)
-        return Plan(reply=plan.reply)
+        return WritePlan(reply=plan.reply)
 
     def behind_it(true: Any) -> Any:
-        def decide(self: Any, facts: Facts) -> Plan:
+        def decide(self: Any, facts: Facts) -> WritePlan:
             fenced = self.key.partition(":")[0] in MEMORY
-            plan: Plan = true(self, replace(facts, answer=ABANDONED) if fenced else facts)
+            plan: WritePlan = true(self, replace(facts, answer=ABANDONED) if fenced else facts)
             return plan
 
         return decide
@@ -279,12 +279,12 @@ def an_answer_from_memory(patch: pytest.MonkeyPatch) -> None:
     """Only what this process has answered is known."""
     true, true_write = ResolveDecision.decide, WriteDecision.decide
 
-    def write(self: WriteDecision, facts: Facts) -> Plan:
+    def write(self: WriteDecision, facts: Facts) -> WritePlan:
         MEMORY.add(self.key.partition(":")[0])
         return true_write(self, facts)
 
-    def decide(self: ResolveDecision, facts: Facts) -> Plan:
-        return true(self, facts) if self.key in MEMORY or facts.answer is None else Plan(reply=ABANDONED)
+    def decide(self: ResolveDecision, facts: Facts) -> WritePlan:
+        return true(self, facts) if self.key in MEMORY or facts.answer is None else WritePlan(reply=ABANDONED)
 
     patch.setattr(WriteDecision, "decide", write)
     patch.setattr(ResolveDecision, "decide", decide)
@@ -296,13 +296,13 @@ def a_fence_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
 
     @dataclass(frozen=True)
     class Look(ResolveDecision):
-        def decide(self, facts: Facts) -> Plan:
-            return Plan(reply=true(self, facts).reply)
+        def decide(self, facts: Facts) -> WritePlan:
+            return WritePlan(reply=true(self, facts).reply)
 
     @dataclass(frozen=True)
     class Fence(ResolveDecision):
-        def decide(self, facts: Facts) -> Plan:
-            return Plan(answer=None if facts.answer else ABANDONED, reply=ABANDONED)
+        def decide(self, facts: Facts) -> WritePlan:
+            return WritePlan(answer=None if facts.answer else ABANDONED, reply=ABANDONED)
 
     async def resolve(self: HubService, request: ResolveRequest) -> Resolution:
         database = self._core.database
@@ -322,7 +322,7 @@ def items_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
 
 def items_pass_the_fence(patch: pytest.MonkeyPatch) -> None:
     """A unit of several mutations does not see the fence under its own key."""
-    patch.setattr(FenceDecision, "decide", lambda self, facts: Plan())
+    patch.setattr(FenceDecision, "decide", lambda self, facts: WritePlan())
 
 
 PLANTED = [

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from atoma.bindings.delivery import Delivery, OpenLive, Telling, open_results
+from atoma.bindings.delivery import Delivery, Telling, open_results
 from atoma.bindings.portal import Hold, Pending, Portal
 from atoma.errors import ClosedError, WrongLoop
 from atoma.ports import loops
+from atoma.runtime.observable import OpenLive
 
 if TYPE_CHECKING:
     from reactivex import Observable, abc

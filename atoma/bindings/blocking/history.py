@@ -11,7 +11,7 @@ import atoma.runtime.undo
 from atoma.bindings.blocking.host import run
 from atoma.bindings.portal import Portal
 from atoma.contracts.history import Changeset, PastCommit, UndoStep
-from atoma.mutations import RowKey
+from atoma.contracts.values import RowKey
 from atoma.query.builder import Query
 from atoma.runtime.results import Page
 from atoma.runtime.undo import Undone

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
-from atoma.bindings.delivery import Delivery, OpenLive, Telling, open_results
+from atoma.bindings.delivery import Delivery, Telling, open_results
 from atoma.bindings.portal import Hold, Pending, Portal
 from atoma.errors import ClosedError, WrongLoop
 from atoma.ports.loops import InBlock, here, right_door
+from atoma.runtime.observable import OpenLive
 
 if TYPE_CHECKING:
     from reactivex import Observable, abc

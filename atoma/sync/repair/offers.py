@@ -12,8 +12,7 @@ from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recover
 from atoma.contracts.replica import LostRow, StagedRow
 from atoma.contracts.shapes import marked
 from atoma.contracts.sync import Cursor, EpochWord, OpenReply, PullReply, ScopeStatus
-from atoma.contracts.values import RowImage
-from atoma.mutations import RowKey
+from atoma.contracts.values import RowImage, RowKey
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved

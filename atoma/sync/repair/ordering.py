@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from atoma.contracts.replica import LostRow, StagedRow
-from atoma.contracts.values import RowImage
-from atoma.mutations import RowKey
+from atoma.contracts.values import RowImage, RowKey
 from atoma.ports.local import LocalTx
 from atoma.query.indexes import unique_values
 from atoma.schema.indexes import Index

@@ -17,7 +17,7 @@ from atoma.contracts.mutations import Effect, MutationBody, Op
 from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
 from atoma.plugins import PluginContext
 from atoma.ports import LocalTx
-from atoma.ports.hub import Facts, Need, Plan
+from atoma.ports.hub import Facts, Need, WritePlan
 from atoma.ports.hub_rows import RowFact
 
 MIRROR_DELAY_S = 0.02
@@ -148,12 +148,12 @@ def row_version(_original: Original) -> object:
 def _as_if_next(original: Original, when: Callable[[int, int], bool]) -> object:
     """A mutation is decided as if it were the next one, ``when`` its number and the last one decided say so."""
 
-    def decide(decision: Any, facts: Facts) -> Plan:
+    def decide(decision: Any, facts: Facts) -> WritePlan:
         mid, client = decision.mutation.mid, facts.client
         if client is not None and when(mid, client.last_mid):
             before = msgspec.structs.replace(client, last_mid=mid - 1, last_digest=decision.previous)
             facts = msgspec.structs.replace(facts, client=before)
-        plan: Plan = original(decision, facts)
+        plan: WritePlan = original(decision, facts)
         return plan
 
     return decide

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
+from atoma.contracts.values import RowKey
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
@@ -25,10 +26,9 @@ from atoma.ports.hub import (
     LogPage,
     Need,
     Permission,
-    Plan,
-    RowKey,
     ScanPage,
     ScopeState,
+    WritePlan,
 )
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema import Schema
@@ -83,7 +83,7 @@ class _Opening:
     def need(self) -> Need:
         return self.decision.need
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         self.begins()
         return self.decision.decide(facts)
 
@@ -128,11 +128,11 @@ class WatchedHubDatabase:
         return self._database.unknown_functions
 
     async def run(
-        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
-    ) -> Sequence[Plan]:
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[WritePlan]], None] | None = None
+    ) -> Sequence[WritePlan]:
         """Pass it on, and tell when it has been committed."""
 
-        def committed(plans: Sequence[Plan]) -> None:
+        def committed(plans: Sequence[WritePlan]) -> None:
             self._counts["duplicates"] += sum(isinstance(p.reply, Outcome) and p.reply.duplicate for p in plans)
             self._committed()
             if on_commit is not None:

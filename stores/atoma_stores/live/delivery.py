@@ -17,7 +17,7 @@ CHECKPOINT_EVERY_BATCHES = 32
 
 
 @dataclass(slots=True)
-class Position:
+class LivePosition:
     """The point that the live queries of a database have come to.
 
     Attributes:
@@ -70,7 +70,7 @@ class Subscription:
     """
 
     def __init__(
-        self, followed: Followed, position: Position, buffer: int, since: int, advance: Callable[[], None]
+        self, followed: Followed, position: LivePosition, buffer: int, since: int, advance: Callable[[], None]
     ) -> None:
         self._followed = followed
         self._position = position

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TypeVar
 
-from atoma.ports.live import Change, Insert, Move, Remove, Reset, RowKey, Update
+from atoma.ports.live import Change, Insert, Move, Remove, Reset, ResultKey, Update
 from atoma_stores.live.rows import KeyOf, same
 
 R = TypeVar("R")
@@ -50,7 +50,7 @@ def diff(old: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> tuple[Change[R
     return (*changes, *updates)
 
 
-def _differing_part(old: Sequence[RowKey], new: Sequence[RowKey]) -> tuple[int, int, int]:
+def _differing_part(old: Sequence[ResultKey], new: Sequence[ResultKey]) -> tuple[int, int, int]:
     """``(first, end in old, end in new)`` of the part between the longest common head and tail of keys."""
     first, old_end, new_end = 0, len(old), len(new)
     shorter = min(old_end, new_end)
@@ -68,10 +68,10 @@ def _updates(old: Sequence[R], new: Sequence[R], offset: int) -> list[Change[R]]
 
 
 def _placements(
-    before: Sequence[RowKey],
-    after: Sequence[RowKey],
+    before: Sequence[ResultKey],
+    after: Sequence[ResultKey],
     rows: Sequence[R],
-    source: dict[RowKey, int],
+    source: dict[ResultKey, int],
     settled: set[int],
     first: int,
 ) -> list[Change[R]]:

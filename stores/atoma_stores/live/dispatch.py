@@ -26,11 +26,11 @@ from atoma.ports.completeness import CompletenessBoard, Sight, States
 from atoma.ports.live import Ask, LiveStats
 from atoma.schema import Schema
 from atoma_stores.changes import CommitDelta, StoreDelta
-from atoma_stores.live.delivery import Position, Subscription, closed, left
+from atoma_stores.live.delivery import LivePosition, Subscription, closed, left
 from atoma_stores.live.family import Families
 from atoma_stores.live.planner import Planned, asked_again, plan_function, plan_statement
 from atoma_stores.live.source import LiveSource, Snapshot, SnapshotMoved
-from atoma_stores.live.stores import Found, Hits, StoreViews, Told
+from atoma_stores.live.stores import ConcernedViews, Hits, PendingCommit, StoreViews
 from atoma_stores.live.view import Called, View
 
 log = logging.getLogger("atoma.live")
@@ -86,12 +86,12 @@ class LocalLiveQueries:
         self._clock = clock
         self._memory = memory
         self._families = Families(schema, least_tier)
-        self._position = Position()
+        self._position = LivePosition()
         self._hearing = trio.lowlevel.ParkingLot()
         self._stores: dict[str, StoreViews] = {}
         self._views: dict[Question | Called, View] = {}
         self._subscribed = 0
-        self._queue: deque[Told] = deque()
+        self._queue: deque[PendingCommit] = deque()
         self._queued = 0
         self._lacking: dict[View, None] = {}  # something has to be read for them
         self._taken: dict[View, None] = {}  # they have taken something that is not told yet
@@ -219,7 +219,7 @@ class LocalLiveQueries:
             self._hearing.unpark_all()
         if not self._views:
             return  # most writes: nobody follows anything
-        told = Told(change.commit, {}, unknown=0 <= heard < before, first=heard + 1)
+        told = PendingCommit(change.commit, {}, unknown=0 <= heard < before, first=heard + 1)
         told.written = [group for name in change.unknown if (group := self._stores.get(name))]
         followed = [(group, delta) for name, delta in change.changes.items() if (group := self._stores.get(name))]
         for group in {*(group for group, _ in followed), *told.written}:
@@ -237,7 +237,7 @@ class LocalLiveQueries:
         """Find what ``followed`` concerns; False when that is too much for now."""
         tests, every = 0, self._position.unseen >= 0
         for group, delta in followed:
-            found: Found = {}
+            found: ConcernedViews = {}
             for id, change in delta.items():
                 tests += group.find(id, change, found, every=every)
             if tests > TESTS_AT_ONCE:
@@ -246,7 +246,7 @@ class LocalLiveQueries:
                 group.judge(view, changes, hits, self._clock)
         return True
 
-    def _enqueue(self, told: Told) -> None:
+    def _enqueue(self, told: PendingCommit) -> None:
         for view in self._views.values() if told.unknown else [*told.hits, *chain(*told.written)]:
             view.touch(told.commit)
         told.rows = sum([len(delta) for deltas in told.hits.values() for delta in deltas.values()])
@@ -258,7 +258,7 @@ class LocalLiveQueries:
             first = self._queue[0].first
             self._queue.clear()
             self._queued, self._position.unseen = 0, -1
-            self._enqueue(Told(told.commit, {}, unknown=True, first=first))
+            self._enqueue(PendingCommit(told.commit, {}, unknown=True, first=first))
         self._work.set()
 
     def judge(self) -> None:
@@ -372,13 +372,13 @@ class LocalLiveQueries:
         if self._queue and self._queue[0].unknown and self._queue[0].first <= commit:
             self._forget(commit, self._views.values())  # some of what is not known belongs to it
 
-    def _looking_later(self, told: Told, change: CommitDelta) -> Iterator[None]:
+    def _looking_later(self, told: PendingCommit, change: CommitDelta) -> Iterator[None]:
         """Find what a large commit concerns, step by step."""
         for name, delta in change.changes.items():
             group = self._stores.get(name)
             if group is None:
                 continue
-            found: Found = {}
+            found: ConcernedViews = {}
             for id, row_change in delta.items():
                 group.find(id, row_change, found, every=True)
                 yield

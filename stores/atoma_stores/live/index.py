@@ -14,7 +14,7 @@ from atoma_stores.live.ranges import Ranges
 V = TypeVar("V")
 
 _LOW, _HIGH = frozenset({"gt", "ge"}), frozenset({"lt", "le"})
-Names: TypeAlias = tuple[str, ...]
+FieldNames: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Needs:
         beside: Whether the only column has to hold the id of a row that the view has at the time, so that it says which.
     """
 
-    columns: Names = ()
+    columns: FieldNames = ()
     values: tuple[tuple[Any, ...], ...] | None = None
     low: Any = None
     high: Any = None
@@ -137,7 +137,7 @@ class PredicateIndex(Generic[V]):
     """The views of one store by what they need."""
 
     def __init__(self) -> None:
-        self._equal: dict[Names, dict[tuple[Any, ...], dict[V, None]]] = {}
+        self._equal: dict[FieldNames, dict[tuple[Any, ...], dict[V, None]]] = {}
         self._ranges: dict[str, Ranges[V]] = {}
         self._beside: dict[str, Beside[V]] = {}
         self._rest: dict[V, None] = {}
@@ -174,7 +174,7 @@ class PredicateIndex(Generic[V]):
         elif needs.values:  # a list may be empty, and nothing is found by it
             self._take_out(needs.columns, needs.values, view)
 
-    def _take_out(self, columns: Names, combinations: Sequence[tuple[Any, ...]], view: V) -> None:
+    def _take_out(self, columns: FieldNames, combinations: Sequence[tuple[Any, ...]], view: V) -> None:
         filed = self._equal[columns]
         for values in dict.fromkeys(combinations):
             views = filed[values]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from atoma.contracts.query import Call, Col, Exists, Expr, Include, Plan, Scalar, Store
 from atoma.query.walk import conjuncts, every_expression, expressions, top_expressions
-from atoma_stores.changes import RowChange
+from atoma_stores.changes import BeforeAfter
 
 
 class Unlinked(Exception):
@@ -16,7 +16,7 @@ class Unlinked(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Link:
+class StoreLink:
     """One place where rows of a store are looked at.
 
     Attributes:
@@ -29,7 +29,7 @@ class Link:
     """
 
     store: str
-    parent: Link | None
+    parent: StoreLink | None
     above: str = ""
     own: str = ""
     beside: bool = False
@@ -41,7 +41,7 @@ class Link:
         return self.parent is not None and self.parent.parent is None and self.above == "id"
 
 
-Links: TypeAlias = tuple[Link, ...]
+Links: TypeAlias = tuple[StoreLink, ...]
 
 
 def links_of(plan: Plan) -> Links:
@@ -53,7 +53,7 @@ def links_of(plan: Plan) -> Links:
     if not isinstance(plan.source, Store):
         raise Unlinked("it reads another plan")
     tracer = _Tracer(plan)
-    root = Link(plan.source.name, None, columns=columns_of(plan))
+    root = StoreLink(plan.source.name, None, columns=columns_of(plan))
     tracer.found.append(root)
     tracer.plan(plan, (), root)
     return tuple(tracer.found)
@@ -86,7 +86,7 @@ def _column_names(plan: Plan) -> frozenset[str]:
     return frozenset([expr.name for expr in every_expression(plan) if isinstance(expr, Col)])
 
 
-def reaches(change: RowChange, columns: frozenset[str] | None) -> bool:
+def reaches(change: BeforeAfter, columns: frozenset[str] | None) -> bool:
     """Whether a change reaches one of ``columns``; None stands for all."""
     old, new = change
     if columns is None or old is None or new is None:
@@ -94,16 +94,16 @@ def reaches(change: RowChange, columns: frozenset[str] | None) -> bool:
     return any(old.image.get(name) != new.image.get(name) for name in columns)
 
 
-_Places: TypeAlias = tuple[Link, ...]
+_Places: TypeAlias = tuple[StoreLink, ...]
 
 
 class _Tracer:
     def __init__(self, plan: Plan) -> None:
-        self.found: list[Link] = []
+        self.found: list[StoreLink] = []
         self._whole = plan.columns is None
         self._columns = _column_names(plan)
 
-    def plan(self, plan: Plan, outer: _Places, first: Link, *, beside: bool = False) -> None:
+    def plan(self, plan: Plan, outer: _Places, first: StoreLink, *, beside: bool = False) -> None:
         """Find what ``plan`` looks at, beside its first source."""
         own = self._sources(plan, outer, first, beside=beside)
         self._subqueries(plan, (*own, *outer), beside=beside)
@@ -122,9 +122,9 @@ class _Tracer:
         own = self._sources(plan, outer, None, beside=beside)
         self._subqueries(plan, (*own, *outer), beside=beside)
 
-    def _sources(self, plan: Plan, outer: _Places, first: Link | None, *, beside: bool) -> _Places:
+    def _sources(self, plan: Plan, outer: _Places, first: StoreLink | None, *, beside: bool) -> _Places:
         """The places of the sources of ``plan``, each led to from one that is known already."""
-        known: dict[int, Link] = {-1 - at: place for at, place in enumerate(outer)}
+        known: dict[int, StoreLink] = {-1 - at: place for at, place in enumerate(outer)}
         if first is not None:
             known[0] = first
         columns = None if self._whole and first is not None else self._columns
@@ -134,12 +134,12 @@ class _Tracer:
             source = plan.sources[number]
             if not isinstance(source, Store):
                 raise Unlinked("it reads another plan")
-            known[number] = Link(source.name, known[above], name, own, beside, columns)
+            known[number] = StoreLink(source.name, known[above], name, own, beside, columns)
             self.found.append(known[number])
             waiting.remove(number)
         return tuple([known[number] for number in range(len(plan.sources))])
 
-    def _next(self, plan: Plan, known: dict[int, Link], waiting: Sequence[int]) -> tuple[int, int, str, str]:
+    def _next(self, plan: Plan, known: dict[int, StoreLink], waiting: Sequence[int]) -> tuple[int, int, str, str]:
         """``(source, source above it, column there, own column)`` of one that can be led to."""
         for only, left, right in _equalities(plan):
             for own, above in ((left, right), (right, left)):
@@ -147,15 +147,15 @@ class _Tracer:
                     return own.source, above.source, above.name, own.name
         raise Unlinked("it looks at rows that no equality of columns leads to")
 
-    def _include(self, include: Include, parent: Link) -> None:
+    def _include(self, include: Include, parent: StoreLink) -> None:
         above, own = include.keys[0]
         if include.through is not None:
-            parent = Link(include.through.store, parent, above, include.through.parent, beside=True)
+            parent = StoreLink(include.through.store, parent, above, include.through.parent, beside=True)
             self.found.append(parent)
             above = include.through.child
         for branch in include.branches:
             assert isinstance(branch.query.source, Store)
-            child = Link(branch.query.source.name, parent, above, own, beside=True)
+            child = StoreLink(branch.query.source.name, parent, above, own, beside=True)
             self.found.append(child)
             self.plan(branch.query, (), child, beside=True)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from atoma.contracts.query import BoundQuery, Call, Expr, Plan, Store
-from atoma.contracts.raw import Question, Reads, SqlQuery
+from atoma.contracts.raw import Question, RawReads, SqlQuery
 from atoma.contracts.values import HIDDEN
 from atoma.errors import QueryError
 from atoma.ports.live import Ask, ResultRow
@@ -17,17 +17,17 @@ from atoma.query.functions import MEANINGS
 from atoma.query.normal import rebind, with_values
 from atoma.query.walk import expressions, is_grouped, stores_of, top_expressions
 from atoma.schema import Schema
-from atoma_stores.changes import RowChange
+from atoma_stores.changes import BeforeAfter
 from atoma_stores.live.index import ANY_ROW, Needs, needs_of
 from atoma_stores.live.links import Links, Unlinked, beside_of, columns_of, links_of, looks_elsewhere, reaches
 from atoma_stores.live.operators.assembled import Assembled
 from atoma_stores.live.operators.assembled_groups import AssembledGroups
-from atoma_stores.live.operators.function import Function
+from atoma_stores.live.operators.function import FunctionOperator
 from atoma_stores.live.operators.grouped import Grouped
 from atoma_stores.live.operators.grouping import Grouping
-from atoma_stores.live.operators.listing import Listing, Shape
+from atoma_stores.live.operators.listing import Listing, ListingShape
 from atoma_stores.live.operators.operator import Operator
-from atoma_stores.live.operators.rerun import Rerun, Test
+from atoma_stores.live.operators.rerun import ChangeTest, Rerun
 from atoma_stores.live.rows import by_all_of_it, key_of_rows, tells_its_keys
 
 
@@ -94,7 +94,7 @@ def _in_python(query: BoundQuery, schema: Schema) -> Planned:
         grouping = Grouping(query, schema)
         operator, kept = Grouped(query.store, grouping), _kept(grouping)
     else:
-        operator = Listing(Shape(query, schema.store(query.store)), query.params)
+        operator = Listing(ListingShape(query, schema.store(query.store)), query.params)
         kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
     return Planned(operator, {query.store: needs}, 0, f"follows the changed rows in Python; {kept}; found by {needs}")
 
@@ -162,7 +162,7 @@ def plan_function(body: Callable[[Ask], Coroutine[object, object, object]], sche
         schema: The declared stores.
     """
 
-    def followed(question: Question, reads: Reads) -> tuple[Mapping[str, object], Operator]:
+    def followed(question: Question, reads: RawReads) -> tuple[Mapping[str, object], Operator]:
         if isinstance(question, SqlQuery):
             planned = plan_statement(question, reads, schema)
         else:
@@ -170,7 +170,7 @@ def plan_function(body: Callable[[Ask], Coroutine[object, object, object]], sche
         return planned.needs, planned.operator
 
     needs = dict.fromkeys(schema.stores, ANY_ROW)
-    return Planned(Function(body, followed), needs, 2, "carried out again when what it has read changes")
+    return Planned(FunctionOperator(body, followed), needs, 2, "carried out again when what it has read changes")
 
 
 def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None = None) -> Planned:
@@ -183,7 +183,7 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
     """
     plan = query.plan
     read = Counter(stores_of(plan))
-    tests: dict[str, Test | None] = dict.fromkeys(read, _by_columns(plan))
+    tests: dict[str, ChangeTest | None] = dict.fromkeys(read, _by_columns(plan))
     needs = dict.fromkeys(read, ANY_ROW)
     source = plan.source
     if isinstance(source, Store) and read[source.name] == 1:  # what its rows must have is said by the plan itself
@@ -193,7 +193,7 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
     return Planned(Rerun(query, key_of_rows(plan), tests, rows), needs, 2, f"asked again: {why}")
 
 
-def plan_statement(query: SqlQuery, reads: Reads, schema: Schema) -> Planned:
+def plan_statement(query: SqlQuery, reads: RawReads, schema: Schema) -> Planned:
     """How the rows of a statement that a program wrote itself are followed: it is asked again when a change reaches what it reads.
 
     Args:
@@ -201,7 +201,7 @@ def plan_statement(query: SqlQuery, reads: Reads, schema: Schema) -> Planned:
         reads: The stores that it reads, with the fields.
         schema: The declared stores.
     """
-    tests: dict[str, Test | None] = {}
+    tests: dict[str, ChangeTest | None] = {}
     for name, fields in reads.items():
         hidden = {HIDDEN} if schema.store(name).soft_delete else set[str]()  # rows that it does not see
         tests[name] = partial(reaches, columns=fields | hidden)
@@ -210,17 +210,17 @@ def plan_statement(query: SqlQuery, reads: Reads, schema: Schema) -> Planned:
     return Planned(Rerun(query, by_all_of_it, tests), dict.fromkeys(reads, ANY_ROW), 2, why)
 
 
-def _by_columns(plan: Plan) -> Test | None:
+def _by_columns(plan: Plan) -> ChangeTest | None:
     """Whether a change reaches a column that ``plan`` looks at; None where every one does."""
     columns = columns_of(plan)
     return None if columns is None else lambda change: reaches(change, columns)
 
 
-def _by_condition(query: BoundQuery) -> Test:
+def _by_condition(query: BoundQuery) -> ChangeTest:
     """Whether a row that has changed fits what ``query`` asks for, or did, and a column that it looks at is reached."""
     fits, columns = condition(query.plan.where, query.params), columns_of(query.plan)
 
-    def concerns(change: RowChange) -> bool:
+    def concerns(change: BeforeAfter) -> bool:
         old, new = change
         fitting = (old is not None and fits(old)) or (new is not None and fits(new))
         return bool(fitting) and reaches(change, columns)

@@ -9,13 +9,13 @@ from msgspec.structs import replace
 
 from atoma.contracts.query import BoundQuery, Col, Expr, Plan, Store
 from atoma.contracts.values import StoredRow
-from atoma.ports.live import RowKey
+from atoma.ports.live import ResultKey
 from atoma.query.normal import with_values
 from atoma.query.walk import is_grouped
 
 R = TypeVar("R")
 
-KeyOf: TypeAlias = Callable[[R], RowKey]
+KeyOf: TypeAlias = Callable[[R], ResultKey]
 
 
 def by_id(row: StoredRow) -> str:
@@ -125,6 +125,6 @@ def tells_its_keys(query: BoundQuery) -> bool:
     return {each.expr for each in plan.order} <= {named.expr for named in plan.columns or ()}
 
 
-def by_all_of_it(row: tuple[Any, ...]) -> RowKey:
+def by_all_of_it(row: tuple[Any, ...]) -> ResultKey:
     """The key of a row that nothing less tells from others."""
     return row

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from atoma_stores.changes import CommitDelta, RowChange, StoreDelta
+from atoma_stores.changes import BeforeAfter, CommitDelta, StoreDelta
 from atoma_stores.live.index import PredicateIndex
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.view import View
 
-Found: TypeAlias = dict[View, dict[str, RowChange]]
+ConcernedViews: TypeAlias = dict[View, dict[str, BeforeAfter]]
 """View → the changed rows that it may be concerned by, judged by the values it is filed under."""
 Hits: TypeAlias = dict[View, Deltas]
 """View → the changes that concern it."""
@@ -47,7 +47,7 @@ class StoreViews:
         view.beside.pop(self.name, None)
         self._index.remove(view.planned.needs[self.name], view)
 
-    def find(self, id: str, change: RowChange, found: Found, *, every: bool) -> int:
+    def find(self, id: str, change: BeforeAfter, found: ConcernedViews, *, every: bool) -> int:
         """Add to ``found`` the views that a changed row may concern by its values; how many they are.
 
         Args:
@@ -73,7 +73,7 @@ class StoreViews:
 
 
 @dataclass(slots=True)
-class Told:
+class PendingCommit:
     """A commit that a round has to take.
 
     Attributes:

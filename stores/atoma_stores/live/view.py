@@ -16,7 +16,7 @@ from atoma.ports.completeness import Sight, States
 from atoma.ports.live import LiveBatch, LiveStats, ResultRow
 from atoma.query.describe import describe
 from atoma_stores.changes import StoreDelta
-from atoma_stores.live.delivery import Position, Subscription
+from atoma_stores.live.delivery import LivePosition, Subscription
 from atoma_stores.live.index import Beside
 from atoma_stores.live.operators.operator import Deltas, Surrounded
 from atoma_stores.live.planner import Planned
@@ -71,7 +71,7 @@ class View:
     """
 
     def __init__(
-        self, query: Question | Called, planned: Planned, sight: Sight, position: Position, commits: int
+        self, query: Question | Called, planned: Planned, sight: Sight, position: LivePosition, commits: int
     ) -> None:
         self.query = query
         self.planned = planned

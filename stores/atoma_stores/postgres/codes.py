@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from atoma.errors import AtomaError, DiskFull, QueryError, StoreError
 
-Meaning: TypeAlias = Literal["again", "value", "passing", "slow", "fault"]
+ErrorClass: TypeAlias = Literal["again", "value", "passing", "slow", "fault"]
 """``again``: the race is lost or the connection is gone, the same decisions may be sent once more. ``value``: the database refuses a
 value. ``passing``: it may work later. ``slow``: the statement ran out of time. ``fault``: our own, or the operator's."""
 
@@ -48,7 +48,7 @@ class ServerError(Exception):
         self.state, self.at, self.fatal = state, at, fatal
 
     @property
-    def meaning(self) -> Meaning:
+    def meaning(self) -> ErrorClass:
         """What is to be done about it."""
         if self.state in _AGAIN:
             return "again"

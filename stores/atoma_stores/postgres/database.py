@@ -12,7 +12,7 @@ import trio
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError, StoreError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import CompactReport, Decision, HubIdentity, Plan
+from atoma.ports.hub import CompactReport, Decision, HubIdentity, WritePlan
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.ports.intake import IntakeTurn
 from atoma.ports.presence import Notices
@@ -22,8 +22,8 @@ from atoma.schema.schema import Schema
 from atoma_stores.postgres.chores import leave, take
 from atoma_stores.postgres.codes import OUT_OF_RANGE, ServerError
 from atoma_stores.postgres.heads import Heads
-from atoma_stores.postgres.intake import Turn, forget
-from atoma_stores.postgres.lanes import AGAIN_S, Figures, Job, Lane, lane_of
+from atoma_stores.postgres.intake import PostgresIntakeTurn, forget
+from atoma_stores.postgres.lanes import AGAIN_S, Figures, Job, WriterLane, lane_of
 from atoma_stores.postgres.pool import Pools, read, write
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.database import ScriptedHubDatabase
@@ -54,7 +54,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         queries = GroupQueries(POSTGRESQL, self._stores)
         lengthy = [store.name for store in schema.stores.values() if store.merging.texts or store.merging.customs]
         self._lanes = [
-            Lane(
+            WriterLane(
                 pools.writing,
                 queries,
                 schema.forms,
@@ -74,8 +74,8 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         return UNASKED
 
     async def run(
-        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
-    ) -> Sequence[Plan]:
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[WritePlan]], None] | None = None
+    ) -> Sequence[WritePlan]:
         """Load, decide and carry out ``decisions`` in a transaction, grouped with those of other callers."""
         job = Job(Run(decisions, self._environment.wall_ms()), on_commit)
         await self._lanes[lane_of(job.run, len(self._lanes))].do(job)
@@ -120,7 +120,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
     @asynccontextmanager
     async def open_intake(self) -> AsyncGenerator[IntakeTurn]:
         """Take turns at what other programs have left; see :class:`atoma.ports.intake.TakesLeftWrites`."""
-        turn = Turn(self._read, self._write, self._environment.random.randbytes(8).hex(), self._left)
+        turn = PostgresIntakeTurn(self._read, self._write, self._environment.random.randbytes(8).hex(), self._left)
         try:
             yield turn
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import cast
 
 import msgspec
 
@@ -20,7 +20,7 @@ from atoma.query.indexes import indexes_of
 from atoma.schema.hiding import GIVEN_UP
 from atoma.schema.kinds import SqlType
 from atoma.schema.schema import Schema
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 from atoma_stores.postgres import intake_ddl
 from atoma_stores.postgres.fence import STEPS, take_alone
 from atoma_stores.postgres.migrating import migrate
@@ -42,8 +42,8 @@ from atoma_stores.sql.hub.tables import TABLES
 from atoma_stores.sql.indexes import index_columns, index_name, index_where
 from atoma_stores.sql.migrating import (
     QUARANTINE,
+    ConversionProgress,
     MigrationReport,
-    Told,
     check_scope,
     is_due,
     log_progress,
@@ -54,8 +54,6 @@ from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sql.scripts import Execute, RowRefused, Script
 from atoma_stores.sql.spelling import NAME_BYTES
 from atoma_stores.sql.tables import Column, Table, integers, text
-
-Spec: TypeAlias = StoreSpec[object]
 
 META = Table("meta", text("key", "value"), ("key",))
 VERSION = "schema_version"
@@ -116,7 +114,7 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedDatabase:
     """A database that is as it should be.
 
     Attributes:
@@ -128,7 +126,9 @@ class Prepared:
     report: MigrationReport
 
 
-def prepare(schema: Schema, environment: Environment, told: Told = log_progress) -> Script[Prepared]:
+def prepare(
+    schema: Schema, environment: Environment, told: ConversionProgress = log_progress
+) -> Script[PreparedDatabase]:
     """Bring the database to ``schema``, by its steps and by what explains itself; a new one gets everything, and an identity.
 
     Args:
@@ -180,7 +180,7 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
     changed = [(key, value) for key, value in now.items() if before.get(key) != value]
     if changed:
         yield [PUT_FACTS.of(changed)]
-    return Prepared(identity, report)
+    return PreparedDatabase(identity, report)
 
 
 def held_version() -> Script[int]:
@@ -192,7 +192,7 @@ def held_version() -> Script[int]:
     return int(str(rows[0][0])) if rows else 0
 
 
-def _take_steps(schema: Schema, version: int, found: _Found, told: Told) -> Script[MigrationReport]:
+def _take_steps(schema: Schema, version: int, found: _Found, told: ConversionProgress) -> Script[MigrationReport]:
     """Convert everything from ``version`` on, with nobody else about; the views of the stores concerned are gone then."""
     yield [_TAKE_TIME]
     yield from take_alone()
@@ -214,7 +214,7 @@ def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Sc
     return facts
 
 
-def _make_view(store: Spec, before: list[ViewColumn]) -> Script[str]:
+def _make_view(store: AnyStore, before: list[ViewColumn]) -> Script[str]:
     """Make the view of a store as it is to be from what it is, nothing where it is missing; what ``meta`` tells of it."""
     columns = columns_of_view(store, before)
     if columns != before:
@@ -247,7 +247,7 @@ def read_columns(told: str) -> Mapping[str, str]:
     return msgspec.json.decode(told, type=dict[str, str])
 
 
-def _told(store: Spec) -> str:
+def _told(store: AnyStore) -> str:
     return msgspec.json.encode(store.forms).decode()
 
 
@@ -268,7 +268,7 @@ def _internals(found: _Found) -> Iterator[Execute]:
                     yield Execute(f"ALTER TABLE {POSTGRESQL.table(table.name)} {add}")
 
 
-def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterator[Execute]:
+def _store_steps(store: AnyStore, found: _Found, facts: Mapping[str, str]) -> Iterator[Execute]:
     for name in store.fields:
         if len(name.encode()) > NAME_BYTES:
             raise SchemaError(f"store {store.name!r}: PostgreSQL takes names of {NAME_BYTES} bytes; {name!r} is longer")
@@ -291,7 +291,7 @@ def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterat
             yield Execute(sql, store=store.name)
 
 
-def _indexes(store: Spec) -> Iterator[tuple[str, str]]:
+def _indexes(store: AnyStore) -> Iterator[tuple[str, str]]:
     """The indexes of a store by name: each within a scope."""
     of = POSTGRESQL.spelling
     for index in indexes_of(store):
@@ -304,7 +304,7 @@ def _indexes(store: Spec) -> Iterator[tuple[str, str]]:
         )
 
 
-def _check_forms(store: Spec, told: str | None) -> None:
+def _check_forms(store: AnyStore, told: str | None) -> None:
     was = read_columns(told or "{}")
     for name, of in store.fields.items():
         if name in was and was[name] != of.form:
@@ -314,7 +314,7 @@ def _check_forms(store: Spec, told: str | None) -> None:
             )
 
 
-def _column_steps(store: Spec, there: Mapping[str, tuple[str, bool]]) -> Iterator[Execute]:
+def _column_steps(store: AnyStore, there: Mapping[str, tuple[str, bool]]) -> Iterator[Execute]:
     defaults, table = constant_defaults(store), POSTGRESQL.store(store.name)
     for name, of in store.fields.items():
         if name not in there:

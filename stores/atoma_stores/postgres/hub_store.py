@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+from atoma.contracts.progress import Progress
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
@@ -24,9 +25,8 @@ from atoma_stores.postgres.pool import COMMIT, ROLLBACK, Pool, Pools, read, writ
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.migrating import CONVERTED, read_heads
 from atoma_stores.sql.hub.rows import StoreSql, stores_of
-from atoma_stores.sql.hub.verifying import Link, Told, Verification, verify
-from atoma_stores.sql.migrating import MigrationReport, log_progress
-from atoma_stores.sql.migrating import Told as ToldOfRows
+from atoma_stores.sql.hub.verifying import ChainHash, Verification, verify
+from atoma_stores.sql.migrating import ConversionProgress, MigrationReport, log_progress
 from atoma_stores.sql.scripts import Execute, Script
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class PostgreSQLHubStore:
         finally:
             pools.close()
 
-    async def verify(self, schema: Schema, link: Link, told: Told) -> Verification:
+    async def verify(self, schema: Schema, link: ChainHash, told: Progress) -> Verification:
         """Check the whole database in one snapshot, even while hubs serve it, and return what does not agree in it.
 
         Args:
@@ -139,7 +139,9 @@ class PostgreSQLHubStore:
         """
         return await self._look(held_version())
 
-    async def migrate(self, schema: Schema, told: ToldOfRows = log_progress, *, plan: bool = False) -> MigrationReport:
+    async def migrate(
+        self, schema: Schema, told: ConversionProgress = log_progress, *, plan: bool = False
+    ) -> MigrationReport:
         """Migrate the database to ``schema``, as opening it would; with ``plan`` everything is rolled back.
 
         Args:
@@ -206,7 +208,7 @@ class PostgreSQLHubStore:
             raise
 
 
-def _verifying(stores: Mapping[str, StoreSql], link: Link, told: Told) -> Script[Verification]:
+def _verifying(stores: Mapping[str, StoreSql], link: ChainHash, told: Progress) -> Script[Verification]:
     """:func:`verify`, which is told up to where steps have converted the log."""
     (rows,) = yield [Execute(_CONVERTED, (CONVERTED,))]
     converted = read_heads(str(rows[0][0]) if rows else "{}")

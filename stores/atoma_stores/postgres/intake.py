@@ -37,7 +37,7 @@ class Drives(Protocol):
         ...
 
 
-class Turn:
+class PostgresIntakeTurn:
     """The turn of this process; see :class:`atoma.ports.intake.IntakeTurn`.
 
     Args:

@@ -14,7 +14,7 @@ import trio
 from atoma.concurrency.backoff import Retries
 from atoma.errors import AtomaError, ClosedError, Overloaded, StoreBusy, StoreError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import Plan
+from atoma.ports.hub import WritePlan
 from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
 from atoma_stores.postgres.ddl import columns_key, read_columns
 from atoma_stores.postgres.pool import AGAIN, Pool, take_back, write
@@ -30,7 +30,7 @@ AGAIN_S = 20.0
 """For so long a group is written again and again before its callers get an error."""
 GROUP_S = AGAIN_S + 20.0
 """After that a group is given up, whatever the connection does; every statement has its own, shorter bound."""
-Told = Callable[[Mapping[str, int]], None]
+OnCommitted = Callable[[Mapping[str, int]], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Job:
     """
 
     run: Run
-    on_commit: Callable[[Sequence[Plan]], None] | None
+    on_commit: Callable[[Sequence[WritePlan]], None] | None
     taken: bool = False
     done: trio.Event = field(default_factory=trio.Event)
     error: BaseException | None = None
@@ -69,7 +69,7 @@ class Figures:
     in_doubt: int = 0
 
 
-class Lane:
+class WriterLane:
     """A writer of what waits, one group after the other: the order of its commits is that of its callers.
 
     Args:
@@ -92,7 +92,7 @@ class Lane:
         lengthy: Collection[str],
         environment: Environment,
         where: str,
-        committed: Told,
+        committed: OnCommitted,
         lost_sight: Callable[[], None],
         figures: Figures,
     ) -> None:

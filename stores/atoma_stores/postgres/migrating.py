@@ -19,7 +19,7 @@ from atoma.schema.kinds import SqlType
 from atoma.schema.left_values import json_from_stored, stored_from_json
 from atoma.schema.migrations import Past
 from atoma.schema.schema import Schema
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 from atoma_stores.postgres.intake_ddl import TABLE as INTAKE
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL
 from atoma_stores.sql.hub import tables
@@ -28,9 +28,9 @@ from atoma_stores.sql.migrating import (
     ASIDE,
     QUARANTINE,
     Conversion,
+    ConversionProgress,
     MigrationReport,
     Rewriting,
-    Told,
     check_columns,
     convert_rows,
     renames,
@@ -39,8 +39,7 @@ from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script
 from atoma_stores.sql.tables import Column
 
-Spec: TypeAlias = StoreSpec[object]
-Columns: TypeAlias = Mapping[str, tuple[SqlType, bool]]
+SqlColumnForms: TypeAlias = Mapping[str, tuple[SqlType, bool]]
 """Type of each column of a table, by SQLite's word, and whether it may be NULL."""
 
 _ASIDE = POSTGRESQL.insert(POSTGRESQL.table(QUARANTINE.name), ASIDE)
@@ -55,7 +54,9 @@ _TURN_LEFT = (
 _log = logging.getLogger("atoma.migrating")
 
 
-def migrate(schema: Schema, since: int, stores: Mapping[str, Columns], told: Told) -> Script[MigrationReport]:
+def migrate(
+    schema: Schema, since: int, stores: Mapping[str, SqlColumnForms], told: ConversionProgress
+) -> Script[MigrationReport]:
     """Convert everything that steps concern; additions and indexes are left to whoever called.
 
     Args:
@@ -104,7 +105,12 @@ def _convert_left(conversion: Conversion) -> Script[None]:
 
 
 def _convert_store(
-    store: Spec, past: Past, conversion: Conversion, there: Columns, report: MigrationReport, told: Told
+    store: AnyStore,
+    past: Past,
+    conversion: Conversion,
+    there: SqlColumnForms,
+    report: MigrationReport,
+    told: ConversionProgress,
 ) -> Script[None]:
     values = {name: of for name, of in there.items() if name not in ("id", *SYSTEM_COLUMNS)}
     check_columns(past, report.since, values)
@@ -139,7 +145,7 @@ def _convert_store(
     )
 
 
-def _added(store: Spec, name: str, beside: str) -> str:
+def _added(store: AnyStore, name: str, beside: str) -> str:
     return f"ADD COLUMN {POSTGRESQL.column(Column(beside, store.fields[name].sql_type, nullable=True))}"
 
 

@@ -37,7 +37,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ParameterShape:
     """The parameters that a statement takes.
 
     Attributes:
@@ -60,12 +60,12 @@ class Shape:
 
 
 @lru_cache(maxsize=2_048)
-def shape_of(sql: str) -> Shape:
+def shape_of(sql: str) -> ParameterShape:
     """What the statement ``sql`` takes."""
     lists = {int(place): _TYPES[name] for place, name in _LIST.findall(sql)}
     places = range(1, max((int(place) for place in _PLACE.findall(sql)), default=0) + 1)
     found = tuple([lists.get(place) for place in places])
-    return Shape(
+    return ParameterShape(
         sql.encode(),
         found,
         tuple([0 if of is None else of.of_lists for of in found]),

@@ -11,17 +11,18 @@ from atoma.contracts.values import StoredRow
 from atoma.ports.hub_queries import Fences
 from atoma.query.evaluate import Evaluation
 from atoma.query.relating import of_parent
-from atoma.query.scope import AnyStore, Stores
+from atoma.query.scope import Stores
 from atoma.query.walk import is_grouped
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.fence import KEY_COLUMNS
-from atoma_stores.sql.include import Relation, compile_branch
+from atoma_stores.sql.include import IncludedRelation, compile_branch
 from atoma_stores.sql.scripts import Execute, Row, Script, Value
 from atoma_stores.sql.select import Compiler, Statement
 
 MakeRows: TypeAlias = Callable[[AnyStore, Sequence[Row]], Script[Sequence[StoredRow]]]
 """Makes rows of what the database has given of a store; it may have to ask something more."""
-Ask: TypeAlias = Callable[[str, Sequence[Value]], Execute]
+BindExecute: TypeAlias = Callable[[str, Sequence[Value]], Execute]
 """Makes what is executed of a text and its values."""
 
 KEYS = len(KEY_COLUMNS)
@@ -54,7 +55,7 @@ class PreparedBranch:
     """
 
     branch: Branch
-    relation: Relation
+    relation: IncludedRelation
     below: Prepared
     is_one_group: bool
 
@@ -80,7 +81,7 @@ def prepare(
         found: list[PreparedBranch] = []
         for branch in include.branches:
             assert isinstance(branch.query.source, Store)
-            relation = Relation(include, parent, stores(branch.query.source.name), link)
+            relation = IncludedRelation(include, parent, stores(branch.query.source.name), link)
             statement = compile_branch(Compiler(stores, fences, dialect), branch, relation)
             one = not branch.query.group and is_grouped(branch.query)
             found.append(PreparedBranch(branch, relation, made(branch.query, statement), one))
@@ -103,7 +104,7 @@ def cells(parts: Sequence[AnyStore | int], raw: Row) -> Iterator[Row | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Children:
+class ChildReader:
     """Reads the children of rows, one batch for each level.
 
     Args:
@@ -116,7 +117,7 @@ class Children:
     dialect: Dialect
     params: Sequence[object]
     make: MakeRows
-    ask: Ask = Execute
+    ask: BindExecute = Execute
 
     def added(self, prepared: Prepared, rows: Sequence[object]) -> Script[list[tuple[object, ...]]]:
         """Each of ``rows``, whole or of columns, which ``prepared`` has found, with its children by the includes in order."""

@@ -21,7 +21,7 @@ from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Value
 from atoma_stores.sql.spelling import Spelling
-from atoma_stores.sql.tables import Column, Columns, Table
+from atoma_stores.sql.tables import Column, SqlColumns, Table
 
 PLACES = 9
 STORES_SCHEMA, HUB_SCHEMA = "atoma", "atoma_hub"
@@ -89,7 +89,7 @@ class Dialect(ABC):
         """``template`` with what stands in braces: tables of the hub's, words, places ``{p1}`` to ``{p9}``, ``names``."""
         return template.format_map(_Names(self, names))
 
-    def lookup(self, columns: Columns, template: str, **names: str) -> Lookup:
+    def lookup(self, columns: SqlColumns, template: str, **names: str) -> Lookup:
         """A query over a list of keys with these columns, which ``template`` names ``{keys}``."""
         return Lookup(self, self.render(template, keys=self.keys(columns), **names), tuple(columns.values()))
 
@@ -106,11 +106,11 @@ class Dialect(ABC):
         """Where the value of that number goes, from 1 on."""
 
     @abstractmethod
-    def keys(self, columns: Columns) -> str:
+    def keys(self, columns: SqlColumns) -> str:
         """A list of keys as the source ``k``."""
 
     @abstractmethod
-    def key_places(self, columns: Columns) -> int:
+    def key_places(self, columns: SqlColumns) -> int:
         """How many places :meth:`keys` takes, from 1 on: as many values :meth:`bind` makes."""
 
     @abstractmethod
@@ -122,15 +122,15 @@ class Dialect(ABC):
         """What follows a text to say that it is one of a list, which :meth:`bind` has bound to that place."""
 
     @abstractmethod
-    def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
+    def insert(self, table: str, columns: SqlColumns, conflict: str = "", *, store: str = "") -> Write:
         """Insert rows; ``conflict`` is what follows ``ON CONFLICT``, where the row that is there is called ``old``."""
 
     @abstractmethod
-    def update(self, table: str, key: Columns, columns: Columns) -> Write:
+    def update(self, table: str, key: SqlColumns, columns: SqlColumns) -> Write:
         """Set ``columns``, whose values follow those of ``key``, in the rows that have these keys."""
 
     @abstractmethod
-    def delete(self, table: str, key: Columns, *, store: str = "") -> Write:
+    def delete(self, table: str, key: SqlColumns, *, store: str = "") -> Write:
         """Delete the rows that have these keys."""
 
     @abstractmethod
@@ -191,7 +191,7 @@ class _SQLite(Dialect):
     def place(self, number: int) -> str:
         return f"?{number}"
 
-    def keys(self, columns: Columns) -> str:
+    def keys(self, columns: SqlColumns) -> str:
         single = len(columns) == 1
         parts = [
             f"{_unpacked('value' if single else f'value->>{at}', of)} AS {name}"
@@ -199,7 +199,7 @@ class _SQLite(Dialect):
         ]
         return f"(SELECT key AS n, {', '.join(parts)} FROM json_each({self.place(1)})) AS k"
 
-    def key_places(self, columns: Columns) -> int:
+    def key_places(self, columns: SqlColumns) -> int:
         return 1
 
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
@@ -212,14 +212,14 @@ class _SQLite(Dialect):
     def among(self, place: str) -> str:
         return f"IN (SELECT value FROM json_each({place}))"
 
-    def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
+    def insert(self, table: str, columns: SqlColumns, conflict: str = "", *, store: str = "") -> Write:
         return Write(f"{_into(table, columns)} VALUES({', '.join('?' * len(columns))}){_on(conflict)}", store)
 
-    def update(self, table: str, key: Columns, columns: Columns) -> Write:
+    def update(self, table: str, key: SqlColumns, columns: SqlColumns) -> Write:
         where, sets = _pairs(self, key, 1, " AND "), _pairs(self, columns, 1 + len(key), ", ")
         return Write(f"UPDATE {table} SET {sets} WHERE {where}")
 
-    def delete(self, table: str, key: Columns, *, store: str = "") -> Write:
+    def delete(self, table: str, key: SqlColumns, *, store: str = "") -> Write:
         return Write(f"DELETE FROM {table} WHERE {_pairs(self, key, 1, ' AND ')}", store)
 
     def lock(self, table: Table, column: str, keys: Sequence[Scalar]) -> Sequence[Execute]:
@@ -270,11 +270,11 @@ class _PostgreSQL(Dialect):
     def place(self, number: int) -> str:
         return f"${number}"
 
-    def keys(self, columns: Columns) -> str:
+    def keys(self, columns: SqlColumns) -> str:
         names = ", ".join(columns)
         return f"(SELECT {names}, o-1 AS n FROM {self._lists(columns)} WITH ORDINALITY AS u({names}, o)) AS k"
 
-    def key_places(self, columns: Columns) -> int:
+    def key_places(self, columns: SqlColumns) -> int:
         return len(columns)
 
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
@@ -283,14 +283,14 @@ class _PostgreSQL(Dialect):
     def among(self, place: str) -> str:
         return f"= ANY({place}::text[])"
 
-    def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
+    def insert(self, table: str, columns: SqlColumns, conflict: str = "", *, store: str = "") -> Write:
         return Write(f"{_into(table, columns)} SELECT * FROM {self._lists(columns)}{_on(conflict)}", store)
 
-    def update(self, table: str, key: Columns, columns: Columns) -> Write:
+    def update(self, table: str, key: SqlColumns, columns: SqlColumns) -> Write:
         sets = ", ".join(f"{quote(name)}=k.{quote(name)}" for name in columns)
         return Write(f"UPDATE {table} AS old SET {sets} FROM {self._rows({**key, **columns})} WHERE {_same(key)}")
 
-    def delete(self, table: str, key: Columns, *, store: str = "") -> Write:
+    def delete(self, table: str, key: SqlColumns, *, store: str = "") -> Write:
         return Write(f"DELETE FROM {table} AS old USING {self._rows(key)} WHERE {_same(key)}", store)
 
     def lock(self, table: Table, column: str, keys: Sequence[Scalar]) -> Sequence[Execute]:
@@ -316,11 +316,11 @@ class _PostgreSQL(Dialect):
     def _type(self, of: SqlType) -> str:
         return 'text COLLATE "C"' if of == "TEXT" else self._types[of]  # the order of code points, as in SQLite
 
-    def _lists(self, columns: Columns) -> str:
+    def _lists(self, columns: SqlColumns) -> str:
         places = [f"{self.place(at)}::{self._types[of]}[]" for at, of in enumerate(columns.values(), 1)]
         return f"unnest({', '.join(places)})"
 
-    def _rows(self, columns: Columns) -> str:
+    def _rows(self, columns: SqlColumns) -> str:
         return f"{self._lists(columns)} AS k({', '.join(map(quote, columns))})"
 
 
@@ -336,7 +336,7 @@ def _unpacked(value: str, of: SqlType) -> str:
     return f"unhex({value})" if of == "BLOB" else value
 
 
-def _into(table: str, columns: Columns) -> str:
+def _into(table: str, columns: SqlColumns) -> str:
     return f"INSERT INTO {table} AS old({', '.join(map(quote, columns))})"
 
 
@@ -344,11 +344,11 @@ def _on(conflict: str) -> str:
     return f" ON CONFLICT{conflict}" if conflict else ""
 
 
-def _pairs(dialect: Dialect, columns: Columns, first: int, between: str) -> str:
+def _pairs(dialect: Dialect, columns: SqlColumns, first: int, between: str) -> str:
     return between.join(f"{quote(name)}={dialect.place(first + at)}" for at, name in enumerate(columns))
 
 
-def _same(key: Columns) -> str:
+def _same(key: SqlColumns) -> str:
     return " AND ".join(f"old.{quote(name)}=k.{quote(name)}" for name in key)
 
 

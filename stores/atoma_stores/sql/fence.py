@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from atoma.contracts.query import Expr
 from atoma.ports.hub_queries import Fence, Fences
-from atoma.query.scope import AnyStore
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
@@ -21,7 +21,7 @@ ROW = "f"
 """What a row is called within a fence."""
 
 
-class Tables:
+class FencedTables:
     """The tables of one query.
 
     Args:

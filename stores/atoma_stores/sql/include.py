@@ -9,15 +9,15 @@ from msgspec.structs import replace
 
 from atoma.contracts.query import Branch, Include, Plan, Store
 from atoma.contracts.values import HIDDEN
-from atoma.query.scope import AnyStore
 from atoma.query.walk import is_grouped
 from atoma.schema.kinds import SqlType
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.select import Alias, Compiler, Statement, whole_row
+from atoma_stores.sql.select import Compiler, SourceAlias, Statement, whole_row
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class IncludedRelation:
     """An include between the stores at its ends.
 
     Attributes:
@@ -53,7 +53,7 @@ class Relation:
         return types
 
 
-def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> Statement:
+def compile_branch(compiler: Compiler, branch: Branch, relation: IncludedRelation) -> Statement:
     """The children of a branch; its parents, a list of :attr:`Relation.keys`, are the first value of ``more``.
 
     A row begins with the number of its parent in that list, and goes on with the child, whole or its columns, or with a group of
@@ -95,7 +95,7 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
     return compiler.statement(f"SELECT k.n, {columns} FROM {keys} {text} ORDER BY k.n, {order}", (child,))
 
 
-def _groups(compiler: Compiler, plan: Plan, child: Alias, found: str, order: str) -> str:
+def _groups(compiler: Compiler, plan: Plan, child: SourceAlias, found: str, order: str) -> str:
     """The groups of the children ``found`` of each parent."""
     shown = [compiler.expr(named.expr, (child,), ()) for named in plan.columns or ()]
     found += f" GROUP BY {', '.join(['k.n', *[compiler.expr(each, (child,), ()) for each in plan.group]])}"
@@ -108,7 +108,7 @@ def _groups(compiler: Compiler, plan: Plan, child: Alias, found: str, order: str
     return _first(plan.limit, names, f"SELECT k.n AS n, {listed}, {place} AS place {found}")
 
 
-def _different(compiler: Compiler, plan: Plan, child: Alias, found: str) -> str:
+def _different(compiler: Compiler, plan: Plan, child: SourceAlias, found: str) -> str:
     """The different rows of columns of the children ``found`` of each parent, which are sorted by these columns."""
     columns = [named.expr for named in plan.columns or ()]
     names, listed = _named([compiler.expr(each, (child,), ()) for each in columns])
@@ -134,7 +134,7 @@ def _first(limit: int, names: Sequence[str], within: str) -> str:
     return f"SELECT n, {', '.join(names)} FROM ({within}) AS g WHERE place <= {limit} ORDER BY n, place"
 
 
-def _belongs(compiler: Compiler, relation: Relation, child: Alias) -> str:
+def _belongs(compiler: Compiler, relation: IncludedRelation, child: SourceAlias) -> str:
     """The condition that ``child`` belongs to the parent ``k``."""
     include, link = relation.include, relation.link
     if link is None:

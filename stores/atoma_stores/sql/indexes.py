@@ -8,7 +8,7 @@ from atoma.contracts.functions import FUNCTIONS
 from atoma.contracts.query import PATH, Call, Col, Expr, Lit, Store
 from atoma.errors import SchemaError
 from atoma.query.indexes import CheckedIndex
-from atoma.query.scope import AnyStore
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.functions import OURS
 from atoma_stores.sql.kinds import kind_of_arguments
 from atoma_stores.sql.names import quote

@@ -23,17 +23,16 @@ from atoma.errors import MigrationError, ValidationError
 from atoma.schema.bodies import pack_op, unpack_op, upgrade_op
 from atoma.schema.migrations import Past, statements_of
 from atoma.schema.schema import Schema
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, Row, Script
-from atoma_stores.sql.tables import Columns, Table, integers, text
+from atoma_stores.sql.tables import SqlColumns, Table, integers, text
 
-Spec: TypeAlias = StoreSpec[object]
-Told: TypeAlias = Callable[[str, int, int], None]
+ConversionProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with a store, how many of its rows are converted, and how many there are."""
-Found: TypeAlias = Mapping[str, tuple[str, bool]]
+ColumnForms: TypeAlias = Mapping[str, tuple[str, bool]]
 """Type of each column of a table, and whether it may be NULL."""
 
 PORTION = 5_000
@@ -165,11 +164,11 @@ QUARANTINE = Table(
     drawn=True,
 )
 """What could not be converted."""
-ASIDE: Columns = QUARANTINE.of(*[column.name for column in QUARANTINE.columns if column.name not in QUARANTINE.key])
+ASIDE: SqlColumns = QUARANTINE.of(*[column.name for column in QUARANTINE.columns if column.name not in QUARANTINE.key])
 """The columns of a quarantine that are written: its key is drawn."""
 
 
-def scope_fact(store: Spec) -> str:
+def scope_fact(store: AnyStore) -> str:
     """What a database notes of where the rows of a store have their scope from."""
     return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
 
@@ -179,7 +178,7 @@ def moved_scope(past: Past, noted: object) -> bool:
     return past.scope_field is not None and noted == f"field {past.scope_field}"
 
 
-def check_scope(store: Spec, noted: object) -> None:
+def check_scope(store: AnyStore, noted: object) -> None:
     """See that a table is that of a store, and that its rows have their scope from where they had it.
 
     Raises:
@@ -212,7 +211,7 @@ def renames(table: str, past: Past, there: Collection[str]) -> list[str] | None:
     return statements
 
 
-def check_columns(past: Past, since: int, found: Found) -> None:
+def check_columns(past: Past, since: int, found: ColumnForms) -> None:
     """See that the columns of a store are as the steps say they were.
 
     Raises:
@@ -264,7 +263,7 @@ def convert_rows(
     conversion: Conversion,
     past: Past,
     rows: Rewriting,
-    told: Told,
+    told: ConversionProgress,
     instead: Callable[[str], RowImage | None] = lambda _: None,
 ) -> Script[int]:
     """Convert every row of a store; how many there were.

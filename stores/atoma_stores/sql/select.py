@@ -28,11 +28,12 @@ from atoma.contracts.query import (
     Store,
 )
 from atoma.ports.hub_queries import Fences
-from atoma.query.scope import AnyStore, Stores
+from atoma.query.scope import Stores
 from atoma.query.walk import has_subquery, is_grouped
 from atoma.schema.kinds import INT64_MAX
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.dialect import SQLITE, Dialect
-from atoma_stores.sql.fence import KEY_COLUMNS, ROW, Tables
+from atoma_stores.sql.fence import KEY_COLUMNS, ROW, FencedTables
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
@@ -75,7 +76,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Alias:
+class SourceAlias:
     """A source as the text knows it.
 
     Attributes:
@@ -98,14 +99,14 @@ class Alias:
         return f"{self.name}.{quote(name)}" if self.store is not None else f"{self.name}.{name}"
 
 
-Aliases: TypeAlias = tuple[Alias, ...]
+Aliases: TypeAlias = tuple[SourceAlias, ...]
 
 
 HERE = "here"
 """The column of a derived table that is never NULL, so that a row that is missing is told from one of NULLs."""
 
 
-def whole_row(alias: Alias) -> list[str]:
+def whole_row(alias: SourceAlias) -> list[str]:
     """The columns of a whole row; the first one is NULL when the row is missing."""
     if alias.store is None:
         return [alias.column(name) for name in (HERE, *(f"c{number}" for number in range(alias.width)))]
@@ -132,18 +133,18 @@ class Compiler:
     dialect: Dialect = SQLITE
     by_id: bool = False
     places: bool = False
-    tables: Tables = field(init=False)
+    tables: FencedTables = field(init=False)
     _places: dict[int, int] = field(default_factory=dict[int, int])
     _more: list[Value] = field(default_factory=list[Value])
     _sources: list[str] = field(default_factory=list[str])
     _derived: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
-        self.tables = Tables(
+        self.tables = FencedTables(
             self.dialect,
             self.fences,
             self.bind,
-            lambda rule, store: self.condition(rule, (Alias(ROW, store, Store(store.name)),), ()),
+            lambda rule, store: self.condition(rule, (SourceAlias(ROW, store, Store(store.name)),), ()),
             by_id=self.by_id,
         )
 
@@ -181,12 +182,12 @@ class Compiler:
     def _place(self, taken: int) -> str:
         return self.dialect.place(self._places.setdefault(taken, len(self._places) + 1))
 
-    def alias(self, store: AnyStore | None, source: Source) -> Alias:
+    def alias(self, store: AnyStore | None, source: Source) -> SourceAlias:
         """A new name for a source."""
         self._sources.append("" if store is None else store.name)
-        return Alias(f"t{len(self._sources) - 1}", store, source)
+        return SourceAlias(f"t{len(self._sources) - 1}", store, source)
 
-    def parts(self, plan: Plan, belongs: Callable[[Alias], str]) -> tuple[Alias, str, str, str]:
+    def parts(self, plan: Plan, belongs: Callable[[SourceAlias], str]) -> tuple[SourceAlias, str, str, str]:
         """A plan of rows of one store in parts: its source, its table, its conditions, its sort keys.
 
         Args:
@@ -236,7 +237,7 @@ class Compiler:
         text += f" ORDER BY {self.order(plan, aliases, outer, first)}" if plan.order and ordered else ""
         return aliases, text + _limit(plan, one_more, self.dialect.spelling.whatever)
 
-    def _source(self, source: Source) -> tuple[str, Alias]:
+    def _source(self, source: Source) -> tuple[str, SourceAlias]:
         if isinstance(source, Store):
             store = self.stores(source.name)
             return self.tables.read(store), self.alias(store, source)
@@ -407,7 +408,7 @@ def _says_whether(expr: Expr) -> bool:
     return isinstance(expr, Exists) or (isinstance(expr, Call) and FUNCTIONS[expr.fn].gives == "bool")
 
 
-def _same_scope(before: Sequence[Alias], alias: Alias) -> list[str]:
+def _same_scope(before: Sequence[SourceAlias], alias: SourceAlias) -> list[str]:
     """Rows of stores that take their scope from a field meet within one scope only."""
     if alias.store is None or alias.store.scope_field is None:
         return []

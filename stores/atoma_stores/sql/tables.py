@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from atoma.schema.kinds import SqlType
 
-Columns = Mapping[str, SqlType]
+SqlColumns = Mapping[str, SqlType]
 """Columns by name, with the types of their values by SQLite's words."""
 
 
@@ -52,7 +52,7 @@ class Table:
     drawn: bool = False
     single: bool = False
 
-    def of(self, *names: str) -> Columns:
+    def of(self, *names: str) -> SqlColumns:
         """These columns, all of them for none."""
         types: dict[str, SqlType] = {column.name: column.type for column in self.columns}
         return {name: types[name] for name in names or types}

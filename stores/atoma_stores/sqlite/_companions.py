@@ -42,7 +42,7 @@ _ALL = "SELECT id, beat FROM _atoma_process"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CompanionsSeen:
     """The findings of a program among those that have the file open.
 
     Attributes:
@@ -112,7 +112,7 @@ class Companions:
         connection.execute(_JOIN)
         self.id = connection.last_insert_rowid()
 
-    def beat(self, connection: apsw.Connection, now: float) -> Seen:
+    def beat(self, connection: apsw.Connection, now: float) -> CompanionsSeen:
         """Say that it is alive, and lead if it wants to and nobody does; in a write transaction."""
         connection.execute(_BEAT, (self.id,))
         if not connection.changes():  # it was stopped for so long that others took it for dead
@@ -129,9 +129,9 @@ class Companions:
             leader = 0
             write_meta(connection, _LEADER, leader)
         alive = {id: beat for id, beat in beats.items() if id not in dead}
-        return Seen(alive, term if leader == self.id else 0, leader != self.id and leader in alive)
+        return CompanionsSeen(alive, term if leader == self.id else 0, leader != self.id and leader in alive)
 
-    def take(self, seen: Seen, now: float) -> None:
+    def take(self, seen: CompanionsSeen, now: float) -> None:
         """Go by what a beat has found."""
         known = self._since
         self._since = {

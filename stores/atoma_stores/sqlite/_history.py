@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import cast
 
 import apsw
 
 from atoma.contracts.execution import WriteRequest
 from atoma.contracts.history import UndoMark
+from atoma.contracts.values import RowKey
 from atoma.errors import ConfigurationError
 from atoma_stores.changes import StoreDelta
 from atoma_stores.sqlite._tables import StoreTable, pack
@@ -50,7 +51,6 @@ HISTORY_TABLES = (
     "DEFAULT 0) STRICT",
     "CREATE INDEX IF NOT EXISTS _atoma_undo_stack ON _atoma_undo(stack, n)",
 )
-RowKey: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class History:
         return int(self.mib * 1024 * 1024)
 
 
-class Recorder:
+class HistoryRecorder:
     """A recorder of what one transaction does to visible rows; made for each one of a file that keeps its history.
 
     Args:

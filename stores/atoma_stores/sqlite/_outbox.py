@@ -80,7 +80,7 @@ class Renumbered:
     mid: int
 
 
-Settlement: TypeAlias = Acked | Held | Removed | Renumbered
+SettledItem: TypeAlias = Acked | Held | Removed | Renumbered
 """What receipts are notified of after the commit."""
 
 
@@ -120,7 +120,7 @@ class Outbox:
         self._recorder = state.recorder
         self._identity: ClientIdentity | None = None
         self._identity_moved = False
-        self.settlements: list[Settlement] = []
+        self.settlements: list[SettledItem] = []
         self.added: dict[str, tuple[int, int]] = {}
         self.identified = self.holds = self.hurried = False
 

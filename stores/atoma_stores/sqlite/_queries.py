@@ -22,10 +22,10 @@ from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
 from atoma.query.plans import places_of_ids
-from atoma.query.seek import Cursors, Place, orders_alone, page_of
+from atoma.query.seek import Cursors, KeysetPosition, orders_alone, page_of
 from atoma.query.walk import every_expression
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sql.answers import Children, Prepared, cells, prepare
+from atoma_stores.sql.answers import ChildReader, Prepared, cells, prepare
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script, run_in_order
 from atoma_stores.sql.select import Binder
@@ -34,7 +34,7 @@ from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.explaining import accesses
 
 PREPARED_MAX = 512
-Reading: TypeAlias = Callable[[apsw.Connection], QueryResult]
+ReadTask: TypeAlias = Callable[[apsw.Connection], QueryResult]
 Point: TypeAlias = Callable[[apsw.Connection], QueryResult | None]
 """Reads a row in one statement; None when there is none, because nothing then tells the commit number."""
 Raw: TypeAlias = "tuple[Scalar, ...]"
@@ -42,7 +42,7 @@ RowsOf: TypeAlias = Callable[[Sequence[Raw]], Sequence[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptPlan:
     """A plan as statements, and how many values it is asked with.
 
     Attributes:
@@ -71,7 +71,7 @@ class QueryReader:
     def __init__(self, tables: Mapping[str, StoreTable], dialect: Dialect = SQLITE) -> None:
         self._tables = tables
         self._dialect = dialect
-        self._prepared: dict[Plan, Kept] = {}
+        self._prepared: dict[Plan, KeptPlan] = {}
         self._points: dict[Plan, Callable[[tuple[object, ...]], Point | None] | None] = {}
 
     def store(self, name: str) -> StoreSpec[object]:
@@ -133,7 +133,7 @@ class QueryReader:
         """Whether an index of words takes part."""
         return any(isinstance(expr, Call) and expr.fn == "matches" for expr in every_expression(query.plan))
 
-    def answer(self, query: BoundQuery) -> Reading:
+    def answer(self, query: BoundQuery) -> ReadTask:
         """Any query; what it reads is one snapshot, within a transaction or without.
 
         Raises:
@@ -165,7 +165,7 @@ class QueryReader:
                 at.close(True)
             cursor_of_last = ""
             if more and rows:
-                cursor_of_last = (kept.cursors or Cursors(query)).of(Place(places[-1]) if places else rows[-1])
+                cursor_of_last = (kept.cursors or Cursors(query)).of(KeysetPosition(places[-1]) if places else rows[-1])
             meta = ExecutionMeta(commit=cast("int", commit), cursor=cursor_of_last)
             edges = (places[0], places[-1]) if places else ()
             if plan.whole_rows:
@@ -200,11 +200,11 @@ class QueryReader:
 
         return body
 
-    def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Kept]:
+    def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, KeptPlan]:
         bound = rebind(query, self.store)
         cursors = Cursors(bound) if orders_alone(bound.plan) else None
         made = prepare(bound.plan, self.store, dialect=self._dialect, places=True)
-        kept = Kept(made, len(bound.params), made.statement.binder(len(bound.params)), cursors, self._rows_of(made))
+        kept = KeptPlan(made, len(bound.params), made.statement.binder(len(bound.params)), cursors, self._rows_of(made))
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
@@ -240,7 +240,7 @@ class QueryReader:
             assert isinstance(statement, Execute)
             return list(cast("Iterator[Row]", connection.execute(statement.sql, cast("Raw", statement.values))))
 
-        return run_in_order(Children(self._dialect, params, self._made).added(prepared, rows), run)
+        return run_in_order(ChildReader(self._dialect, params, self._made).added(prepared, rows), run)
 
     def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[Sequence[StoredRow]]:
         yield from ()

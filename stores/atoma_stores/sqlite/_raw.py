@@ -18,7 +18,7 @@ import apsw
 
 from atoma.contracts.execution import ExecutionMeta
 from atoma.contracts.limits import LIVE_SQL_ROWS_MAX
-from atoma.contracts.raw import Reads, SqlAnswer, SqlOutline, SqlQuery
+from atoma.contracts.raw import RawReads, SqlAnswer, SqlOutline, SqlQuery
 from atoma.contracts.values import HIDDEN, Scalar
 from atoma.errors import QueryError
 from atoma.schema.kinds import is_storable
@@ -192,7 +192,7 @@ class _Guard:
         self.explains = False
 
     @property
-    def told(self) -> Reads:
+    def told(self) -> RawReads:
         """:attr:`reads` for others."""
         return {name: frozenset(fields) for name, fields in self.reads.items()}
 

@@ -13,7 +13,7 @@ from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError
-from atoma_stores.sqlite._outbox import Acked, Held, Renumbered, Settlement
+from atoma_stores.sqlite._outbox import Acked, Held, Renumbered, SettledItem
 
 LOCAL = WriteReceipt("local", settled=True)
 """The receipt of a write that nobody else decides about: it is durable, and that is all there is to wait for."""
@@ -107,7 +107,7 @@ class Receipts:
             if receipt is not None and receipt.state == before:
                 receipt.move("sent" if in_flight else "queued")
 
-    def settle(self, settlements: Iterable[Settlement]) -> None:
+    def settle(self, settlements: Iterable[SettledItem]) -> None:
         """Notify the receipts of what a commit decided."""
         for settlement in settlements:
             if isinstance(settlement, Acked):

@@ -19,15 +19,15 @@ from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
 from atoma.query.indexes import checked_index, indexes_of, unique_values
 from atoma.schema.schema import Schema
-from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.changes import BeforeAfter, StoreDelta
 from atoma_stores.sql.indexes import index_name
-from atoma_stores.sqlite._history import Recorder
+from atoma_stores.sqlite._history import HistoryRecorder
 from atoma_stores.sqlite._others import Standing
 from atoma_stores.sqlite._queries import QueryReader
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 from atoma_stores.sqlite.codes import is_unique_violation
 
-Delta = dict[str, dict[str, RowChange]]
+Delta = dict[str, dict[str, BeforeAfter]]
 BaseChange: TypeAlias = tuple[str, RowImage | None, int]
 
 CHUNK = 2_000
@@ -53,7 +53,7 @@ _SETTLED = (
 _OF_THE_OUTBOX = ("outbox_rows", "outbox_bytes")
 
 
-class Known:
+class FileKnowledge:
     """The knowledge of the file from one transaction to the next, as long as nobody else writes to it.
 
     SQLite moves the version of the data by one with every commit, of this connection and of others. So what a transaction
@@ -135,7 +135,7 @@ class Counters:
 
     __slots__ = ("_connection", "_known", "_loaded", "_now")
 
-    def __init__(self, connection: apsw.Connection, known: Known) -> None:
+    def __init__(self, connection: apsw.Connection, known: FileKnowledge) -> None:
         self._connection = connection
         self._known = known
         self._loaded: dict[str, int] = {}
@@ -184,7 +184,7 @@ class TxState:
         connection: apsw.Connection,
         schema: Schema,
         tables: Mapping[str, StoreTable],
-        known: Known,
+        known: FileKnowledge,
     ) -> None:
         self.connection = connection
         self.schema = schema
@@ -194,10 +194,10 @@ class TxState:
         self.counters = Counters(connection, known)
         self.changes: Delta = {}
         self.last: tuple[str, str, StoredRow | None] | None = None
-        self.recorder: Recorder | None = None
+        self.recorder: HistoryRecorder | None = None
 
     @property
-    def known(self) -> Known:
+    def known(self) -> FileKnowledge:
         """What is known of the file; asked for when first needed, as nobody else writes to it before the end."""
         if not self._asked:
             self._known.refresh(self.connection)
@@ -205,7 +205,7 @@ class TxState:
         return self._known
 
     @property
-    def asked(self) -> Known | None:
+    def asked(self) -> FileKnowledge | None:
         """What is known of the file, if it was asked for in this unit; None when it may hold no more."""
         return self._known if self._asked else None
 

@@ -41,7 +41,7 @@ _USED_PART = (
     "ON CONFLICT(scope, shape, program) DO UPDATE SET at_ms=max(at_ms, excluded.at_ms)"
 )
 _SHADOWS_BEYOND = "SELECT id, seq, image FROM _atoma_shadow WHERE store=? AND scope=? AND seq>? AND image IS NOT NULL"
-Trail: TypeAlias = tuple[Mark, ...]
+Marks: TypeAlias = tuple[Mark, ...]
 
 
 class Scopes:
@@ -76,9 +76,9 @@ class Scopes:
             None if row[2] is None else decode(cast("bytes", row[2]), Cursor),
             cast("bytes", row[3]),
             cast("int", row[4]),
-            () if row[5] is None else decode(cast("bytes", row[5]), Trail),
+            () if row[5] is None else decode(cast("bytes", row[5]), Marks),
             cast("bytes", row[6]),
-            () if row[7] is None else decode(cast("bytes", row[7]), Trail),
+            () if row[7] is None else decode(cast("bytes", row[7]), Marks),
         )
 
     def every(self) -> Sequence[str]:

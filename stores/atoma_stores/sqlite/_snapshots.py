@@ -19,7 +19,7 @@ from atoma_stores.sqlite.paths import Paths
 T = TypeVar("T")
 
 
-class Held(Protocol):
+class HeldSnapshot(Protocol):
     """A state of the file that is held, or meant to be."""
 
     async def read(self, body: Callable[[apsw.Connection], T]) -> T:
@@ -73,7 +73,7 @@ class SnapshotReader:
         end_snapshot(self._connection)
 
     async def read(self, body: Callable[[apsw.Connection], T]) -> T:
-        """See :class:`Held`."""
+        """See :class:`HeldSnapshot`."""
         if self._paths.reads_on_loop(scan=False):
             self._on_loop, self._deadline = True, 0.0
             try:

@@ -21,12 +21,12 @@ from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
 from atoma.schema.schema import Schema
 from atoma_stores.changes import CommitDelta, StoreDelta
-from atoma_stores.sqlite._history import NOTHING_RECORDED, History, NoRecorder, Recorder
+from atoma_stores.sqlite._history import NOTHING_RECORDED, History, HistoryRecorder, NoRecorder
 from atoma_stores.sqlite._inbox import Inbox
 from atoma_stores.sqlite._others import NOWHERE, Standing, leave, made_by_others
-from atoma_stores.sqlite._outbox import Outbox, OutboxLimits, Settlement
+from atoma_stores.sqlite._outbox import Outbox, OutboxLimits, SettledItem
 from atoma_stores.sqlite._receipts import Whereabouts
-from atoma_stores.sqlite._rows import ConfirmedRows, Known, TxState, VisibleRows
+from atoma_stores.sqlite._rows import ConfirmedRows, FileKnowledge, TxState, VisibleRows
 from atoma_stores.sqlite._scopes import Scopes
 from atoma_stores.sqlite._tables import StoreTable
 
@@ -62,7 +62,7 @@ class Committed(msgspec.Struct, frozen=True):
 
     commit: int
     changes: dict[str, StoreDelta]
-    settlements: Sequence[Settlement]
+    settlements: Sequence[SettledItem]
     value: object
     saved: Sequence[Effect]
     standing: Standing = NOWHERE
@@ -88,7 +88,7 @@ class UnitAnswer(msgspec.Struct, frozen=True):
     repeat: bool = False
 
 
-class Refused(Exception):
+class UnitRefused(Exception):
     """An atomic unit has a refused item: its savepoint has to go."""
 
     def __init__(self, items: tuple[WriteItemResult, ...]) -> None:
@@ -160,13 +160,13 @@ class EngineTx:
         tables: Mapping[str, StoreTable],
         wall_ms: Callable[[], int],
         limits: OutboxLimits,
-        known: Known | None = None,
+        known: FileKnowledge | None = None,
         history: History | None = None,
     ) -> None:
         self._alone = known is None
-        self._state = state = TxState(connection, schema, tables, known or Known())
+        self._state = state = TxState(connection, schema, tables, known or FileKnowledge())
         if history is not None:
-            state.recorder = Recorder(connection, tables, wall_ms, history)
+            state.recorder = HistoryRecorder(connection, tables, wall_ms, history)
         self.schema = schema
         self._wall_ms = wall_ms
         self._now_ms: int | None = None
@@ -212,7 +212,7 @@ class EngineTx:
         return self._scopes
 
     @property
-    def history(self) -> Recorder | NoRecorder:
+    def history(self) -> HistoryRecorder | NoRecorder:
         """What this file remembers of its past."""
         return NOTHING_RECORDED if self._state.recorder is None else self._state.recorder
 
@@ -232,7 +232,7 @@ class EngineTx:
             self.unit.effects_wanted = stage is not stages[-1]
             stage.stage(self, request)
             if request.options.atomic and not all(result.ok for result in self.unit.reports.values()):
-                raise Refused(_aborted(self._items(request)))
+                raise UnitRefused(_aborted(self._items(request)))
         items = self._items(request)
         if self._outbox is None or not self._outbox.added:
             return UnitAnswer(items, (None,) * len(items))

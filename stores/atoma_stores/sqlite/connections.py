@@ -16,7 +16,7 @@ import apsw
 from atoma.contracts.limits import PATTERN_BYTES_MAX
 from atoma.errors import ConfigurationError
 from atoma_stores.sqlite.codes import translate
-from atoma_stores.sqlite.encryption import Key, unlock
+from atoma_stores.sqlite.encryption import FileKey, unlock
 from atoma_stores.sqlite.functions import add_functions
 
 MEMORY = ":memory:"
@@ -30,12 +30,16 @@ BREATH_STEPS = 50_000
 
 Prepare: TypeAlias = Callable[[apsw.Connection], None]
 """Run on every new connection: functions, hooks."""
-Told: TypeAlias = Callable[[int, int], None]
-"""Called now and then with how much is done, and of how much; 0 where nobody can tell."""
 
 
 def open_connection(
-    path: str, *, read_only: bool, busy_ms: int, vfs: str | None, prepare: Prepare | None = None, key: Key | None = None
+    path: str,
+    *,
+    read_only: bool,
+    busy_ms: int,
+    vfs: str | None,
+    prepare: Prepare | None = None,
+    key: FileKey | None = None,
 ) -> apsw.Connection:
     """A hardened connection to ``path``.
 
@@ -88,7 +92,7 @@ def making_views(connection: apsw.Connection) -> Generator[None]:
 
 
 @contextmanager
-def open_existing(path: str, *, writing: bool, key: Key | None = None) -> Generator[apsw.Connection]:
+def open_existing(path: str, *, writing: bool, key: FileKey | None = None) -> Generator[apsw.Connection]:
     """A connection to a file that is there, whether or not a program has it open; it can do what plain SQL can.
 
     Python is heard while a statement runs, so Ctrl-C ends it.

@@ -13,12 +13,13 @@ from typing import cast
 
 import apsw
 
+from atoma.contracts.progress import Progress
 from atoma.errors import ConfigurationError, StoreCorrupt, StoreError
 from atoma.schema.schema import Schema
 from atoma_stores.sql.migrating import is_due
-from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Told, make_private, open_connection, open_existing, watched
+from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, make_private, open_connection, open_existing, watched
 from atoma_stores.sqlite.ddl import APPLICATION_ID
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.meta import read_meta
 
 UNFINISHED = ".unfinished"
@@ -30,7 +31,7 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 _log = logging.getLogger("atoma.sqlite")
 
 
-def copy_before_steps(connection: apsw.Connection, schema: Schema, vfs: str | None, key: Key | None) -> str | None:
+def copy_before_steps(connection: apsw.Connection, schema: Schema, vfs: str | None, key: FileKey | None) -> str | None:
     """Copy the file of ``connection`` if steps of ``schema`` are due in it; where the copy is, None when none are.
 
     The copy stands beside the file, with the version in its name: ``app.db.version-3``. One from an earlier attempt is
@@ -86,7 +87,7 @@ def whole_file(
             remove_file(unfinished)
 
 
-def copy_to_new(path: str, target: str, told: Told, key: Key | None = None) -> None:
+def copy_to_new(path: str, target: str, told: Progress, key: FileKey | None = None) -> None:
     """Copy the database ``path`` to ``target``, where nothing may be: as one state of it, checked, whole or not at all.
 
     The copy of an encrypted one has the same key.
@@ -102,7 +103,7 @@ def copy_to_new(path: str, target: str, told: Told, key: Key | None = None) -> N
         copy_checked(path, unfinished, told, key)
 
 
-def copy_checked(path: str, target: str, told: Told, key: Key | None = None) -> None:
+def copy_checked(path: str, target: str, told: Progress, key: FileKey | None = None) -> None:
     """Copy the database ``path`` over the empty file ``target`` as one state of it, and read the copy through.
 
     Raises:

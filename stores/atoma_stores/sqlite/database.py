@@ -23,13 +23,13 @@ from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, DiskFull, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, OnCheckpoint, PoolReader, snapshot
-from atoma_stores.sqlite._snapshots import Held, SnapshotReader
+from atoma_stores.sqlite._snapshots import HeldSnapshot, SnapshotReader
 from atoma_stores.sqlite._statistics import DatabaseStatistics
 from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, uses_threads, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, make_private, open_connection, use_wal
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.paths import PROGRESS_STEPS, Paths, current_paths
 
 T = TypeVar("T")
@@ -286,7 +286,7 @@ class Database:
         return cast("T", await self._in_pool(Job(body)))
 
     @contextlib.asynccontextmanager
-    async def open_snapshot(self) -> AsyncGenerator[Held]:
+    async def open_snapshot(self) -> AsyncGenerator[HeldSnapshot]:
         """Hold the file as it is for as long as the block runs, however many reads that takes.
 
         Where there is one connection (``inline``) every read is one transaction of its own: what is read in two of them is
@@ -533,7 +533,7 @@ class _Inline:
         self._database = database
 
     async def read(self, body: Callable[[apsw.Connection], T]) -> T:
-        """See :class:`Held`."""
+        """See :class:`HeldSnapshot`."""
         return await self._database.read_now(body)
 
 
@@ -550,7 +550,7 @@ async def open_database(
     prepare: Prepare | None = None,
     vfs: str | None = None,
     on_checkpoint: OnCheckpoint | None = None,
-    key: Key | None = None,
+    key: FileKey | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) a file; leaving the block finishes what runs and leaves no thread, lock or connection.
 

@@ -19,10 +19,18 @@ from atoma.query.indexes import indexes_of
 from atoma.schema.fields import Field
 from atoma.schema.hiding import GIVEN_UP
 from atoma.schema.schema import Schema
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.indexes import index_columns, index_name, index_where
-from atoma_stores.sql.migrating import MigrationReport, Told, check_scope, is_due, log_progress, scope_fact
+from atoma_stores.sql.migrating import (
+    ColumnForms,
+    ConversionProgress,
+    MigrationReport,
+    check_scope,
+    is_due,
+    log_progress,
+    scope_fact,
+)
 from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sqlite import forms, migrating
 from atoma_stores.sqlite._others import call_ours, trigger_names, trigger_steps
@@ -30,9 +38,6 @@ from atoma_stores.sqlite.assumptions import assume
 from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
 
 Layout: TypeAlias = Literal["client", "hub"]
-Spec: TypeAlias = StoreSpec[object]
-Columns: TypeAlias = Mapping[str, tuple[str, bool]]
-"""Type of each column of a table, and whether it may be NULL."""
 
 FORMATS: Mapping[Layout, int] = {"client": 2, "hub": 3}
 """What this program makes; it reads everything up to there."""
@@ -78,7 +83,7 @@ def prepare_file(
     synced: frozenset[str] = frozenset(),
     internals: Sequence[str] = (),
     additions: Sequence[tuple[str, str]] = (),
-    told: Told = log_progress,
+    told: ConversionProgress = log_progress,
 ) -> MigrationReport:
     """Bring the file to ``schema``, inside the caller's write transaction; what was done.
 
@@ -149,7 +154,7 @@ def prepare_internals(
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
-def _beside(layout: Layout) -> Callable[[Spec], str]:
+def _beside(layout: Layout) -> Callable[[AnyStore], str]:
     """Makes the statement that creates the new table of a store beside the one that is there."""
     return lambda store: create_table(store, layout, of=store.fields)
 
@@ -187,7 +192,7 @@ def check_layout(connection: apsw.Connection, layout: Layout) -> int:
 
 
 def _store_steps(
-    connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str], schema: Schema
+    connection: apsw.Connection, store: AnyStore, layout: Layout, synced: frozenset[str], schema: Schema
 ) -> list[str]:
     forms_known = schema.made_up
     found = columns_of(connection, store.name)
@@ -224,7 +229,7 @@ def column_definition(field: Field, default: Scalar = None) -> str:
     return definition if default is None else f"{definition} DEFAULT {apsw.format_sql_value(default)}"
 
 
-def create_table(store: Spec, layout: Layout, *, of: Mapping[str, object] | None = None) -> str:
+def create_table(store: AnyStore, layout: Layout, *, of: Mapping[str, object] | None = None) -> str:
     """The statement that creates a store's table: STRICT, typed, clustered by its key.
 
     Args:
@@ -243,7 +248,7 @@ def create_table(store: Spec, layout: Layout, *, of: Mapping[str, object] | None
     return f"CREATE TABLE {quote(name)}({body}) STRICT, WITHOUT ROWID"
 
 
-def _column_steps(connection: apsw.Connection, store: Spec, found: Columns, schema: Schema) -> list[str]:
+def _column_steps(connection: apsw.Connection, store: AnyStore, found: ColumnForms, schema: Schema) -> list[str]:
     defaults = constant_defaults(store)
     table = quote(store.name)
     steps: list[str] = []
@@ -265,7 +270,7 @@ def _column_steps(connection: apsw.Connection, store: Spec, found: Columns, sche
     return steps
 
 
-def _check_vanished(connection: apsw.Connection, store: Spec, found: Columns, schema: Schema) -> None:
+def _check_vanished(connection: apsw.Connection, store: AnyStore, found: ColumnForms, schema: Schema) -> None:
     """Refuse a column that is not declared, with the steps that may have been meant."""
     name = next((name for name in found if name not in store.fields and name not in SYSTEM_COLUMNS), None)
     if name is None:
@@ -302,11 +307,13 @@ def indexes_key(store: str) -> str:
     return f"indexes:{store}"
 
 
-def _told_indexes(store: Spec) -> bytes:
+def _told_indexes(store: AnyStore) -> bytes:
     return encode([(index.keys, index.unique, index.where) for index in indexes_of(store)])
 
 
-def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: bool, *, rebuilt: bool) -> list[str]:
+def _index_steps(
+    connection: apsw.Connection, store: AnyStore, layout: Layout, synced: bool, *, rebuilt: bool
+) -> list[str]:
     wanted: dict[str, str] = {}
     for index in indexes_of(store):
         # what arrives from the hub may break uniqueness for a moment: on a synced store the engine checks user writes
@@ -340,7 +347,7 @@ def is_guarded(connection: apsw.Connection, store: str) -> bool:
     return _has_trigger(connection, _guard(store, "INSERT"))
 
 
-def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool, *, rebuilt: bool) -> list[str]:
+def _guard_steps(connection: apsw.Connection, store: AnyStore, synced: bool, *, rebuilt: bool) -> list[str]:
     steps: list[str] = []
     for operation in ("INSERT", "UPDATE", "DELETE"):
         name = _guard(store.name, operation)

@@ -21,7 +21,7 @@ from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._units import EngineTx
 from atoma_stores.sqlite.connections import open_existing, transaction
 from atoma_stores.sqlite.ddl import is_guarded
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.stored_schema import stored_schema
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class StoredSync:
     scopes: Sequence[str]
 
 
-def read_sync(path: str, key: Key | None = None) -> StoredSync:
+def read_sync(path: str, key: FileKey | None = None) -> StoredSync:
     """What of the file ``path`` replicates; it may be open elsewhere.
 
     Raises:
@@ -55,7 +55,7 @@ def read_sync(path: str, key: Key | None = None) -> StoredSync:
         return StoredSync(schema, stores, scopes)
 
 
-def inspect_file(path: str, body: Callable[[LocalTx], T], environment: Environment, key: Key | None = None) -> T:
+def inspect_file(path: str, body: Callable[[LocalTx], T], environment: Environment, key: FileKey | None = None) -> T:
     """Run ``body``, which only reads, in one read transaction on the file ``path``; it may be open elsewhere.
 
     Raises:
@@ -71,7 +71,7 @@ def inspect_file(path: str, body: Callable[[LocalTx], T], environment: Environme
             raise MigrationError(message) from error
 
 
-def ask_renewal(path: str, key: Key | None = None) -> bool:
+def ask_renewal(path: str, key: FileKey | None = None) -> bool:
     """Have the file ``path`` take a new identity at its next contact with the hub; False when that is asked already.
 
     Raises:
@@ -86,7 +86,7 @@ def ask_renewal(path: str, key: Key | None = None) -> bool:
 
 
 @contextmanager
-def _opened(path: str, key: Key | None, *, writing: bool = False) -> Generator[tuple[apsw.Connection, Schema]]:
+def _opened(path: str, key: FileKey | None, *, writing: bool = False) -> Generator[tuple[apsw.Connection, Schema]]:
     """A connection to the file, and its stores."""
     with open_existing(path, writing=writing, key=key) as connection:
         yield connection, stored_schema(connection, "client")

@@ -31,7 +31,7 @@ SWITCH = "pip uninstall apsw\n    pip install --force-reinstall apsw-sqlite3mc"
 """Both distributions own the package ``apsw``, so the one that is installed later wins."""
 
 
-class Key:
+class FileKey:
     """A key that has been checked and is never shown.
 
     Args:
@@ -58,7 +58,7 @@ class Key:
         self._derived: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
-        return "Key(…)"
+        return "FileKey(…)"
 
     def __reduce__(self) -> str:
         raise TypeError("a key cannot be pickled")
@@ -107,16 +107,16 @@ def _is_passphrase(text: str) -> bool:
         return False
 
 
-def optional_key(secret: bytes | str | None) -> Key | None:
+def optional_key(secret: bytes | str | None) -> FileKey | None:
     """Return the key for ``secret``; None if none was given.
 
     Raises:
         ConfigurationError: It is not a key, or the installed apsw cannot encrypt.
     """
-    return None if secret is None else Key(secret)
+    return None if secret is None else FileKey(secret)
 
 
-def unlock(connection: apsw.Connection, key: Key) -> None:
+def unlock(connection: apsw.Connection, key: FileKey) -> None:
     """Make the new ``connection`` use ``key``, and check that it is the file's.
 
     Raises:

@@ -50,11 +50,11 @@ from atoma_stores.sqlite._raw import followed_sql, outlined, raw_sql
 from atoma_stores.sqlite._readers import OnCheckpoint
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
-from atoma_stores.sqlite._rows import Known
-from atoma_stores.sqlite._snapshots import Held
+from atoma_stores.sqlite._rows import FileKnowledge
+from atoma_stores.sqlite._snapshots import HeldSnapshot
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._threads import uses_threads
-from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
+from atoma_stores.sqlite._units import Committed, EngineTx, UnitAnswer, UnitRefused
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
@@ -179,7 +179,7 @@ class _Snapshot:
     """
 
     def __init__(
-        self, held: Held, commit: int, how: Callable[[Question], Callable[[apsw.Connection], QueryResult]]
+        self, held: HeldSnapshot, commit: int, how: Callable[[Question], Callable[[apsw.Connection], QueryResult]]
     ) -> None:
         self.commit = commit
         self._held = held
@@ -212,7 +212,7 @@ class SQLiteLocalDatabase:
         )
         self._full = frozenset(name for name in self._tables if self._default_durability(name) == "full")
         self._receipts = Receipts()
-        self._known = Known()
+        self._known = FileKnowledge()
         database.before_commit(self._known.write, self._known.forget)
         self._standing = Standing()
         self._indexed = 0
@@ -341,7 +341,7 @@ class SQLiteLocalDatabase:
 
         try:
             done = await self.sqlite.transact(body, durability=durability, on_commit=self._publish, bulk=bulk)
-        except Refused as refused:
+        except UnitRefused as refused:
             meta = ExecutionMeta(trace_id=request.context.trace_id)
             return WriteResult("rejected", refused.items, meta, (None,) * len(refused.items))
         answer = cast("UnitAnswer", done.value)
@@ -355,7 +355,7 @@ class SQLiteLocalDatabase:
             return asked
         return "normal" if self._full.isdisjoint(stores) else "full"
 
-    def _tx(self, connection: apsw.Connection, known: Known | None = None) -> EngineTx:
+    def _tx(self, connection: apsw.Connection, known: FileKnowledge | None = None) -> EngineTx:
         wall_ms, limits, history = self.sqlite.environment.wall_ms, self._engine.outbox_limits, self._engine.history
         return EngineTx(connection, self.schema, self._tables, wall_ms, limits, known, history)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import apsw
 
 Operation: TypeAlias = Literal["write", "sync", "truncate"]
-Failure: TypeAlias = Literal["full", "io"]
+DiskFailure: TypeAlias = Literal["full", "io"]
 
 
 @dataclass(slots=True)
@@ -34,15 +34,15 @@ class FaultPlan:
     """
 
     operation: Operation | None = None
-    failure: Failure = "full"
+    failure: DiskFailure = "full"
     skip: int = 0
     once: bool = False
     on_sync: Callable[[], None] | None = None
     after: Callable[[Operation, str], None] = lambda _operation, _path: None
     done: Counter[Operation] = field(default_factory=Counter)
-    failed: Counter[Failure] = field(default_factory=Counter)
+    failed: Counter[DiskFailure] = field(default_factory=Counter)
 
-    def fail(self, operation: Operation, failure: Failure, *, skip: int = 0, once: bool = False) -> None:
+    def fail(self, operation: Operation, failure: DiskFailure, *, skip: int = 0, once: bool = False) -> None:
         """Let ``operation`` fail after ``skip`` more of them, from then on or ``once``."""
         self.operation, self.failure, self.skip, self.once = operation, failure, skip, once
 

@@ -14,6 +14,7 @@ from typing import cast
 import apsw
 
 from atoma.contracts.mutations import MutationBody
+from atoma.contracts.progress import Progress
 from atoma.contracts.quarantine import Quarantined
 from atoma.contracts.raw import SqlAnswer, SqlQuery
 from atoma.contracts.values import Scalar
@@ -24,10 +25,10 @@ from atoma_stores.sql.names import quote
 from atoma_stores.sqlite import quarantine
 from atoma_stores.sqlite._raw import raw_sql
 from atoma_stores.sqlite._tables import StoreTable
-from atoma_stores.sqlite.connections import Told, open_existing, transaction
+from atoma_stores.sqlite.connections import open_existing, transaction
 from atoma_stores.sqlite.copies import PROBLEMS_MAX, copy_to_new, damage_of
 from atoma_stores.sqlite.ddl import Layout, check_layout, is_guarded
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.hub_files import look_whose_log
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.meta import read_meta
@@ -57,7 +58,7 @@ class HubWrite:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class FileSurvey:
     """A description of a file at one moment.
 
     Attributes:
@@ -104,7 +105,7 @@ class Backup:
     bytes: int
 
 
-def survey_file(path: str, key: Key | None = None) -> Survey:
+def survey_file(path: str, key: FileKey | None = None) -> FileSurvey:
     """Return a description of the file ``path``, with its ``key``; it may be open elsewhere.
 
     Raises:
@@ -119,7 +120,7 @@ def survey_file(path: str, key: Key | None = None) -> Survey:
             found = connection.execute("SELECT scope, head FROM _atoma_hub_scope ORDER BY scope").fetchall()
             heads = cast("list[tuple[str, int]]", found)
             latest = _latest(connection, heads)
-        return Survey(
+        return FileSurvey(
             path=path,
             layout=layout,
             format=cast("int", format),
@@ -137,7 +138,7 @@ def survey_file(path: str, key: Key | None = None) -> Survey:
 
 
 def query_file(
-    path: str, text: str, params: Mapping[str, Scalar], *, at_most: int | None = None, key: Key | None = None
+    path: str, text: str, params: Mapping[str, Scalar], *, at_most: int | None = None, key: FileKey | None = None
 ) -> SqlAnswer:
     """Return the rows of one statement that reads stores of the file ``path``; see ``Client.sql``.
 
@@ -157,7 +158,7 @@ def query_file(
         return raw_sql(tables, SqlQuery.of(text, params), at_most=at_most)(connection)
 
 
-def check_file(path: str, told: Told, key: Key | None = None) -> Sequence[str]:
+def check_file(path: str, told: Progress, key: FileKey | None = None) -> Sequence[str]:
     """Check the whole file ``path`` and return what is wrong with it; nothing if it is intact.
 
     SQLite checks its pages, its indexes and its types; then every waiting write is decoded.
@@ -172,7 +173,7 @@ def check_file(path: str, told: Told, key: Key | None = None) -> Sequence[str]:
         return problems
 
 
-def back_up(path: str, target: str, told: Told, key: Key | None = None) -> Backup:
+def back_up(path: str, target: str, told: Progress, key: FileKey | None = None) -> Backup:
     """Copy the file ``path`` to ``target``, which appears as a whole or not at all; programs may go on writing to the file.
 
     The copy is one consistent state of the file, is checked as a whole, and is on the disk when this returns.
@@ -193,7 +194,7 @@ def back_up(path: str, target: str, told: Told, key: Key | None = None) -> Backu
     return Backup(layout, os.path.getsize(target))
 
 
-def read_quarantine(path: str, key: Key | None = None) -> tuple[Layout, Sequence[Quarantined]]:
+def read_quarantine(path: str, key: FileKey | None = None) -> tuple[Layout, Sequence[Quarantined]]:
     """Return the kind of the file ``path``, and what migrations of it could not convert; it may be open elsewhere.
 
     Raises:
@@ -203,7 +204,7 @@ def read_quarantine(path: str, key: Key | None = None) -> tuple[Layout, Sequence
         return layout, quarantine.read(connection)
 
 
-def discard_quarantined(path: str, numbers: Collection[int], key: Key | None = None) -> int:
+def discard_quarantined(path: str, numbers: Collection[int], key: FileKey | None = None) -> int:
     """Discard entries of what migrations of the file ``path`` could not convert, and return how many there were.
 
     Raises:
@@ -224,7 +225,7 @@ def sqlite_version() -> str:
     return apsw.sqlite_lib_version()
 
 
-def table_definitions(path: str, key: Key | None = None) -> Sequence[str]:
+def table_definitions(path: str, key: FileKey | None = None) -> Sequence[str]:
     """Return the statements that create the tables, indexes and views of an Atoma file.
 
     Raises:
@@ -253,14 +254,14 @@ def layout_of(connection: apsw.Connection) -> Layout:
 # inside
 
 
-def _layout_at(path: str, key: Key | None) -> Layout:
+def _layout_at(path: str, key: FileKey | None) -> Layout:
     look_whose_log(path)
     with open_existing(path, writing=False, key=key) as connection:
         return layout_of(connection)
 
 
 @contextmanager
-def _opened(path: str, key: Key | None) -> Generator[tuple[apsw.Connection, Layout, Schema]]:
+def _opened(path: str, key: FileKey | None) -> Generator[tuple[apsw.Connection, Layout, Schema]]:
     look_whose_log(path)
     with open_existing(path, writing=False, key=key) as connection:
         layout = layout_of(connection)

@@ -25,11 +25,10 @@ from atoma.schema.decimals import Scale
 from atoma.schema.fields import SIMPLE, Field
 from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
+from atoma_stores.sql.migrating import ColumnForms
 from atoma_stores.sql.names import quote
 
 Forms = Mapping[str, str]
-Found = Mapping[str, tuple[str, bool]]
-"""Type of each column of a table, and whether it may be NULL."""
 
 UNPACK = "atoma_unpack"
 VIEW_MARK = "/* made by Atoma: decimals as text */"
@@ -53,7 +52,7 @@ def read(kept: object) -> dict[str, str] | None:
     return msgspec.json.decode(kept, type=dict[str, str]) if isinstance(kept, str) else None
 
 
-def to_rebuild(store: str, fields: Mapping[str, Field], found: Found, forms: Forms | None) -> Sequence[Field]:
+def to_rebuild(store: str, fields: Mapping[str, Field], found: ColumnForms, forms: Forms | None) -> Sequence[Field]:
     """The columns of a store that hold another form of their values than ``fields``, and can be brought to that.
 
     Raises:

@@ -18,6 +18,7 @@ from typing import cast
 
 import apsw
 
+from atoma.contracts.progress import Progress
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError, StoreBusy, StoreCorrupt, StoreError
 from atoma.ports.environment import Environment
@@ -26,8 +27,8 @@ from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub import epochs, verifying
 from atoma_stores.sql.hub.rows import stores_of
-from atoma_stores.sql.hub.verifying import Link, Verification
-from atoma_stores.sqlite.connections import Told, make_private, open_existing, transaction
+from atoma_stores.sql.hub.verifying import ChainHash, Verification
+from atoma_stores.sqlite.connections import make_private, open_existing, transaction
 from atoma_stores.sqlite.copies import (
     SIDE_FILES,
     UNFINISHED,
@@ -82,7 +83,7 @@ class EpochRecord:
     absent: Sequence[ClientState]
 
 
-def back_up(path: str, target: str, told: Told = _unheard) -> HubFile:
+def back_up(path: str, target: str, told: Progress = _unheard) -> HubFile:
     """Copy the hub file ``path``, with its log, to ``target``, which appears as a whole or not at all.
 
     A hub may be running on it. The copy is one consistent state of the hub, is checked as a whole, and is on the
@@ -163,7 +164,7 @@ def read_epochs(path: str) -> Sequence[EpochRecord]:
         return [EpochRecord(ended, drive(connection, epochs.absent_clients(SQLITE, ended.epoch))) for ended in found]
 
 
-def verify(path: str, link: Link, told: Told) -> Verification:
+def verify(path: str, link: ChainHash, told: Progress) -> Verification:
     """Check the whole hub file ``path``, even while a hub runs on it, and return what does not agree in it.
 
     SQLite checks its pages, indexes and types; then log, hashes, rows, tombstones and verdicts are compared.

@@ -17,7 +17,7 @@ from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import Decision, HubIdentity, Plan
+from atoma.ports.hub import Decision, HubIdentity, WritePlan
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import SQLITE
@@ -61,8 +61,8 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
         return self._database
 
     async def run(
-        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[Plan]], None] | None = None
-    ) -> Sequence[Plan]:
+        self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[WritePlan]], None] | None = None
+    ) -> Sequence[WritePlan]:
         """Load, decide and carry out ``decisions`` in one FULL transaction, grouped with those of other callers."""
         body = Joint(self._groups.write, Run(decisions, self._environment.wall_ms()))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import apsw
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ from atoma.mutations import rebase
 from atoma.schema.bodies import decode_body, encode_body
 from atoma.schema.migrations import Past, statements_of
 from atoma.schema.schema import Schema
-from atoma.schema.spec import StoreSpec
+from atoma.schema.spec import AnyStore
 from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.dialect import SQLITE, Write
 from atoma_stores.sql.hub.migrating import (
@@ -43,9 +43,9 @@ from atoma_stores.sql.hub.migrating import (
 from atoma_stores.sql.migrating import (
     ASIDE,
     Conversion,
+    ConversionProgress,
     MigrationReport,
     Rewriting,
-    Told,
     check_columns,
     convert_rows,
     log_progress,
@@ -59,8 +59,6 @@ from atoma_stores.sqlite._history import raise_floor
 from atoma_stores.sqlite.hub_driver import drive
 from atoma_stores.sqlite.meta import columns_of, read_meta, write_meta
 from atoma_stores.sqlite.quarantine import CREATE, TABLE
-
-Spec: TypeAlias = StoreSpec[object]
 
 ASIDE_INTO = SQLITE.insert(TABLE, ASIDE)
 TURN, TURN_OP = "atoma_turn", "atoma_turn_op"
@@ -98,8 +96,8 @@ def migrate(
     schema: Schema,
     since: int,
     layout: Literal["client", "hub"],
-    create: Callable[[Spec], str],
-    told: Told = log_progress,
+    create: Callable[[AnyStore], str],
+    told: ConversionProgress = log_progress,
 ) -> MigrationReport:
     """Convert everything that steps concern, inside the caller's transaction; indexes and triggers have to be made again.
 
@@ -143,7 +141,7 @@ class _Migration:
         since: int,
         layout: Literal["client", "hub"],
         report: MigrationReport,
-        told: Told,
+        told: ConversionProgress,
     ) -> None:
         self._connection = connection
         self._schema = schema
@@ -160,7 +158,7 @@ class _Migration:
 
     # tables
 
-    def convert_table(self, store: Spec, past: Past, create: str) -> None:
+    def convert_table(self, store: AnyStore, past: Past, create: str) -> None:
         """Bring the table of a store to today: by other names for its columns, else by a copy of its rows, each converted.
 
         Raises:
@@ -185,7 +183,7 @@ class _Migration:
             write_meta(self._connection, f"store:{store.name}", scope_fact(store))
 
     def _copy(
-        self, store: Spec, past: Past, create: str, columns: tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]
+        self, store: AnyStore, past: Past, create: str, columns: tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]
     ) -> None:
         """Make the new table of a store beside the one that is there, and put it in its place."""
         system, values, packed = columns
@@ -206,7 +204,7 @@ class _Migration:
         self._connection.execute(f"DROP TABLE {quote(store.name)}")
         self._connection.execute(f"ALTER TABLE {quote(forms.beside(store.name))} RENAME TO {quote(store.name)}")
 
-    def _of_base(self, store: Spec, id: str) -> RowImage | None:
+    def _of_base(self, store: AnyStore, id: str) -> RowImage | None:
         """What a row of a device that cannot be converted is by its base and what waits; None without a base."""
         if self._layout == "hub":
             return None
@@ -219,7 +217,7 @@ class _Migration:
         except ValidationError:
             return None
 
-    def _pending_ops(self, store: Spec, id: str) -> Iterator[Op]:
+    def _pending_ops(self, store: AnyStore, id: str) -> Iterator[Op]:
         bodies = self._connection.execute(
             "SELECT CASE WHEN length(local) THEN local ELSE body END FROM _atoma_pending WHERE lsn IN "
             "(SELECT lsn FROM _atoma_pending_row WHERE store=? AND id=?) ORDER BY lsn",
@@ -348,5 +346,5 @@ class _Migration:
         return bool(found)
 
 
-def _read(packed: object, store: Spec) -> RowImage:
+def _read(packed: object, store: AnyStore) -> RowImage:
     return store.unpack(as_image(decode(cast("bytes", packed), dict[str, object])))

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from atoma.schema.schema import Schema
-from atoma_stores.sql.migrating import MigrationReport, Told
+from atoma_stores.sql.migrating import ConversionProgress, MigrationReport
 from atoma_stores.sqlite import hub_driver
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite.connections import open_existing, transaction
 from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.ddl import Layout, allow_writes, is_guarded, prepare_file
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from atoma_stores.sqlite.files import layout_of
 from atoma_stores.sqlite.hub_files import look_whose_log
 from atoma_stores.sqlite.hub_lock import sole_hub
@@ -33,7 +33,9 @@ class Migrated:
     copy: str | None
 
 
-def migrate_file(path: str, schema: Schema, told: Told, *, plan: bool = False, key: Key | None = None) -> Migrated:
+def migrate_file(
+    path: str, schema: Schema, told: ConversionProgress, *, plan: bool = False, key: FileKey | None = None
+) -> Migrated:
     """Bring the file of a device or a hub to ``schema``, as opening it would; with ``plan`` everything is taken back.
 
     Args:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Reads: TypeAlias = Literal["quick", "loop", "moved", "pool"]
+ReadPath: TypeAlias = Literal["quick", "loop", "moved", "pool"]
 """``quick``: on the loop's thread, and anew in the pool when that takes long; scans in the pool. Forced: all on the loop's
 thread; begun there and anew in the pool; in the pool."""
 Writes: TypeAlias = Literal["quick", "loop", "thread"]
@@ -35,7 +35,7 @@ class Paths:
         writes: See :data:`Writes`.
     """
 
-    reads: Reads = "quick"
+    reads: ReadPath = "quick"
     writes: Writes = "quick"
 
     def reads_on_loop(self, *, scan: bool) -> bool:

@@ -24,7 +24,7 @@ from atoma_stores.sqlite._history import prepare_history
 from atoma_stores.sqlite.connections import open_existing
 from atoma_stores.sqlite.copies import UNFINISHED, whole_file
 from atoma_stores.sqlite.ddl import check_layout
-from atoma_stores.sqlite.encryption import Key, optional_key
+from atoma_stores.sqlite.encryption import FileKey, optional_key
 from atoma_stores.sqlite.meta import columns_of, read_meta, write_meta
 from atoma_stores.sqlite.rekeying import rekey_copy
 
@@ -92,7 +92,7 @@ def _strip(connection: apsw.Connection) -> None:
     write_meta(connection, "identity", encode(nobody))
 
 
-def begin_with(prebuilt: str, path: str, key: Key | None) -> None:
+def begin_with(prebuilt: str, path: str, key: FileKey | None) -> None:
     """Copy the pre-built file to ``path``, if nothing is there: whole or not at all, and never over another one.
 
     The copy is encrypted with ``key``, if there is one.

@@ -16,7 +16,7 @@ from atoma.errors import StoreBusy, StoreError
 from atoma_stores.sqlite.connections import BUSY_MS, open_connection, open_existing
 from atoma_stores.sqlite.copies import whole_file
 from atoma_stores.sqlite.ddl import check_layout
-from atoma_stores.sqlite.encryption import HEADER_BYTES, Key, optional_key
+from atoma_stores.sqlite.encryption import HEADER_BYTES, FileKey, optional_key
 
 
 def change_key(path: str | os.PathLike[str], *, old: bytes | str | None, new: bytes | str | None) -> None:
@@ -49,7 +49,7 @@ def change_key(path: str | os.PathLike[str], *, old: bytes | str | None, new: by
         _spoil(inode)
 
 
-def rekey_copy(path: str, old: Key | None, new: Key | None) -> None:
+def rekey_copy(path: str, old: FileKey | None, new: FileKey | None) -> None:
     """Encrypt a copy that nobody else knows of with another key, in its place: a crash may ruin it."""
     if old is None and new is None:
         return
@@ -63,7 +63,7 @@ def rekey_copy(path: str, old: Key | None, new: Key | None) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: str, key: Key | None) -> Generator[apsw.Connection]:
+def _alone(path: str, key: FileKey | None) -> Generator[apsw.Connection]:
     """A connection to a device's file that nobody else has open or can open; its log is in the file."""
     with open_existing(path, writing=True, key=key) as connection:
         check_layout(connection, "client")

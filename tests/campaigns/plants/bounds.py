@@ -61,7 +61,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "tests/unit/hub/test_garbage.py",
     ),
     plant(
-        "atoma_stores.postgres.lanes:Lane._aside",
+        "atoma_stores.postgres.lanes:WriterLane._aside",
         "return self._thread",
         "return None",
         "a hub on PostgreSQL joins texts in its loop",
@@ -160,7 +160,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         UNITS,
     ),
     plant(
-        "atoma_transports.grpc._driver.wire:Wire._count",
+        "atoma_transports.grpc._driver.wire:Http2Wire._count",
         "self._chatter > self._chatter_max or self._updates > self._updates_max",
         "self._chatter > self._chatter_max",
         "gRPC: DATA of a byte comes without end",
@@ -319,7 +319,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         CLIENTS,
     ),
     plant(
-        "atoma_stores.sql.hub.clients:Room.with_one_more",
+        "atoma_stores.sql.hub.clients:ClientCount.with_one_more",
         " if known.client_id not in busy",
         "",
         "a client is forgotten while its mutations are being decided",

@@ -75,7 +75,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F15",
-        "atoma_stores.sqlite._history:Recorder.record",
+        "atoma_stores.sqlite._history:HistoryRecorder.record",
         "if last != number - 1:",
         "if False:",
         "the past is told although a program that keeps none has written in between",
@@ -83,7 +83,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F15",
-        "atoma_stores.sqlite._history:Recorder.forget",
+        "atoma_stores.sqlite._history:HistoryRecorder.forget",
         'self._connection.executemany("DELETE FROM _atoma_history WHERE store=? AND id=?", gone)',
         "pass",
         "a row that must not be here any more is read in the past",
@@ -195,7 +195,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F99",
-        "atoma_stores.live.operators.function:Function.collect",
+        "atoma_stores.live.operators.function:FunctionOperator.collect",
         "if told == self._value:",
         "if False:",
         "an equal value of a function is told again",
@@ -203,7 +203,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F99",
-        "atoma_stores.live.operators.function:Function.concerns",
+        "atoma_stores.live.operators.function:FunctionOperator.concerns",
         "if self._stale or not settled:",
         "if True:",
         "a function is carried out for every change of a store that it reads",
@@ -211,7 +211,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F99",
-        "atoma_stores.live.operators.function:Function._note",
+        "atoma_stores.live.operators.function:FunctionOperator._note",
         "self._read.setdefault(store, []).append(operator)",
         "self._read[store] = [operator]",
         "of two reads of one store the first is not followed",

@@ -15,7 +15,7 @@ SEARCH = "tests/unit/stores/test_search.py"
 INDEXES = "tests/unit/stores/test_indexes.py"
 GETS = "tests/unit/transports/test_gathered_gets.py"
 SHARED = "tests/unit/stores/test_shared_reads.py"
-FENCE = "atoma_stores.sql.fence:Tables._fence"
+FENCE = "atoma_stores.sql.fence:FencedTables._fence"
 
 PLANTS: Final[tuple[Plant, ...]] = (
     plant(
@@ -257,7 +257,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.hub.rules:View.digest",
+        "atoma.hub.rules:PrincipalView.digest",
         "encode(told)",
         "encode(sorted(self.pages))",
         "two claims are one view",

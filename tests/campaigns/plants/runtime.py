@@ -192,8 +192,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F10",
         "atoma.hub.direct:WriteDecision.decide",
-        "return Plan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)",
-        "return Plan(transaction=transaction, answer=answer, reply=answer)",
+        "return WritePlan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)",
+        "return WritePlan(transaction=transaction, answer=answer, reply=answer)",
         why="the counter stays where it was, and every id is looked for from the first one on",
         tests=("tests/unit/hub/test_setting.py",),
     ),

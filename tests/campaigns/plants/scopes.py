@@ -175,7 +175,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.hub.rules:View.narrowed",
+        "atoma.hub.rules:PrincipalView.narrowed",
         "(self.condition(store), parts.get(store, _NOTHING))",
         "(parts.get(store, _NOTHING),)",
         "who asks for a part is sent rows that the rules hide",
@@ -183,7 +183,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.hub.rules:View.narrowed",
+        "atoma.hub.rules:PrincipalView.narrowed",
         "parts.get(store, _NOTHING)",
         "parts.get(store)",
         "rows of a store that is in no shape come along",
@@ -191,7 +191,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.hub.rules:View.narrowed",
+        "atoma.hub.rules:PrincipalView.narrowed",
         "self.digest + mark",
         "self.digest",
         "a device goes on with a cursor of other values, and lacks what it has not asked for before",

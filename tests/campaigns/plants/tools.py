@@ -101,9 +101,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F95",
-        "atoma_stores.sqlite.encryption:Key.__repr__",
-        'return "Key(…)"',
-        'return f"Key({self._secret!r})"',
+        "atoma_stores.sqlite.encryption:FileKey.__repr__",
+        'return "FileKey(…)"',
+        'return f"FileKey({self._secret!r})"',
         "a log shows the key",
         ENCRYPTED,
     ),

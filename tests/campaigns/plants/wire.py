@@ -11,7 +11,7 @@ FUTURE = "from __future__ import annotations\n"
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A59",
-        "atoma_transports.http.client.lanes:Lane.take",
+        "atoma_transports.http.client.lanes:CallLane.take",
         "batch = CallBatch({call.id: call for call in calls})",
         "batch = CallBatch({call.id: call for call in calls[:1]})",
         why="of the calls of one moment only the first travels",

@@ -27,7 +27,7 @@ from atoma.query import select
 from atoma.schema import Rename, Schema, StoreSpec
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, change_key, make_prebuilt
-from atoma_stores.sqlite.encryption import Key
+from atoma_stores.sqlite.encryption import FileKey
 from tests.paths import memory
 from tests.scenarios.cli.kit import atoma_beside
 from tests.scenarios.encryption.device import (
@@ -429,7 +429,7 @@ async def test_every_command_takes_the_key_from_a_file_or_the_environment(
         str(file),
         io.BytesIO(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"describe"}}\n'),
         answers,
-        Key(KEY),
+        FileKey(KEY),
     )
     assert b'"notes"' in answers.getvalue()
     assert not plain_text(tmp_path)

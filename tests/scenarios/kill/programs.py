@@ -25,7 +25,7 @@ from atoma.hub import AllowLoopback, open_hub
 from atoma.hub.direct import WriteDecision
 from atoma.plugins import Plugin
 from atoma.ports import Environment
-from atoma.ports.hub import Decision, HubDatabase, HubStore, Plan
+from atoma.ports.hub import Decision, HubDatabase, HubStore, WritePlan
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma.testing.simulation import plant
@@ -56,7 +56,7 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.database, name)
 
-    async def run(self, decisions: Sequence[Decision], *rest: Any) -> Sequence[Plan]:
+    async def run(self, decisions: Sequence[Decision], *rest: Any) -> Sequence[WritePlan]:
         texts = {
             entry.values.get("text")
             for decision in decisions

@@ -19,7 +19,7 @@ from atoma.ports import Environment, LocalTx
 from atoma.sync.staging import Fenced, HubMet, LeadLost
 from atoma.sync.writebacks import ReplicationPart
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_stores.sqlite._companions import LEASE_S, Companions, Seen, term_of
+from atoma_stores.sqlite._companions import LEASE_S, Companions, CompanionsSeen, term_of
 from atoma_transports.serving import open_server
 from tests.scenarios.kill.programs import NOTES, SCHEMA
 
@@ -133,7 +133,7 @@ async def test_a_transaction_of_an_earlier_reign_changes_nothing(tmp_path: Path)
 async def test_a_reign_that_began_before_anybody_waited_for_it_is_noticed() -> None:
     """The first beat may come before the task that follows the lead has begun to run."""
     companions = Companions()
-    companions.take(Seen({1: 1}, 1), 0.0)
+    companions.take(CompanionsSeen({1: 1}, 1), 0.0)
     with trio.fail_after(60):
         await companions.wait_change(0)
     assert companions.term == 1

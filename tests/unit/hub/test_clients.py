@@ -12,7 +12,7 @@ from atoma.hub import Hub
 from atoma.hub.pushing import DAY_MS
 from atoma.ports.environment import Environment
 from atoma_stores.sql.hub import clients as bounds
-from atoma_stores.sql.hub.clients import Forgotten, Known, Room
+from atoma_stores.sql.hub.clients import ClientCount, ForgettableClient, Forgotten
 from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import Client, card, hub_on
 
@@ -118,17 +118,17 @@ async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(home: Home) 
 @pytest.mark.usefixtures("few")
 def test_clients_of_a_group_that_is_being_decided_stay() -> None:
     """A client that is forgotten while more is to be written about it would be known again, without its outcomes."""
-    crowd = (Known(1, b"a"), Known(2, b"b", (b"name",)), Known(3, b"c"))
-    room, gone = Room(3, 0, crowd).with_one_more("local", {b"a", b"new"})
+    crowd = (ForgettableClient(1, b"a"), ForgettableClient(2, b"b", (b"name",)), ForgettableClient(3, b"c"))
+    room, gone = ClientCount(3, 0, crowd).with_one_more("local", {b"a", b"new"})
     assert gone == [Forgotten(crowd[1], "local", (b"name", b"b"))]
-    assert room == Room(3, 2, (crowd[0], crowd[2])), "its other name counts as well"
+    assert room == ClientCount(3, 2, (crowd[0], crowd[2])), "its other name counts as well"
 
 
 @pytest.mark.usefixtures("few")
 def test_nobody_is_forgotten_while_there_is_room() -> None:
     """Who was seen when is known for a whole group before it is known how many of it are new."""
-    crowd = (Known(1, b"a"), Known(2, b"b"))
-    assert Room(2, 0, crowd).with_one_more("local", ()) == (Room(3, 0, crowd), [])
+    crowd = (ForgettableClient(1, b"a"), ForgettableClient(2, b"b"))
+    assert ClientCount(2, 0, crowd).with_one_more("local", ()) == (ClientCount(3, 0, crowd), [])
 
 
 async def test_that_a_client_was_there_is_noted_once_a_day_and_first_thing_after_a_restore(home: Home) -> None:

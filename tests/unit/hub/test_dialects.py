@@ -17,7 +17,7 @@ from atoma_stores.sql.hub.reads import ReadQueries
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.tables import CLIENT, SCOPE, TABLES
 from atoma_stores.sql.scripts import Execute, Row, Script
-from atoma_stores.sql.tables import Columns
+from atoma_stores.sql.tables import SqlColumns
 from tests.unit.hub.kit import SCHEMA
 
 FOREIGN = {
@@ -116,7 +116,7 @@ def test_both_dialects_have_every_text() -> None:
 
 
 def test_keys_are_one_list_in_one_dialect_and_a_list_for_each_column_in_the_other() -> None:
-    columns: Columns = {"client": "BLOB", "mid": "INTEGER", "name": "TEXT"}
+    columns: SqlColumns = {"client": "BLOB", "mid": "INTEGER", "name": "TEXT"}
     types = list(columns.values())
     keys = [(b"\x00\xff", 7, "ä\0'"), (b"", -1, "")]
     assert SQLITE.bind(types, keys) == ('[["00ff",7,"ä\\u0000\'"],["",-1,""]]',)

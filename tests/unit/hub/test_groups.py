@@ -22,7 +22,7 @@ from atoma.hub.resolving import ResolveDecision
 from atoma.hub.rules import EveryScope, RowRules
 from atoma.hub.setting import HubFields
 from atoma.ports.environment import seeded_environment
-from atoma.ports.hub import Decision, Facts, Need, Plan
+from atoma.ports.hub import Decision, Facts, Need, WritePlan
 from atoma.ports.service import Principal
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub.epochs import load_identity
@@ -87,7 +87,7 @@ class Failing:
 
     need = Need()
 
-    def decide(self, facts: Facts) -> Plan:
+    def decide(self, facts: Facts) -> WritePlan:
         """Never."""
         raise RemoteError(f"not at {facts.now_ms}", remote_code="MALFORMED")
 

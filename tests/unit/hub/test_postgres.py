@@ -35,7 +35,7 @@ from tests.unit.hub.truth import check_truth
 pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 
 from atoma_stores.postgres import PostgreSQLHubStore, lanes
-from atoma_stores.postgres.codes import Meaning, ServerError
+from atoma_stores.postgres.codes import ErrorClass, ServerError
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
 from atoma_stores.postgres.faults import FaultPlan
 from atoma_stores.sql.scripts import Batch
@@ -191,7 +191,7 @@ async def test_an_error_at_any_place_of_a_group_changes_nothing_but_the_time_it_
     check_truth(pg, SCHEMA)
 
 
-MEANINGS: dict[str, Meaning] = {
+MEANINGS: dict[str, ErrorClass] = {
     "40001": "again", "40P01": "again", "55P03": "again", "57P01": "again", "57P02": "again", "57P03": "again",
     "25P03": "again", "08006": "again", "57014": "slow", "23505": "value", "23514": "value", "22021": "value",
     "54000": "value", "53100": "passing", "53300": "passing", "25006": "passing", "42P01": "fault", "0A000": "fault",

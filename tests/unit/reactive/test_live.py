@@ -24,7 +24,7 @@ from atoma.query.plans import by_ids
 from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
-from atoma_stores.changes import CommitDelta, CommitListener, RowChange
+from atoma_stores.changes import BeforeAfter, CommitDelta, CommitListener
 from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 
 pytestmark = pytest.mark.virtual_time
@@ -82,7 +82,7 @@ class Source:
 
     def write(self, changes: dict[tuple[str, str], dict[str, Scalar] | None], *, heard: bool = True) -> CommitDelta:
         self.commit += 1
-        net: dict[str, dict[str, RowChange]] = {}
+        net: dict[str, dict[str, BeforeAfter]] = {}
         for (store, id), values in changes.items():
             old = self.rows[store].pop(id, None)
             new = None

@@ -14,10 +14,10 @@ import trio
 from atoma.ports import Environment
 from atoma.query.plans import by_ids
 from atoma_stores.sqlite.database import open_database
-from atoma_stores.sqlite.paths import Paths, Reads, Writes, forced_paths
+from atoma_stores.sqlite.paths import Paths, ReadPath, Writes, forced_paths
 from tests.unit.stores.kit import atoma_threads, insert, opened, update
 
-EVERY = [Paths(reads, writes) for reads in get_args(Reads) for writes in get_args(Writes)]
+EVERY = [Paths(reads, writes) for reads in get_args(ReadPath) for writes in get_args(Writes)]
 
 
 def name(thread: threading.Thread) -> str:

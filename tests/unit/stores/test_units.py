@@ -25,7 +25,7 @@ from atoma.schema import Schema
 from atoma_stores.changes import CommitDelta
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import commit_number
-from atoma_stores.sqlite._rows import Known
+from atoma_stores.sqlite._rows import FileKnowledge
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.paths import memory
@@ -253,7 +253,7 @@ async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> 
 async def test_what_a_group_has_left_is_written_once_and_never_after_it_was_given_up() -> None:
     async with opened(synced=SYNCED) as db:
         await db.queue(insert("1"))
-        sqlite, known = db.db.sqlite, Known()
+        sqlite, known = db.db.sqlite, FileKnowledge()
         sqlite.before_commit(known.write, known.forget)
 
         def leave(connection: apsw.Connection, *, number: int, gives_up: bool = False) -> None:

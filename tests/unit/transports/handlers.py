@@ -22,7 +22,7 @@ from atoma_transports.grpc.handler import GrpcHandler
 from atoma_transports.http import HttpHandler
 from atoma_transports.serving.addresses import Origins
 from atoma_transports.serving.handlers import Hosting, ProtocolHandler
-from atoma_transports.serving.places import Places
+from atoma_transports.serving.places import ConnectionSlots
 from atoma_transports.websocket.handler import WebSocketHandler
 from tests.unit.transports.http.kit import Hub
 
@@ -67,7 +67,7 @@ class Port:
     def __init__(self, nursery: trio.Nursery, limits: ChannelLimits, *, loopback: bool, proxy: bool) -> None:
         self.hub = Hub()
         self.fairness = Fairness()
-        self.places = Places(limits)
+        self.places = ConnectionSlots(limits)
         self._nursery = nursery
         self._limits = limits
         self._proxy = proxy

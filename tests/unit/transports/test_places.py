@@ -23,7 +23,7 @@ from atoma_transports.frames.envelope import Auth, decode_frame, encode_frame
 from atoma_transports.http import EventSender, HttpHandler, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, places
 from atoma_transports.serving.head import HTTP2_PREFACE
-from atoma_transports.serving.places import Place, Places, share_of
+from atoma_transports.serving.places import ConnectionSlot, ConnectionSlots, share_of
 from atoma_transports.websocket import WebSocketTransport
 from atoma_transports.websocket.pipe import WebSocketPipe
 from tests.unit.transports.http.kit import Client, pull
@@ -108,7 +108,7 @@ async def test_guests_take_no_place_of_the_known(beginning: bytes, monkeypatch: 
 async def test_of_the_guests_the_oldest_of_the_largest_crowd_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "GUESTS_MAX", 4)
     with ExitStack() as stack:
-        port = Places(ChannelLimits())
+        port = ConnectionSlots(ChannelLimits())
         came = [stack.enter_context(port.enter(address)) for address in ("a", "b", "b", "c", "d", "d", "d")]
         assert [place.unwanted for place in came] == [True, True, False, False, True, False, False]
         came[2].accept()  # and is a guest no more
@@ -331,7 +331,7 @@ async def test_a_machine_of_its_own_may_take_all(monkeypatch: pytest.MonkeyPatch
         for client in [await known_over_http(address) for _ in range(3)]:
             await client.stream.aclose()
     with ExitStack() as stack:
-        port = Places(ChannelLimits())
+        port = ConnectionSlots(ChannelLimits())
         one, two = (stack.enter_context(port.enter("192.0.2.1")) for _ in range(2))
         one.accept()
         with pytest.raises(RemoteError, match="no room"):
@@ -385,8 +385,8 @@ def test_the_accounts_are_right_whatever_happens(steps: Steps) -> None:
             patch.setattr(places, "GUESTS_MAX", 4)
             patch.setattr(places, "KNOWN_MAX", 5)
             patch.setattr(places, "PER_ADDRESS_MAX", 3)
-            port = Places(ChannelLimits())
-            present: list[tuple[ExitStack, Place]] = []
+            port = ConnectionSlots(ChannelLimits())
+            present: list[tuple[ExitStack, ConnectionSlot]] = []
             for step, number, address in steps:
                 here = [(stack, place) for stack, place in present if place.state != "gone"]
                 if step == "enter":

@@ -19,8 +19,10 @@ R = TypeVar("R")
 W = TypeVar("W", bound=msgspec.Struct)
 V = TypeVar("V", bound=msgspec.Struct)
 
-Answer: TypeAlias = Callable[[SyncService, msgspec.Struct], Awaitable[msgspec.Struct]]
-Feed: TypeAlias = Callable[[SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
+AnswerCall: TypeAlias = Callable[[SyncService, msgspec.Struct], Awaitable[msgspec.Struct]]
+OpenFeed: TypeAlias = Callable[
+    [SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]
+]
 LaneName: TypeAlias = Literal["query", "write", "sync"]
 
 
@@ -42,8 +44,8 @@ class Method:
     name: str
     request: type[msgspec.Struct]
     reply: type[msgspec.Struct]
-    answer: Answer | None = None
-    feed: Feed | None = None
+    answer: AnswerCall | None = None
+    feed: OpenFeed | None = None
     reads: bool = False
     carries_rows: bool = False
     lane: LaneName = "sync"

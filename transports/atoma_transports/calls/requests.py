@@ -154,7 +154,7 @@ def step(steps: Generator[None, None, R], done: list[R]) -> None:
         done.append(stop.value)
 
 
-class Held:
+class HeldAnswers:
     """Room for answers that are made and not sent yet.
 
     A call takes a few bytes and its answer may have megabytes: a caller who asks for much and reads nothing would

@@ -36,7 +36,7 @@ PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
 UNVERIFIED = refusal("TIMEOUT", "looking at the token took too long")
 """What is told where the verifier does not answer in time: it says nothing about the token."""
 
-Ask = Callable[[], Awaitable[str]]
+AskToken = Callable[[], Awaitable[str]]
 
 
 def early_s(expires_in: float) -> float:
@@ -44,7 +44,7 @@ def early_s(expires_in: float) -> float:
     return min(expires_in * EARLY, EARLY_S_MAX)
 
 
-async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, limits: ChannelLimits) -> None:
+async def keep_token(channel: FrameChannel, ask: AskToken, expires_in: float | None, limits: ChannelLimits) -> None:
     """Ask for a new token whenever the old one is about to expire; never raises, ends with the connection.
 
     A failure is tried again with growing pauses, also for a while after the end: the server waits a little before it

@@ -34,8 +34,8 @@ from atoma_transports.calls.errors import (
 )
 from atoma_transports.calls.fairness import Fairness, Share
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.calls.methods import Answer, Method
-from atoma_transports.calls.requests import MESSAGEPACK, Held, check_size, read_request, size_max
+from atoma_transports.calls.methods import AnswerCall, Method
+from atoma_transports.calls.requests import MESSAGEPACK, HeldAnswers, check_size, read_request, size_max
 from atoma_transports.frames.envelope import CLIENT_KINDS, Frame, FrameKind, decode_frame, encode_frame
 from atoma_transports.frames.handshake import UNVERIFIED, first_session, session_for, welcome
 from atoma_transports.frames.outgoing import Outgoing, Ticket
@@ -107,7 +107,7 @@ class ServerConnection:
         self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s, share)
-        self._held = Held(limits.queue_bytes, share)
+        self._held = HeldAnswers(limits.queue_bytes, share)
         self._pulse = Pulse(pipe, lambda: self._say("pong"), limits)
         self._renewing = False
         self._renewals_refused = 0
@@ -371,7 +371,7 @@ class ServerConnection:
         if not self._tasks:
             self._idle.unpark_all()
 
-    async def _made(self, answer: Answer, request: msgspec.Struct) -> bytes:
+    async def _made(self, answer: AnswerCall, request: msgspec.Struct) -> bytes:
         return encode(await answer(self._session.service, request))
 
     async def _send_answer(self, id: int, payload: bytes, refused: ErrorInfo | None, *, streams: bool) -> None:

@@ -25,7 +25,7 @@ from atoma_transports.grpc._driver.client import CallFailed, CallReset, ClientCa
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.messages import HelloReply, HelloRequest, Packed, cardinality_of, info_from, path_of
 
-Call: TypeAlias = ClientCall[Packed, Packed]
+PackedClientCall: TypeAlias = ClientCall[Packed, Packed]
 
 
 class GrpcChannel:
@@ -115,13 +115,13 @@ class GrpcChannel:
         """Number of the present token."""
         return self._credentials.generation
 
-    def begin(self, method: str, token: str | None = None) -> Call:
+    def begin(self, method: str, token: str | None = None) -> PackedClientCall:
         """A call that is not sent yet; with the present token, unless another is given."""
         token = self._credentials.current if token is None else token
         metadata = {"authorization": f"Bearer {token}"} if token else {}
         return self._client.request(path_of(method), cardinality_of(method), Packed, Packed, metadata=metadata)
 
-    async def send(self, call: Call, data: bytes) -> None:
+    async def send(self, call: PackedClientCall, data: bytes) -> None:
         """Send the request of ``call``."""
         try:
             await call.send_request()
@@ -165,7 +165,7 @@ class _Items:
         self._data = data
         self._spec = spec
         self._calls = calls
-        self._call: Call | None = None
+        self._call: PackedClientCall | None = None
         self._generation = 0
         self._until = trio.current_effective_deadline()  # of the stream, whatever that of a wait for an item is
         self._renewed = False
@@ -230,7 +230,7 @@ class _Items:
 
 
 @asynccontextmanager
-async def _left_quietly(call: Call) -> AsyncGenerator[Call]:
+async def _left_quietly(call: PackedClientCall) -> AsyncGenerator[PackedClientCall]:
     """``call``, whose end is not reported to a task that leaves it: one that reads to the end has seen it."""
     async with call:
         try:

@@ -34,7 +34,7 @@ from atoma_transports.grpc.counting import count_contents
 from atoma_transports.grpc.v1 import sync_pb2
 
 S = TypeVar("S", bound=msgspec.Struct)
-Part: TypeAlias = tuple[Callable[[msgspec.Struct, Message], None], Callable[[Message], msgspec.Struct]]
+FieldCodec: TypeAlias = tuple[Callable[[msgspec.Struct, Message], None], Callable[[Message], msgspec.Struct]]
 """How a message is filled from a struct, and how a struct is made of it."""
 Put: TypeAlias = Callable[[msgspec.Struct, Message], None]
 Get: TypeAlias = Callable[[Message], object]
@@ -54,7 +54,7 @@ class Twin:
 
     struct: type[msgspec.Struct]
     message: type[Message]
-    part: Part
+    part: FieldCodec
 
 
 def pack(value: msgspec.Struct) -> bytes:
@@ -209,7 +209,7 @@ def _literal(name: str, allowed: frozenset[object]) -> tuple[Put, Get]:
     return put, get_checked
 
 
-def _message(name: str, part: Part) -> tuple[Put, Get]:
+def _message(name: str, part: FieldCodec) -> tuple[Put, Get]:
     fill, read = part
 
     def put(struct: msgspec.Struct, message: Message) -> None:
@@ -223,7 +223,7 @@ def _message(name: str, part: Part) -> tuple[Put, Get]:
     return put, get
 
 
-def _messages(name: str, part: Part) -> tuple[Put, Get]:
+def _messages(name: str, part: FieldCodec) -> tuple[Put, Get]:
     fill, read = part
 
     def put(struct: msgspec.Struct, message: Message) -> None:

@@ -24,8 +24,8 @@ from atoma_transports.calls.call import trace_of
 from atoma_transports.calls.errors import CUT_OFF, error_of, explain, large_answer, slow_reader
 from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.calls.methods import Answer, Feed, Method
-from atoma_transports.calls.requests import MESSAGEPACK, Held, in_turns, size_max
+from atoma_transports.calls.methods import AnswerCall, Method, OpenFeed
+from atoma_transports.calls.requests import MESSAGEPACK, HeldAnswers, in_turns, size_max
 from atoma_transports.grpc._driver.server import GrpcLimits, ServerCall, serve_grpc
 from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
 from atoma_transports.grpc.counting import UNCOUNTED_BYTES
@@ -99,7 +99,7 @@ async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
     leave.set()
 
 
-Call: TypeAlias = ServerCall[Packed, Packed]
+PackedServerCall: TypeAlias = ServerCall[Packed, Packed]
 S = TypeVar("S", bound=msgspec.Struct)
 
 REFUSED_MAX = 32
@@ -149,7 +149,7 @@ class SyncCalls:
         self._admission = Admission(hosting.host, hosting.place, share)
         self._share = share
         self._calls = 0
-        self._held = Held(hosting.limits.queue_bytes, share)
+        self._held = HeldAnswers(hosting.limits.queue_bytes, share)
         self._refused = 0
         self._streams: set[_Stream] = set()
 
@@ -159,7 +159,7 @@ class SyncCalls:
 
     def handler(self, name: str) -> Handler:
         """The handler of the method ``name``, or of ``hello``."""
-        answer: Callable[[Call], Awaitable[None]]
+        answer: Callable[[PackedServerCall], Awaitable[None]]
         if name == HELLO:
             answer = self._hello
         elif (method := METHODS[name]).feed is not None:
@@ -169,7 +169,7 @@ class SyncCalls:
             answer = partial(self._answer, method, method.answer)
         return Handler(partial(self._counted, answer), cardinality_of(name), Packed, Packed)
 
-    async def _counted(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
+    async def _counted(self, answer: Callable[[PackedServerCall], Awaitable[None]], call: PackedServerCall) -> None:
         """Have ``call`` answered; without any, a proxy's connection is nobody's."""
         self._calls += 1
         try:
@@ -187,7 +187,7 @@ class SyncCalls:
             stream.stop = CUT_OFF
             stream.scope.cancel()
 
-    async def _hello(self, call: Call) -> None:
+    async def _hello(self, call: PackedServerCall) -> None:
         try:
             admitted = await self._admit(call)
             await _received(call, HelloRequest, self._share, UNCOUNTED_BYTES)
@@ -204,13 +204,13 @@ class SyncCalls:
         else:
             await _reply(call, pack(reply))
 
-    async def _asked(self, method: Method, call: Call) -> tuple[Session, msgspec.Struct]:
+    async def _asked(self, method: Method, call: PackedServerCall) -> tuple[Session, msgspec.Struct]:
         """Who calls, and what they ask of ``method``."""
         admitted = await self._admit(call)
         most = size_max(method, self._limits, MESSAGEPACK)
         return admitted, await _received(call, method.request, self._share, most)
 
-    async def _answer(self, method: Method, answer: Answer, call: Call) -> None:
+    async def _answer(self, method: Method, answer: AnswerCall, call: PackedServerCall) -> None:
         trace_id = ""
         try:
             admitted, request = await self._asked(method, call)
@@ -226,10 +226,10 @@ class SyncCalls:
             finally:
                 self._held.give(len(data))
 
-    async def _made(self, answer: Answer, admitted: Session, request: msgspec.Struct) -> bytes:
+    async def _made(self, answer: AnswerCall, admitted: Session, request: msgspec.Struct) -> bytes:
         return self._packed(await answer(admitted.service, request))
 
-    async def _feed(self, method: Method, feed: Feed, call: Call) -> None:
+    async def _feed(self, method: Method, feed: OpenFeed, call: PackedServerCall) -> None:
         trace_id = ""
         try:
             admitted, request = await self._asked(method, call)
@@ -247,7 +247,7 @@ class SyncCalls:
         except Exception as error:  # as above
             refuse(call, explain(error, method.name, trace_id))
 
-    async def _send_items(self, call: Call, items: AsyncIterator[msgspec.Struct]) -> None:
+    async def _send_items(self, call: PackedServerCall, items: AsyncIterator[msgspec.Struct]) -> None:
         try:
             async for item in items:
                 packed = Packed(self._packed(item))
@@ -263,7 +263,7 @@ class SyncCalls:
             if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
                 await items.aclose()
 
-    async def _admit(self, call: Call) -> Session:
+    async def _admit(self, call: PackedServerCall) -> Session:
         """Who calls.
 
         Raises:
@@ -283,7 +283,7 @@ class SyncCalls:
         self._refused = 0
         return admitted
 
-    def _peer_of(self, call: Call) -> Peer:
+    def _peer_of(self, call: PackedServerCall) -> Peer:
         """Who calls: a proxy may pass the calls of many on over one connection."""
         metadata = () if call.metadata is None else call.metadata.items()
         fields = fields_by_name([(name, value) for name, value in metadata if isinstance(value, str)])
@@ -299,7 +299,7 @@ class SyncCalls:
         return data
 
 
-def token_of(call: Call) -> str:
+def token_of(call: PackedServerCall) -> str:
     """The bearer token of ``call``; empty for none.
 
     Raises:
@@ -309,13 +309,13 @@ def token_of(call: Call) -> str:
     return bearer_token(field if isinstance(field, str) else "-")
 
 
-def refuse(call: Call, info: ErrorInfo) -> None:
+def refuse(call: PackedServerCall, info: ErrorInfo) -> None:
     """Answer ``call`` with an error, which a trailer holds in full."""
     call.trailing[TRAILER] = trailer_of(info)
     call.finish(status_of(info), info.message[:MESSAGE_LENGTH_MAX])
 
 
-async def _reply(call: Call, data: bytes) -> None:
+async def _reply(call: PackedServerCall, data: bytes) -> None:
     """Send the answer; of a caller who does not take it, nobody may think that nothing was done."""
     try:
         await call.send_message(Packed(data))
@@ -323,7 +323,7 @@ async def _reply(call: Call, data: bytes) -> None:
         refuse(call, refusal("UNAVAILABLE", f"the answer could not be sent: {error.message}"))
 
 
-async def _received(call: Call, kind: type[S], share: Share, most: int) -> S:
+async def _received(call: PackedServerCall, kind: type[S], share: Share, most: int) -> S:
     """The request of ``call``, which may have ``most`` bytes; a large one is read under the permit of ``share``.
 
     Raises:

@@ -115,7 +115,7 @@ RESPONSE = message_class(f"{HEALTH}.HealthCheckResponse")
 WATCHES_MAX = 4
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
-Call: TypeAlias = ServerCall[Any, Any]  # its messages have no types of their own
+AnyServerCall: TypeAlias = ServerCall[Any, Any]  # its messages have no types of their own
 
 
 class HealthCalls:
@@ -140,19 +140,19 @@ class HealthCalls:
             f"/{HEALTH}.Health/Watch": Handler(self._watch, Cardinality.UNARY_STREAM, REQUEST, RESPONSE),
         }
 
-    async def _known(self, call: Call) -> bool:
+    async def _known(self, call: AnyServerCall) -> bool:
         call.take_at_most(REQUEST_BYTES_MAX)
         request = await call.recv_message()
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "a call without a message")
         return request.service in self._services
 
-    async def _check(self, call: Call) -> None:
+    async def _check(self, call: AnyServerCall) -> None:
         if not await self._known(call):
             raise GRPCError(Status.NOT_FOUND, "no such service here")
         await call.send_message(RESPONSE(status=NOT_SERVING if self._drain.is_set() else SERVING))
 
-    async def _watch(self, call: Call) -> None:
+    async def _watch(self, call: AnyServerCall) -> None:
         if self._watching >= WATCHES_MAX:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{WATCHES_MAX} watches are enough for one connection")
         self._watching += 1
@@ -161,7 +161,7 @@ class HealthCalls:
         finally:
             self._watching -= 1
 
-    async def _watch_on(self, call: Call) -> None:
+    async def _watch_on(self, call: AnyServerCall) -> None:
         known = await self._known(call)
         await call.send_message(RESPONSE(status=SERVING if known else SERVICE_UNKNOWN))
         await self._leave.wait()
@@ -185,7 +185,7 @@ def reflection_handlers() -> Mapping[str, Handler]:
     return table
 
 
-async def _reflect(response: Any, call: Call) -> None:
+async def _reflect(response: Any, call: AnyServerCall) -> None:
     call.take_at_most(REQUEST_BYTES_MAX)
     while (request := await call.recv_message()) is not None:
         await call.send_message(response(valid_host=request.host, original_request=request, **_answer(request)))

@@ -6,14 +6,14 @@ from atoma.codes import OF_HTTP, row
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports.http.envelope import AS_JSON, Encoding, Failure
+from atoma_transports.http.envelope import AS_JSON, Encoding, ErrorBody
 from atoma_transports.http.gzip import LEAST_BYTES, compressed
 from atoma_transports.http.wire import Fields, ServerWire
 
 COMMON = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """A request that is answered with an error."""
 
     def __init__(self, info: ErrorInfo, status: int = 0, fields: Fields | None = None) -> None:
@@ -23,9 +23,9 @@ class Refused(Exception):
         self.fields = fields or []
 
 
-def refused(status: int, message: str, fields: Fields | None = None) -> Refused:
+def refused(status: int, message: str, fields: Fields | None = None) -> RefusedRequest:
     """What is wrong with a request as such."""
-    return Refused(refusal(OF_HTTP.get(status, "MALFORMED"), message), status, fields)
+    return RefusedRequest(refusal(OF_HTTP.get(status, "MALFORMED"), message), status, fields)
 
 
 def fields_of(encoding: Encoding, body: bytes) -> list[tuple[bytes, bytes]]:
@@ -52,13 +52,13 @@ async def send_answer(wire: ServerWire, encoding: Encoding, body: bytes) -> None
     return await wire.send(200, [*fields_of(encoding, body), *also], body)
 
 
-def failure(error: Refused, encoding: Encoding | None) -> tuple[int, Fields, bytes]:
+def failure(error: RefusedRequest, encoding: Encoding | None) -> tuple[int, Fields, bytes]:
     """Status, fields and body of an answer that is an error."""
     encoding = encoding or AS_JSON
     try:
-        body = encoding.encode(Failure(error.info))
+        body = encoding.encode(ErrorBody(error.info))
     except (UnicodeError, ProtocolError):  # a text of somebody else's that is not Unicode
-        body = encoding.encode(Failure(refusal("INTERNAL", "the server failed to answer; its log says why")))
+        body = encoding.encode(ErrorBody(refusal("INTERNAL", "the server failed to answer; its log says why")))
     fields = [*fields_of(encoding, body), *error.fields]
     if error.status == 401:
         fields.append((b"www-authenticate", b"Bearer"))

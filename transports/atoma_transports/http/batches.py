@@ -23,8 +23,8 @@ from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports.calls.errors import LATE, explain, large_answer
 from atoma_transports.calls.fairness import Share
-from atoma_transports.calls.requests import Held, at_once, count_values, in_turns
-from atoma_transports.http.answers import Refused, send_answer
+from atoma_transports.calls.requests import HeldAnswers, at_once, count_values, in_turns
+from atoma_transports.http.answers import RefusedRequest, send_answer
 from atoma_transports.http.envelope import (
     AS_JSON,
     AS_MSGPACK,
@@ -52,7 +52,7 @@ CALLS_MAX = 4096
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class BatchCall:
     """One call of a batch.
 
     Attributes:
@@ -75,7 +75,7 @@ class Several:
     """The calls of a batch by their ids, and how their replies are encoded."""
 
     id: str
-    calls: dict[int, Call]
+    calls: dict[int, BatchCall]
     encoding: Encoding
 
 
@@ -83,7 +83,7 @@ class RunningBatches:
     """The batches that are being answered on one port."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, str], dict[int, Call]] = {}
+        self._running: dict[tuple[str, str], dict[int, BatchCall]] = {}
         self._free = CALLS_MAX
 
     @contextmanager
@@ -96,12 +96,12 @@ class RunningBatches:
         key = (subject, several.id)
         size = len(several.calls)
         if key in self._running:
-            raise Refused(refusal("MALFORMED", "a batch with this id is running"))
+            raise RefusedRequest(refusal("MALFORMED", "a batch with this id is running"))
         if size > CALLS_PER_BATCH_MAX:
             text = f"{size} calls in one batch, the limit is {CALLS_PER_BATCH_MAX}"
-            raise Refused(refusal("TOO_LARGE", text))
+            raise RefusedRequest(refusal("TOO_LARGE", text))
         if size > self._free:
-            raise Refused(refusal("OVERLOADED", "too many calls in flight on this server", retry_after_ms=100))
+            raise RefusedRequest(refusal("OVERLOADED", "too many calls in flight on this server", retry_after_ms=100))
         self._running[key] = several.calls
         self._free -= size
         try:
@@ -139,7 +139,9 @@ def batch_in_steps(encoding: Encoding, body: bytes, deadline: float) -> Generato
         batch = decode(body, BatchRequest)
         version, id = batch.version, batch.id
         calls = [
-            Call(CallHead(call.id, call.method, call.budget_ms, call.trace_id), _from_msgpack(call.message), deadline)
+            BatchCall(
+                CallHead(call.id, call.method, call.budget_ms, call.trace_id), _from_msgpack(call.message), deadline
+            )
             for call in batch.calls
         ]
     else:
@@ -180,7 +182,7 @@ class _JsonBatch(msgspec.Struct, frozen=True):
     calls: tuple[CallHead, ...]
 
 
-def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]:
+def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[BatchCall]]:
     messages: list[object] = []
     calls = (as_object(envelope) or {}).get("calls")
     for call in cast("list[object]", calls) if type(calls) is list else ():
@@ -190,7 +192,7 @@ def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]
         messages.append(fields.pop("message"))
     batch = from_json(envelope, _JsonBatch)
     both = zip(batch.calls, messages, strict=True)
-    return batch.version, batch.id, [Call(head, _from_json(message), deadline) for head, message in both]
+    return batch.version, batch.id, [BatchCall(head, _from_json(message), deadline) for head, message in both]
 
 
 async def answer_batch(
@@ -208,7 +210,7 @@ async def answer_batch(
         Refused: There are too many.
     """
     size_max = hosting.limits.frame_bytes
-    held = Held(hosting.limits.queue_bytes, wire.share)
+    held = HeldAnswers(hosting.limits.queue_bytes, wire.share)
 
     async def run(done: Callable[[int, bytes], Awaitable[None]]) -> None:
         async with open_tasks() as nursery:
@@ -242,7 +244,7 @@ async def _answer_at_once(
 
     await wire.attended(lambda: run(keep))
     if size > size_max:
-        raise Refused(refusal("TOO_LARGE", f"the answers take {size} bytes; the limit is {size_max}"))
+        raise RefusedRequest(refusal("TOO_LARGE", f"the answers take {size} bytes; the limit is {size_max}"))
     ordered: Sequence[bytes] = [replies[id] for id in several.calls]
     body = b'{"version":"%d","replies":[%b]}' % (BATCH_VERSION, b",".join(ordered))
     await send_answer(wire, AS_JSON, body)
@@ -263,12 +265,12 @@ async def _answer_one_by_one(
 
 
 async def _carry(
-    call: Call,
+    call: BatchCall,
     admitted: Session,
     service: SyncService,
     encoding: Encoding,
     size_max: int,
-    held: Held,
+    held: HeldAnswers,
     full: bool,
     done: Callable[[int, bytes], Awaitable[None]],
 ) -> None:
@@ -292,7 +294,11 @@ async def _carry(
 
 
 async def _answer(
-    call: Call, admitted: Session, service: SyncService, held: Held, encoded: Callable[[msgspec.Struct], bytes]
+    call: BatchCall,
+    admitted: Session,
+    service: SyncService,
+    held: HeldAnswers,
+    encoded: Callable[[msgspec.Struct], bytes],
 ) -> bytes | ErrorInfo:
     """The encoded answer, which ``held`` counts, or why there is none."""
     served = METHODS.get(call.head.method)

@@ -24,7 +24,7 @@ from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadlin
 from atoma_transports.calls.errors import LATE, STOPPING, explain, large_answer
 from atoma_transports.calls.methods import Method
 from atoma_transports.calls.requests import WireFormat, read_request, rows_size_max, size_max
-from atoma_transports.http.answers import Refused, failure, refused, send_answer
+from atoma_transports.http.answers import RefusedRequest, failure, refused, send_answer
 from atoma_transports.http.asked import Asked
 from atoma_transports.http.batches import RunningBatches, answer_batch, read_batch
 from atoma_transports.http.bodies import whole_body
@@ -50,7 +50,7 @@ from atoma_transports.http.gzip import takes_gzip
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.named import with_booleans
 from atoma_transports.http.openapi import DESCRIPTION, STORES, description_text, stores_text
-from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
+from atoma_transports.http.streams import Events, Records, StreamForm, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
 from atoma_transports.serving.admission import Admission, bearer_token
 from atoma_transports.serving.handlers import Hosting
@@ -93,16 +93,16 @@ class Calls:
         trace_id = asked.fields.get(TRACE, "")[:TRACE_LENGTH_MAX]
         try:
             await self._answer(asked, encoding, trace_id)
-        except Refused as error:
+        except RefusedRequest as error:
             await self._refuse(error, encoding)
         except HttpError as error:
             await self._refuse(refused(error.status, error.message), encoding)
         except Late:
-            await self._refuse(Refused(LATE), encoding)
+            await self._refuse(RefusedRequest(LATE), encoding)
         except (Gone, h11.RemoteProtocolError):
             raise
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
-            await self._refuse(Refused(explain(error, asked.path[len(PREFIX) :], trace_id)), encoding)
+            await self._refuse(RefusedRequest(explain(error, asked.path[len(PREFIX) :], trace_id)), encoding)
 
     async def _answer(self, asked: Asked, encoding: Encoding | None, trace_id: str) -> None:
         name = asked.path[len(PREFIX) :]
@@ -155,7 +155,7 @@ class Calls:
         admitted: Session,
         service: SyncService,
         message: msgspec.Struct,
-        form: Form,
+        form: StreamForm,
         trace_id: str,
     ) -> None:
         assert served.feed is not None
@@ -201,7 +201,7 @@ class Calls:
             allowed = ", ".join(takes).encode()
             raise refused(405, f"{PREFIX}{name} does not take {asked.method}", [(b"allow", allowed)])
         if self._hosting.drain.is_set():
-            raise Refused(STOPPING)
+            raise RefusedRequest(STOPPING)
 
     async def _admit(self, asked: Asked) -> Session:
         """Whoever the token belongs to; nobody sends a large body before that is known."""
@@ -214,7 +214,7 @@ class Calls:
             admitted = await self._admission.admit(token, asked.peer)
             self._last = (token, asked.peer, admitted)
             return admitted
-        raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
+        raise RefusedRequest(refusal("UNAVAILABLE", "authenticating took too long"))
 
     async def _body(self, asked: Asked, most: int) -> bytes:
         size = asked.fields.get("content-length", "0")
@@ -255,10 +255,10 @@ class Calls:
 
     async def _send(self, encoding: Encoding, body: bytes) -> None:
         if len(body) > self._limits.frame_bytes:
-            raise Refused(large_answer(len(body), self._limits.frame_bytes))
+            raise RefusedRequest(large_answer(len(body), self._limits.frame_bytes))
         await send_answer(self._wire, encoding, body)
 
-    async def _refuse(self, error: Refused, encoding: Encoding | None) -> None:
+    async def _refuse(self, error: RefusedRequest, encoding: Encoding | None) -> None:
         """Send an error; a small body is read first, so that the connection can be used again."""
         await self._wire.skip_body(self._limits.first_frame_bytes)
         status, fields, body = failure(error, encoding)

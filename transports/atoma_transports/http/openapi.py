@@ -31,10 +31,10 @@ from atoma_transports.http.envelope import (
     CallReply,
     Cancel,
     Done,
-    Failure,
+    ErrorBody,
 )
 from atoma_transports.protocol.json_mapping import shape_of
-from atoma_transports.protocol.json_shapes import PARTS, Shape, reference
+from atoma_transports.protocol.json_shapes import PARTS, JsonShape, reference
 
 DESCRIPTION = "openapi.json"
 STORES = "schema"
@@ -53,18 +53,18 @@ SUMMARIES: Mapping[str, str] = {
 }
 
 
-def description() -> Shape:
+def description() -> JsonShape:
     """The whole description; see https://spec.openapis.org/oas/v3.1.0."""
     shapes = _Shapes()
     paths: dict[str, object] = {f"{PREFIX}{method.name}": _path(method, shapes) for method in METHODS.values()}
     call = shapes.of_struct(BatchCall, message={"type": "object", "description": "The request of the method."})
     reply = shapes.of_struct(CallReply, ok={"type": "object", "description": "The reply of the method."})
-    batch: Shape = {
+    batch: JsonShape = {
         "type": "object",
         "required": ["version", "id", "calls"],
         "properties": {"version": {"const": 1}, "id": {"type": "string"}, "calls": {"type": "array", "items": call}},
     }
-    replies: Shape = {"type": "object", "properties": {"replies": {"type": "array", "items": reply}}}
+    replies: JsonShape = {"type": "object", "properties": {"replies": {"type": "array", "items": reply}}}
     paths[f"{PREFIX}{BATCH}"] = _post("Several calls in one request", batch, {JSON: {"schema": replies}}, shapes)
     done = {JSON: {"schema": shapes.of_struct(Done)}}
     paths[f"{PREFIX}{CANCEL}"] = _post("End calls of a running batch of yours", shapes.of_struct(Cancel), done, shapes)
@@ -94,7 +94,7 @@ def stores_text(schema: Schema) -> bytes:
     return msgspec.json.encode({"version": schema.version, "stores": stores})
 
 
-def _store(store: StoreSpec[object]) -> Shape:
+def _store(store: StoreSpec[object]) -> JsonShape:
     scope = {"field": store.scope_field} if store.scope_field else {"fixed": store.fixed_scope}
     fields = {
         name: {"type": of.type_name, "stored": of.sql_type, "form": of.form, "nullable": of.nullable, "boolean": of.boolean}
@@ -111,9 +111,9 @@ class _Shapes:
     """
 
     def __init__(self) -> None:
-        self.named: Shape = {}
+        self.named: JsonShape = {}
 
-    def of_struct(self, kind: type[msgspec.Struct], **instead: Shape) -> Shape:
+    def of_struct(self, kind: type[msgspec.Struct], **instead: JsonShape) -> JsonShape:
         """A reference to the schema of ``kind``, in which some fields are what ``instead`` says."""
         name = kind.__name__
         if name not in self.named:
@@ -122,7 +122,7 @@ class _Shapes:
         return reference(name)
 
 
-def _path(method: Method, shapes: _Shapes) -> Shape:
+def _path(method: Method, shapes: _Shapes) -> JsonShape:
     request, reply = shapes.of_struct(method.request), shapes.of_struct(method.reply)
     summary = SUMMARIES[method.name]
     if not method.streams:
@@ -132,7 +132,7 @@ def _path(method: Method, shapes: _Shapes) -> Shape:
     events = {EVENTS: {"schema": {"type": "string", "description": says}}}
     if method is not NOTIFY:
         return _post(summary, request, events, shapes)
-    scopes: Shape = {
+    scopes: JsonShape = {
         "name": "scope",
         "in": "query",
         "required": True,
@@ -141,7 +141,7 @@ def _path(method: Method, shapes: _Shapes) -> Shape:
     return _post(summary, request, events, shapes) | _get(summary, events, shapes, scopes)
 
 
-def _paths_of_documents(shapes: _Shapes) -> Shape:
+def _paths_of_documents(shapes: _Shapes) -> JsonShape:
     """What clients that replicate documents ask; it is in JSON's own form."""
     kinds = (PullDocuments, Documents, PushDocuments, PushedDocuments)
     (pull, page, push, pushed), named = msgspec.json.schema_components(
@@ -150,14 +150,14 @@ def _paths_of_documents(shapes: _Shapes) -> Shape:
         ref_template="#/components/schemas/{name}",
     )
     shapes.of_struct(ErrorInfo)
-    plain: Shape = msgspec.json.decode(msgspec.json.encode(named))  # without tuples, which are no part of JSON
+    plain: JsonShape = msgspec.json.decode(msgspec.json.encode(named))  # without tuples, which are no part of JSON
     shapes.named.update({name: shape for name, shape in plain.items() if name not in shapes.named})
-    events: Shape = {
+    events: JsonShape = {
         "type": "string",
         "description": "Events: documents, whose data is a Documents, and resync: pull from your checkpoint; then end or error.",
     }
-    store: Shape = {"name": "store", "in": "path", "required": True, "schema": {"type": "string"}}
-    scope: Shape = {
+    store: JsonShape = {"name": "store", "in": "path", "required": True, "schema": {"type": "string"}}
+    scope: JsonShape = {
         "name": "scope",
         "in": "query",
         "description": "The scope, where the rows of the store say theirs in a field",
@@ -171,11 +171,11 @@ def _paths_of_documents(shapes: _Shapes) -> Shape:
     return {PREFIX + TEMPLATE.format(act): {**path, "parameters": [store, scope]} for act, path in asked.items()}
 
 
-def _get(summary: str, content: Mapping[str, object], shapes: _Shapes, *parameters: Shape) -> Shape:
+def _get(summary: str, content: Mapping[str, object], shapes: _Shapes, *parameters: JsonShape) -> JsonShape:
     return {"get": {"summary": summary, "parameters": list(parameters), "responses": _responses(content, shapes)}}
 
 
-def _post(summary: str, request: Shape, content: Mapping[str, object], shapes: _Shapes) -> Shape:
+def _post(summary: str, request: JsonShape, content: Mapping[str, object], shapes: _Shapes) -> JsonShape:
     fields = [
         _field(BUDGET, "How many milliseconds you wait for the answer", {"type": "integer", "minimum": 0}),
         _field(TRACE, "Your trace id, for the hub's log", {"type": "string"}),
@@ -185,12 +185,12 @@ def _post(summary: str, request: Shape, content: Mapping[str, object], shapes: _
     return {"post": {"summary": summary, "parameters": fields, "requestBody": body, "responses": answers}}
 
 
-def _field(name: str, says: str, schema: Shape) -> Shape:
+def _field(name: str, says: str, schema: JsonShape) -> JsonShape:
     return {"name": name, "in": "header", "description": says, "schema": schema}
 
 
-def _responses(content: Mapping[str, object], shapes: _Shapes) -> Shape:
-    failure = {JSON: {"schema": shapes.of_struct(Failure)}}
+def _responses(content: Mapping[str, object], shapes: _Shapes) -> JsonShape:
+    failure = {JSON: {"schema": shapes.of_struct(ErrorBody)}}
     codes: dict[int, list[str]] = {}
     for name, code in CODES.items():
         codes.setdefault(code.http, []).append(name)

@@ -17,7 +17,7 @@ from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports.calls.errors import LATE, STOPPING, explain, large_item, slow_reader
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.http.answers import COMMON, Refused
+from atoma_transports.http.answers import COMMON, RefusedRequest
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
 from atoma_transports.http.messages import event_text
 from atoma_transports.http.wire import Gone, ServerWire
@@ -25,7 +25,7 @@ from atoma_transports.protocol.json_mapping import encode_json
 from atoma_transports.serving.handlers import Hosting
 
 
-class Form(Protocol):
+class StreamForm(Protocol):
     """The look of items in a body."""
 
     content_type: str
@@ -53,15 +53,15 @@ class Events:
     alive = b": still here\n\n"
 
     def item(self, item: msgspec.Struct) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return event_text(encode_json(item).decode(), type(item).__name__.lower()).encode()
 
     def end(self) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return event_text("{}", "end").encode()
 
     def error(self, info: ErrorInfo) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return event_text(encode_json(info).decode(), "error").encode()
 
 
@@ -73,15 +73,15 @@ class Records:
     alive = pack_record("p")
 
     def item(self, item: msgspec.Struct) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return pack_record("i", encode(item))
 
     def end(self) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return pack_record("z")
 
     def error(self, info: ErrorInfo) -> bytes:
-        """See :class:`Form`."""
+        """See :class:`StreamForm`."""
         return pack_record("e", encode(info))
 
 
@@ -101,7 +101,7 @@ class Wanted:
     method: str
     feed: Callable[[msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
     message: msgspec.Struct
-    form: Form
+    form: StreamForm
     deadline: float
     trace_id: str
 
@@ -123,7 +123,7 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
             with admitted.stream(), trio.CancelScope(deadline=wanted.deadline) as opening:
                 await nursery.start(_feed, writer, hosting, admitted, wanted, ended)
             if opening.cancelled_caught:
-                raise Refused(LATE)
+                raise RefusedRequest(LATE)
             await _begin(wire, hosting, wanted.form, writer, nursery)
             await ended.wait()
             await writer.flushed()
@@ -134,7 +134,7 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
 
 
 async def answer_in_parts(
-    wire: ServerWire, hosting: Hosting, form: Form, work: Callable[[BodyWriter], Awaitable[None]]
+    wire: ServerWire, hosting: Hosting, form: StreamForm, work: Callable[[BodyWriter], Awaitable[None]]
 ) -> None:
     """An answer whose parts ``work`` puts into the writer; all are sent when this returns.
 
@@ -155,7 +155,9 @@ async def answer_in_parts(
     await wire.write(wire.end())
 
 
-async def _begin(wire: ServerWire, hosting: Hosting, form: Form, writer: BodyWriter, nursery: trio.Nursery) -> None:
+async def _begin(
+    wire: ServerWire, hosting: Hosting, form: StreamForm, writer: BodyWriter, nursery: trio.Nursery
+) -> None:
     own = [(b"content-type", form.content_type.encode()), (b"x-accel-buffering", b"no"), *COMMON]
     if form.content_type == EVENTS:
         own.append((b"connection", b"close"))
@@ -164,7 +166,7 @@ async def _begin(wire: ServerWire, hosting: Hosting, form: Form, writer: BodyWri
     nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
 
 
-async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
+async def _stay_alive(writer: BodyWriter, form: StreamForm, every_s: float) -> None:
     while True:
         await trio.sleep(every_s)
         if not writer.busy:

@@ -15,7 +15,7 @@ from h11._receivebuffer import ReceiveBuffer
 from atoma_transports.calls.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
 from atoma_transports.http.messages import HttpError
 from atoma_transports.serving.head import HEAD_LINES_MAX, linger
-from atoma_transports.serving.places import Place
+from atoma_transports.serving.places import ConnectionSlot
 from atoma_transports.streams import unwrapped
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class ServerWire:
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event, place: Place, share: Share
+        self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event, place: ConnectionSlot, share: Share
     ) -> None:
         ahead, self._below, self._stream = unwrapped(stream)
         self._nursery = nursery

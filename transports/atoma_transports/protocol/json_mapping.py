@@ -28,7 +28,7 @@ from msgspec import inspect
 
 from atoma.errors import ProtocolError
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
-from atoma_transports.protocol.json_shapes import Describe, Refer, Shape, always, reference
+from atoma_transports.protocol.json_shapes import Describe, JsonShape, Refer, always, reference
 from atoma_transports.protocol.json_text import parse_json
 from atoma_transports.protocol.plans import from_plain, to_plain
 
@@ -108,10 +108,10 @@ def from_json(value: object, kind: type[T]) -> T:
         raise ProtocolError(f"malformed {kind.__name__}{wrong.place}: {wrong}") from None
 
 
-def shape_of(kind: type[msgspec.Struct], refer: Refer, **instead: Shape) -> Shape:
+def shape_of(kind: type[msgspec.Struct], refer: Refer, **instead: JsonShape) -> JsonShape:
     """The JSON schema of ``kind``, some fields of which are what ``instead`` says; other structs in it are as ``refer`` says."""
     fields = _fields(kind)
-    shape: Shape = {
+    shape: JsonShape = {
         "type": "object",
         "properties": {field.name: instead.get(field.name) or _pair(field.type).shape(refer) for field in fields},
         "required": [field.name for field in fields if field.required],
@@ -262,7 +262,7 @@ def _fixed(parts: tuple[_Pair, ...]) -> _Pair:
         both = zip(parts, cast("list[object]", value), strict=True)
         return tuple(_read_part(str(index), part, item) for index, (part, item) in enumerate(both))
 
-    def shape(refer: Refer) -> Shape:
+    def shape(refer: Refer) -> JsonShape:
         items = [part.shape(refer) for part in parts]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
 

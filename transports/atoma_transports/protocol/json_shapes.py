@@ -7,28 +7,28 @@ from typing import TypeAlias
 
 import msgspec
 
-Shape: TypeAlias = dict[str, object]
-Refer: TypeAlias = Callable[[type[msgspec.Struct]], Shape]
+JsonShape: TypeAlias = dict[str, object]
+Refer: TypeAlias = Callable[[type[msgspec.Struct]], JsonShape]
 """Gives what a schema says in the place of another struct, which has a schema of its own."""
-Describe: TypeAlias = Callable[[Refer], Shape]
+Describe: TypeAlias = Callable[[Refer], JsonShape]
 
 
-def reference(name: str) -> Shape:
+def reference(name: str) -> JsonShape:
     """What a schema says in the place of one that has a name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def always(shape: Shape) -> Describe:
+def always(shape: JsonShape) -> Describe:
     """The description of a part that holds no struct."""
     return lambda refer: shape
 
 
-_BYTES: Shape = {
+_BYTES: JsonShape = {
     "type": "string",
     "pattern": "^[A-Za-z0-9_-]*$",
     "description": "Bytes as base64url without padding.",
 }
-PARTS: Mapping[str, Shape] = {
+PARTS: Mapping[str, JsonShape] = {
     "Int64": {
         "description": "A whole number of 64 bits: written as text, read as text or number.",
         "anyOf": [{"type": "string", "pattern": "^(0|-?[1-9][0-9]{0,18})$"}, {"type": "integer"}],

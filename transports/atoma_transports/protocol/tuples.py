@@ -16,11 +16,11 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import ProtocolError
 from atoma_transports.protocol.operations import scalar, unpack_row
 
-Header: TypeAlias = tuple[tuple[str, ...], ...]
+ColumnHeader: TypeAlias = tuple[tuple[str, ...], ...]
 Tuples: TypeAlias = tuple[tuple[object, ...], ...]
 
 
-def pack_tuples(tuples: Tuples) -> tuple[Tuples, Header]:
+def pack_tuples(tuples: Tuples) -> tuple[Tuples, ColumnHeader]:
     """``tuples``, and the columns of the rows in them, said once."""
     numbers: dict[tuple[str, ...], int] = {}
 
@@ -36,7 +36,7 @@ def pack_tuples(tuples: Tuples) -> tuple[Tuples, Header]:
     return tuple([cast("tuple[object, ...]", packed(each)) for each in tuples]), tuple(numbers)
 
 
-def unpack_tuples(plan: Plan, tuples: Tuples, header: Header) -> Tuples:
+def unpack_tuples(plan: Plan, tuples: Tuples, header: ColumnHeader) -> Tuples:
     """The rows of the result of ``plan`` that :func:`pack_tuples` packed.
 
     Raises:
@@ -57,7 +57,7 @@ def unpack_tuples(plan: Plan, tuples: Tuples, header: Header) -> Tuples:
 
 
 class _Reading:
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: ColumnHeader) -> None:
         self._header = header
 
     def row(self, value: object) -> StoredRow:

@@ -68,8 +68,8 @@ def host_check(names: Collection[str]) -> Callable[[str], bool]:
     return lambda field: len(field) <= NAME_LENGTH_MAX and known(field)
 
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 BELIEVED = "x-forwarded-for"
 """The one field that a declared proxy is believed in. It passes the others on as it got them, from anybody."""
@@ -135,7 +135,7 @@ class Origins:
         return address
 
 
-def _network(text: str) -> Network:
+def _network(text: str) -> IpNetwork:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
@@ -144,7 +144,7 @@ def _network(text: str) -> Network:
         ) from None
 
 
-def _address(text: str) -> Address | None:
+def _address(text: str) -> IpAddress | None:
     try:
         found = ipaddress.ip_address(text)
     except ValueError:

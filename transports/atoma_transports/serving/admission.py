@@ -7,7 +7,7 @@ from atoma.ports import Peer, ServiceHost
 from atoma.ports.sessions import Session, begin_session
 from atoma_transports.calls.call import check_subject
 from atoma_transports.calls.fairness import Share
-from atoma_transports.serving.places import Place
+from atoma_transports.serving.places import ConnectionSlot
 
 TOKENS_MAX = 16
 BEARER = "bearer "
@@ -35,7 +35,7 @@ class Admission:
         share: What the connection may take, which is its principal's.
     """
 
-    def __init__(self, host: ServiceHost, place: Place, share: Share) -> None:
+    def __init__(self, host: ServiceHost, place: ConnectionSlot, share: Share) -> None:
         self._host = host
         self._place = place
         self._share = share

@@ -17,7 +17,7 @@ from atoma.ports import Peer, ServiceHost
 from atoma_transports.calls.fairness import Fairness, Share
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.serving.addresses import Origins
-from atoma_transports.serving.places import Place
+from atoma_transports.serving.places import ConnectionSlot
 from atoma_transports.serving.sites import Sites
 
 
@@ -44,7 +44,7 @@ class Hosting:
     limits: ChannelLimits
     drain: trio.Event
     origins: Origins = field(default_factory=Origins)
-    place: Place = field(default_factory=Place.alone)
+    place: ConnectionSlot = field(default_factory=ConnectionSlot.alone)
     fairness: Fairness = field(default_factory=Fairness)
     handler_for: Callable[[bytes], ProtocolHandler | None] = lambda head: None
     sites: Sites = field(default_factory=Sites)

@@ -23,7 +23,7 @@ GOODBYES_MAX = 200
 AGAIN_S = 5.0
 
 
-class Places:
+class ConnectionSlots:
     """The places of one port.
 
     A connection begins as a guest's and becomes a known one with its first call whose token is good. When guests are
@@ -40,13 +40,13 @@ class Places:
         self._known = 0
         self._known_from: Counter[str] = Counter()
         self._guests = 0
-        self._guests_from: dict[str, dict[Place, None]] = {}
+        self._guests_from: dict[str, dict[ConnectionSlot, None]] = {}
         self._asked_to_go = 0
 
     @contextmanager
-    def enter(self, address: str, *, proxy: bool = False) -> Generator[Place]:
+    def enter(self, address: str, *, proxy: bool = False) -> Generator[ConnectionSlot]:
         """A guest's place for a connection from ``address``, where a declared ``proxy`` may be."""
-        place = Place(self, address, proxy=proxy)
+        place = ConnectionSlot(self, address, proxy=proxy)
         self.seat(place)
         try:
             yield place
@@ -54,7 +54,7 @@ class Places:
             self.free(place)
             self._asked_to_go -= place.unwanted
 
-    def seat(self, place: Place) -> None:
+    def seat(self, place: ConnectionSlot) -> None:
         """Give ``place`` to a guest; when there are too many, one has to go."""
         if self._guests >= GUESTS_MAX:
             crowd = max(self._guests_from.values(), key=len)
@@ -63,7 +63,7 @@ class Places:
         self._guests += 1
         place.state = "guest"
 
-    def free(self, place: Place) -> None:
+    def free(self, place: ConnectionSlot) -> None:
         """Take ``place`` back."""
         if place.state == "guest":
             crowd = self._guests_from[place.share]
@@ -78,21 +78,21 @@ class Places:
                 del self._known_from[place.share]
         place.state = "gone"
 
-    def _ask_to_go(self, place: Place) -> None:
+    def _ask_to_go(self, place: ConnectionSlot) -> None:
         self.free(place)
         place.unwanted = True
         place.has_words = self._asked_to_go < GOODBYES_MAX
         self._asked_to_go += 1
         place.dismiss()
 
-    def has_room(self, place: Place) -> bool:
+    def has_room(self, place: ConnectionSlot) -> bool:
         """Whether ``place`` could become a known one."""
         if place.state == "known":
             return True
         alone = not place.shared and is_loopback(place.address)
         return self._known < KNOWN_MAX and (alone or self._known_from[place.share] < PER_ADDRESS_MAX)
 
-    def promote(self, place: Place) -> None:
+    def promote(self, place: ConnectionSlot) -> None:
         """Make a guest's ``place`` a known one."""
         self.free(place)
         self._known += 1
@@ -100,7 +100,7 @@ class Places:
         place.state = "known"
 
 
-class Place:
+class ConnectionSlot:
     """The place of one connection.
 
     Attributes:
@@ -120,7 +120,7 @@ class Place:
         "_places", "address", "has_words", "patience", "polite", "scope", "share", "shared", "spoken", "state", "unwanted",
     )  # fmt: skip
 
-    def __init__(self, places: Places, address: str, *, proxy: bool) -> None:
+    def __init__(self, places: ConnectionSlots, address: str, *, proxy: bool) -> None:
         self._places = places
         self.address = address
         self.share = share_of(address)
@@ -146,9 +146,9 @@ class Place:
             self.scope.cancel()
 
     @classmethod
-    def alone(cls) -> Place:
+    def alone(cls) -> ConnectionSlot:
         """A place where nobody else wants one: for what is served without a port."""
-        places = Places(ChannelLimits())
+        places = ConnectionSlots(ChannelLimits())
         place = cls(places, "", proxy=False)
         places.seat(place)
         return place

@@ -29,7 +29,7 @@ from atoma_transports.serving.head import (
     refusal_of,
     send_last,
 )
-from atoma_transports.serving.places import Place, Places
+from atoma_transports.serving.places import ConnectionSlot, ConnectionSlots
 from atoma_transports.serving.sites import Sites
 from atoma_transports.streams import PrefixedStream, keep_alive
 
@@ -63,12 +63,12 @@ class _Port:
     drain: trio.Event
     ssl_context: ssl.SSLContext | None
     origins: Origins = field(default_factory=Origins)
-    places: Places = field(init=False)
+    places: ConnectionSlots = field(init=False)
     fairness: Fairness = field(default_factory=Fairness)
     sites: Sites = field(default_factory=Sites)
 
     def __post_init__(self) -> None:
-        self.places = Places(self.limits)
+        self.places = ConnectionSlots(self.limits)
 
     def handler_for(self, head: bytes) -> ProtocolHandler | None:
         """Who speaks what begins with ``head``."""
@@ -218,7 +218,7 @@ async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: 
         await _serve_in(place, socket_stream, peer_host, port)
 
 
-async def _serve_in(place: Place, socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
+async def _serve_in(place: ConnectionSlot, socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
     stream: trio.abc.Stream = socket_stream
     plain: trio.abc.Stream | None = None if port.ssl_context is not None else socket_stream
     head = b""
@@ -244,7 +244,7 @@ async def _serve_in(place: Place, socket_stream: trio.SocketStream, peer_host: s
         await trio.aclose_forcefully(stream)
 
 
-async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port, place: Place) -> None:
+async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port, place: ConnectionSlot) -> None:
     """Hand the connection to whoever speaks what it begins with."""
     try:
         check_head(head)

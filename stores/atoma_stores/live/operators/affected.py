@@ -8,8 +8,8 @@ from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery, Plan
 from atoma.contracts.values import StoredRow
 from atoma.schema import Schema
-from atoma_stores.changes import RowChange
-from atoma_stores.live.links import Link, Links, reaches
+from atoma_stores.changes import BeforeAfter
+from atoma_stores.live.links import Links, StoreLink, reaches
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.operators.restricted import VALUES, Restricted, ids_above, rows_of
 
@@ -35,19 +35,19 @@ class Affected:
         self.ids: dict[str, None] = {}
         self.overflown = False
         self._rows = rows_of(plan, capacity)
-        self._links: dict[str, list[Link]] = {}
-        self._above: dict[Link, Restricted] = {}
+        self._links: dict[str, list[StoreLink]] = {}
+        self._above: dict[StoreLink, Restricted] = {}
         for link in links:
             self._links.setdefault(link.store, []).append(link)
             if link.parent is not None and not link.is_direct:
                 field = schema.store(link.parent.store).fields.get(link.above)
                 self._above[link] = ids_above(plan, link, "text" if field is None else field.type)
-        self._values: dict[Link, dict[object, None]] = {}
+        self._values: dict[StoreLink, dict[object, None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.ids or self._values)
 
-    def links(self, store: str) -> Sequence[Link]:
+    def links(self, store: str) -> Sequence[StoreLink]:
         """The places where rows of ``store`` are looked at."""
         return self._links.get(store, ())
 
@@ -62,7 +62,7 @@ class Affected:
                         self._note(link, change)
         self._bound()
 
-    def _note(self, link: Link, change: RowChange) -> None:
+    def _note(self, link: StoreLink, change: BeforeAfter) -> None:
         for value in values_of(link, change):
             if isinstance(value, str) and "\x00" in value:
                 self.overflown = True  # no query asks for it
@@ -100,7 +100,7 @@ class Affected:
         return ids.keys(), results[0]
 
 
-def values_of(link: Link, change: RowChange) -> dict[object, None]:
+def values_of(link: StoreLink, change: BeforeAfter) -> dict[object, None]:
     """What the row had, and has, where it is looked at by; nothing looks at NULL."""
     rows: list[StoredRow] = [row for row in change if row is not None]
     return dict.fromkeys([value for row in rows if (value := row.column(link.own)) is not None])

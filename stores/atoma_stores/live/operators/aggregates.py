@@ -15,7 +15,7 @@ _DIGITS = 1074
 """Binary places with which every real is a whole number."""
 
 
-class Aggregate(Protocol):
+class RunningAggregate(Protocol):
     """The value of an aggregate over the values of a group that are not NULL."""
 
     def add(self, value: Any, times: int) -> None:
@@ -45,11 +45,11 @@ class Count:
         self.value = 0
 
     def add(self, value: Any, times: int) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         self.value += times
 
     def remove(self, value: Any) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         self.value -= 1
 
 
@@ -69,7 +69,7 @@ class Total:
         self._below = 0
 
     def add(self, value: Any, times: int) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         self._count += times
         if type(value) is not float:
             self._sum += value * times
@@ -83,7 +83,7 @@ class Total:
             self._sum += times * (numerator << (_DIGITS + 1 - denominator.bit_length()))
 
     def remove(self, value: Any) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         self.add(value, -1)
 
     def sum(self) -> Any:
@@ -119,7 +119,7 @@ class Sum(Total):
 
     @property
     def value(self) -> Any:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         return self.sum()
 
 
@@ -130,7 +130,7 @@ class Mean(Total):
 
     @property
     def value(self) -> Any:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         return self.mean()
 
 
@@ -162,13 +162,13 @@ class Extreme:
 
     @property
     def value(self) -> Any:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         if not self._values:
             return None
         return self._values[-1] if self._greatest else self._values[0]
 
     def add(self, value: Any, times: int) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         if value in self._counts:
             self._counts[value] += times
         elif self._whole or (self._values and self._is_inside(value)):
@@ -178,7 +178,7 @@ class Extreme:
                 self._let_go()
 
     def remove(self, value: Any) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         count = self._counts.get(value, 0)
         if count > 1:
             self._counts[value] = count - 1
@@ -212,7 +212,7 @@ class Distinct:
 
     __slots__ = ("_counts", "_inner")
 
-    def __init__(self, inner: Aggregate) -> None:
+    def __init__(self, inner: RunningAggregate) -> None:
         self._inner = inner
         self._counts: Counter[Any] = Counter()
 
@@ -221,24 +221,24 @@ class Distinct:
 
     @property
     def value(self) -> Any:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         return self._inner.value
 
     def add(self, value: Any, times: int) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         if value not in self._counts:
             self._inner.add(value, 1)
         self._counts[value] += times
 
     def remove(self, value: Any) -> None:
-        """See ``Aggregate``."""
+        """See ``RunningAggregate``."""
         self._counts[value] -= 1
         if not self._counts[value]:
             del self._counts[value]
             self._inner.remove(value)
 
 
-MAKE: Mapping[str, Callable[[], Aggregate]] = {
+MAKE: Mapping[str, Callable[[], RunningAggregate]] = {
     "count": Count,
     "sum": Sum,
     "avg": Mean,

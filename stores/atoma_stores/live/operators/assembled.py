@@ -10,16 +10,16 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery, Call, Col, Expr, Plan, Store
-from atoma.ports.live import Change, ResultRow, RowKey
+from atoma.ports.live import Change, ResultKey, ResultRow
 from atoma.query.compiled import Getter, compiled, condition, of_stored_row
 from atoma.query.normal import with_values
 from atoma.query.walk import conjuncts, has_subquery
 from atoma.schema import Schema
-from atoma_stores.changes import RowChange, StoreDelta
-from atoma_stores.live.links import Link, Links, Unlinked, beside_of, is_of_source, reaches
+from atoma_stores.changes import BeforeAfter, StoreDelta
+from atoma_stores.live.links import Links, StoreLink, Unlinked, beside_of, is_of_source, reaches
 from atoma_stores.live.operators.affected import Affected, values_of
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.operators.page import Page, sorting_of
+from atoma_stores.live.operators.page import PageOperator, sorting_of
 from atoma_stores.live.rows import by_id, keep_unchanged, key_of_rows
 
 
@@ -39,10 +39,12 @@ class Assembled:
         stores = [schema.store(name) if kind == "inner" else None for name, kind in zip(names, kinds, strict=True)]
         self._key_of = key_of_rows(query.plan)
         self._id_of = id_of_rows(plan)
-        self._page: Page[ResultRow] = Page(plan, (), sorting_of(plan, _sort_getters(plan), stores), self._key_of)
+        self._page: PageOperator[ResultRow] = PageOperator(
+            plan, (), sorting_of(plan, _sort_getters(plan), stores), self._key_of
+        )
         self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
         self._affected = Affected(plan, links, self._page.capacity, schema)
-        self._parts: dict[str, dict[RowKey, None]] = {}  # by the id of the first row: its rows of the result
+        self._parts: dict[str, dict[ResultKey, None]] = {}  # by the id of the first row: its rows of the result
         self._moved: dict[str, None] | None = {} if beside_of(links) else None  # whose parts came or went
         self._fits = source_condition(plan)
         self._place = None
@@ -70,7 +72,7 @@ class Assembled:
             if any(self._concerns(link, id, change, settled=settled) for link in links)
         }
 
-    def _concerns(self, link: Link, id: str, change: RowChange, *, settled: bool) -> bool:
+    def _concerns(self, link: StoreLink, id: str, change: BeforeAfter, *, settled: bool) -> bool:
         if link.parent is not None:
             if not reaches(change, link.columns):
                 return False

@@ -13,7 +13,7 @@ from atoma_stores.changes import StoreDelta
 from atoma_stores.live.links import Links, reaches
 from atoma_stores.live.operators.affected import Affected
 from atoma_stores.live.operators.assembled import source_condition
-from atoma_stores.live.operators.grouping import Grouping, Parts
+from atoma_stores.live.operators.grouping import Grouping, GroupParts
 from atoma_stores.live.operators.groups import Groups
 from atoma_stores.live.operators.operator import Deltas
 
@@ -36,7 +36,7 @@ class AssembledGroups:
         self._groups = Groups(grouping)
         self._affected = Affected(grouping.bindings, links, None, schema)
         self._fits = source_condition(grouping.plan)
-        self._parts: dict[str, dict[Ids, Parts]] = {}  # by the id of the first row, then by those of all
+        self._parts: dict[str, dict[Ids, GroupParts]] = {}  # by the id of the first row, then by those of all
         self._count = 0
         self._stale = True
 
@@ -92,7 +92,7 @@ class AssembledGroups:
         if self._affected.overflown or (not self._affected and self._groups.overflown):
             self.forget()
 
-    def _keep(self, row: tuple[Any, ...]) -> Parts:
+    def _keep(self, row: tuple[Any, ...]) -> GroupParts:
         """Keep a row that was read; its parts."""
         width = len(self._grouping.parts)
         parts, ids = row[:width], row[width:]
@@ -111,12 +111,12 @@ class AssembledGroups:
             for key in dict.fromkeys((*old, *new)):
                 self._groups.put(old.get(key), new.get(key))
 
-    def collect(self) -> tuple[Change[Parts], ...]:
+    def collect(self) -> tuple[Change[GroupParts], ...]:
         """See ``Operator``."""
         return self._groups.collect()
 
     @property
-    def rows(self) -> tuple[Parts, ...]:
+    def rows(self) -> tuple[GroupParts, ...]:
         """See ``Operator``."""
         return self._groups.page.window.rows
 

@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.raw import Question, Reads, SqlAnswer
+from atoma.contracts.raw import Question, RawReads, SqlAnswer
 from atoma.errors import QueryError
 from atoma.ports.live import Ask, Change, Reset, ResultRow, Update
 from atoma_stores.changes import StoreDelta
 from atoma_stores.live.operators.operator import Deltas, Operator
 
-Concerned: TypeAlias = Callable[[Question, Reads], tuple[Mapping[str, object], Operator]]
+Concerned: TypeAlias = Callable[[Question, RawReads], tuple[Mapping[str, object], Operator]]
 """By which stores a question is followed, and what tells whether a change concerns it; of a statement, its answer says what it reads."""
 
 
@@ -31,7 +31,7 @@ async def _ask(question: Question) -> QueryResult:
     return await _Asked(question)
 
 
-class Function:
+class FunctionOperator:
     """The operator of a function of reads.
 
     The function is carried out in one round: each of its reads is a read of the round, so all of them see one state of the
@@ -123,7 +123,7 @@ class Function:
             self._end()
             self._failure = error
 
-    def _note(self, question: Question, reads: Reads) -> None:
+    def _note(self, question: Question, reads: RawReads) -> None:
         stores, operator = self._plan(question, reads)
         for store in stores:
             self._read.setdefault(store, []).append(operator)

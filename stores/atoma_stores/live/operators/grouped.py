@@ -10,7 +10,7 @@ from atoma.contracts.values import StoredRow
 from atoma.ports.live import Change
 from atoma.query.compiled import compiled, condition
 from atoma_stores.changes import StoreDelta
-from atoma_stores.live.operators.grouping import Grouping, Parts
+from atoma_stores.live.operators.grouping import Grouping, GroupParts
 from atoma_stores.live.operators.groups import Groups
 from atoma_stores.live.operators.operator import Deltas
 
@@ -69,12 +69,12 @@ class Grouped:
         else:
             self._groups.take(results)
 
-    def collect(self) -> tuple[Change[Parts], ...]:
+    def collect(self) -> tuple[Change[GroupParts], ...]:
         """See ``Operator``."""
         return self._groups.collect()
 
     @property
-    def rows(self) -> tuple[Parts, ...]:
+    def rows(self) -> tuple[GroupParts, ...]:
         """See ``Operator``."""
         return self._groups.page.window.rows
 
@@ -88,7 +88,7 @@ class Grouped:
         """See ``Operator``."""
         return len(self._groups)
 
-    def _of(self, row: StoredRow | None) -> Parts | None:
+    def _of(self, row: StoredRow | None) -> GroupParts | None:
         """The parts of ``row``; None where it is none of the result's."""
         if row is None or not self._fits(row):
             return None

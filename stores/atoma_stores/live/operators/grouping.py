@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from atoma.contracts.query import NULL, Agg, BoundQuery, Call, Col, Derived, Expr, Lit, Named, Order, Plan
 from atoma.query.compiled import Getter, compiled
 from atoma.query.normal import bind_columns, lifted, with_values
-from atoma.query.scope import Columns
+from atoma.query.scope import TypedColumns
 from atoma.query.walk import conjuncts, expressions, is_grouped, outputs
 from atoma.schema import Schema
-from atoma_stores.live.operators.aggregates import EXTREMES, MAKE, Aggregate, Distinct
+from atoma_stores.live.operators.aggregates import EXTREMES, MAKE, Distinct, RunningAggregate
 
-Parts: TypeAlias = tuple[Any, ...]
+GroupParts: TypeAlias = tuple[Any, ...]
 """What groups need of a row that was found: the values of the group's keys, then one value for each aggregate."""
 GroupKey: TypeAlias = tuple[Any, ...]
 
@@ -69,7 +69,7 @@ class Grouping:
         )
         self._types = self._checked(self._base)[1]
 
-    def _checked(self, plan: Plan) -> tuple[Plan, Columns]:
+    def _checked(self, plan: Plan) -> tuple[Plan, TypedColumns]:
         return bind_columns(plan, self._schema.store)
 
     @property
@@ -116,7 +116,7 @@ class Grouping:
         """Whether an aggregate is the least or the greatest value."""
         return self.aggregates[number].fn in _EXTREMES
 
-    def make(self) -> list[Aggregate]:
+    def make(self) -> list[RunningAggregate]:
         """The aggregates of a group that has no rows yet."""
         return [
             Distinct(MAKE[agg.fn]()) if agg.distinct and agg.fn not in _EXTREMES else MAKE[agg.fn]()

@@ -11,9 +11,9 @@ from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
 from atoma.ports.live import Change
 from atoma.query.bounds import check_groups
-from atoma_stores.live.operators.aggregates import Aggregate, Distinct, Extreme
-from atoma_stores.live.operators.grouping import Grouping, GroupKey, Parts
-from atoma_stores.live.operators.page import Page, sorting_of
+from atoma_stores.live.operators.aggregates import Distinct, Extreme, RunningAggregate
+from atoma_stores.live.operators.grouping import Grouping, GroupKey, GroupParts
+from atoma_stores.live.operators.page import PageOperator, sorting_of
 
 READS = 32
 """More extremes than this are not read one by one: the groups are read anew."""
@@ -24,7 +24,7 @@ class Group:
 
     __slots__ = ("aggregates", "rows")
 
-    def __init__(self, aggregates: list[Aggregate]) -> None:
+    def __init__(self, aggregates: list[RunningAggregate]) -> None:
         self.rows = 0
         self.aggregates = aggregates
 
@@ -52,7 +52,7 @@ class Groups:
         places = grouping.places
         getters = [itemgetter(places[each.expr]) for each in plan.order]
         keys = [places[expr] for expr in grouping.keys]
-        self.page: Page[Parts] = Page(
+        self.page: PageOperator[GroupParts] = PageOperator(
             plan, (), sorting_of(plan, getters, ()), lambda row: tuple([row[at] for at in keys])
         )
         self._held = 0
@@ -61,7 +61,7 @@ class Groups:
     def __len__(self) -> int:
         return self._held
 
-    def put(self, old: Parts | None, new: Parts | None) -> None:
+    def put(self, old: GroupParts | None, new: GroupParts | None) -> None:
         """A row had the parts ``old``, and has ``new`` now; None where it was or is none of the result's."""
         if old == new:
             return
@@ -105,7 +105,7 @@ class Groups:
             each.read(cast("Iterable[tuple[Any, int]]", result.tuples))
             self._held += group.held - before
 
-    def collect(self) -> tuple[Change[Parts], ...]:
+    def collect(self) -> tuple[Change[GroupParts], ...]:
         """The changes of what is shown since the last call.
 
         Raises:
@@ -123,13 +123,13 @@ class Groups:
     def _fill(self) -> None:
         self.page.fill(self._rows())
 
-    def _rows(self) -> Iterator[Parts]:
+    def _rows(self) -> Iterator[GroupParts]:
         for key in self._groups:
             row = self._row(key)
             if row is not None:
                 yield row
 
-    def _row(self, key: GroupKey) -> Parts | None:
+    def _row(self, key: GroupKey) -> GroupParts | None:
         group = self._groups.get(key)
         if group is None:
             return None
@@ -138,7 +138,7 @@ class Groups:
             return None
         return tuple([get(cells) for get in self._columns])
 
-    def _add(self, parts: Parts, times: int) -> None:
+    def _add(self, parts: GroupParts, times: int) -> None:
         key = parts[: len(self._grouping.keys)]
         group = self._groups.get(key)
         if group is None:
@@ -151,7 +151,7 @@ class Groups:
                 each.add(value, times)
         self._settle(key, group, before)
 
-    def _remove(self, parts: Parts) -> None:
+    def _remove(self, parts: GroupParts) -> None:
         key = parts[: len(self._grouping.keys)]
         group = self._groups[key]
         before = group.held if self._sized else 1

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 from atoma.contracts.query import Col, Expr, Order
 from atoma.query.compiled import Getter
 from atoma.query.evaluate import sort_key
-from atoma.query.scope import AnyStore
+from atoma.schema.spec import AnyStore
 
 Key: TypeAlias = tuple[Any, ...]
 """Where a row stands; no two rows of a result have the same one, because the order of a checked plan is total."""
-Part: TypeAlias = Callable[[Any], Any]
+KeyPart: TypeAlias = Callable[[Any], Any]
 
 _INVERTED = bytes(255 - byte for byte in range(256))
 _NUMBERS = frozenset({"INTEGER", "REAL"})
@@ -53,7 +53,7 @@ class Sorting:
         return tuple([value if part is None else part(value) for part, value in zip(self._parts, values, strict=True)])
 
 
-def _part(expr: Expr, descending: bool, stores: Sequence[AnyStore | None]) -> Part | None:
+def _part(expr: Expr, descending: bool, stores: Sequence[AnyStore | None]) -> KeyPart | None:
     """What is made of the value of a sort key; None when it is compared as it is."""
     store = stores[expr.source] if isinstance(expr, Col) and expr.source < len(stores) else None
     if not isinstance(expr, Col) or store is None:
@@ -70,11 +70,11 @@ def _falling_or_null(value: Any) -> Any:
     return (1, 0) if value is None else (0, falling(value))
 
 
-def _after(get: Part, part: Part | None) -> Part:
+def _after(get: KeyPart, part: KeyPart | None) -> KeyPart:
     return get if part is None else lambda row: part(get(row))
 
 
-def _joined(parts: Sequence[Part]) -> Callable[[Any], Key]:
+def _joined(parts: Sequence[KeyPart]) -> Callable[[Any], Key]:
     match parts:
         case [one]:
             return lambda row: (one(row),)

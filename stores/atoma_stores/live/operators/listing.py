@@ -10,18 +10,18 @@ from msgspec.structs import replace
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change, ResultRow, RowKey
+from atoma.ports.live import Change, ResultKey, ResultRow
 from atoma.query.compiled import compiled, condition
 from atoma.query.normal import with_values
-from atoma.query.scope import AnyStore
-from atoma_stores.changes import RowChange, StoreDelta
+from atoma.schema.spec import AnyStore
+from atoma_stores.changes import BeforeAfter, StoreDelta
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.operators.page import Page, sorting_of
+from atoma_stores.live.operators.page import PageOperator, sorting_of
 from atoma_stores.live.operators.window import capacity_of
 from atoma_stores.live.rows import KeyOf, key_of_rows
 
 
-class Shape:
+class ListingShape:
     """What listings have in common whose queries differ in the values of their conditions alone.
 
     Attributes:
@@ -66,12 +66,12 @@ class Listing:
         params: The values of its query.
     """
 
-    def __init__(self, shape: Shape, params: tuple[object, ...]) -> None:
+    def __init__(self, shape: ListingShape, params: tuple[object, ...]) -> None:
         self.shape = shape
         self._store, self._made = shape.store, shape.made
         self._fits = condition(shape.plan.where, params)
         self._tuples = shape.made is not None
-        self._page: Page[ResultRow] = Page(shape.plan, params, shape.sorting, shape.key_of)
+        self._page: PageOperator[ResultRow] = PageOperator(shape.plan, params, shape.sorting, shape.key_of)
         self._whole = BoundQuery(shape.whole, params)
         self._stale = True
 
@@ -88,7 +88,7 @@ class Listing:
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
         """See ``Operator``."""
         window, taken, key = self._page.window, self._taken, self._key
-        found: dict[str, RowChange] = {}
+        found: dict[str, BeforeAfter] = {}
         for id, change in delta.items():
             old, new = change
             if self._made is not None:
@@ -143,7 +143,7 @@ class Listing:
         """See ``Operator``."""
         return len(self._page.window)
 
-    def _key(self, id: str) -> RowKey:
+    def _key(self, id: str) -> ResultKey:
         return (id,) if self._tuples else id
 
     def _taken(self, row: StoredRow | None) -> ResultRow | None:

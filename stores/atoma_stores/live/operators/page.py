@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from atoma.contracts.query import Plan
-from atoma.ports.live import Change, RowKey
+from atoma.ports.live import Change, ResultKey
 from atoma.query.compiled import Getter
-from atoma.query.scope import AnyStore
 from atoma.query.walk import value_of
+from atoma.schema.spec import AnyStore
 from atoma_stores.live.operators.keys import Sorting
 from atoma_stores.live.operators.window import Window
 from atoma_stores.live.rows import KeyOf
@@ -33,7 +33,7 @@ def sorting_of(plan: Plan, getters: Sequence[Getter], stores: Sequence[AnyStore 
     return Sorting(plan.order, getters, stores, turned=is_turned(plan))
 
 
-class Page(Generic[R]):
+class PageOperator(Generic[R]):
     """A window on the rows of a result that are behind its cursor.
 
     Attributes:
@@ -68,7 +68,7 @@ class Page(Generic[R]):
         place = self._sort(row)
         return not self._empty and (place > self._seen if self._behind else place < self._seen)
 
-    def put(self, key: RowKey, row: R | None) -> None:
+    def put(self, key: ResultKey, row: R | None) -> None:
         """The row of ``key`` is ``row`` now; None when the result has none."""
         self.window.put(key, row if row is not None and self.takes(row) else None)
 

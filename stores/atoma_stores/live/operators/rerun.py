@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.raw import Question
 from atoma.ports.live import Change, ResultRow
-from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.changes import BeforeAfter, StoreDelta
 from atoma_stores.live.diff import diff
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.rows import KeyOf, keep_unchanged
 
-Test: TypeAlias = Callable[[RowChange], object]
+ChangeTest: TypeAlias = Callable[[BeforeAfter], object]
 """Whether what was done to a row can have changed the result."""
 
 
@@ -31,7 +31,7 @@ class Rerun:
         self,
         question: Question,
         key_of: KeyOf[Any],
-        tests: Mapping[str, Test | None],
+        tests: Mapping[str, ChangeTest | None],
         rows: tuple[ResultRow, ...] | None = None,
     ) -> None:
         self._question = question

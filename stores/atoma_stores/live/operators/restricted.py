@@ -11,13 +11,13 @@ from atoma.contracts.query import NULL, PATH, BoundQuery, Call, Col, Exists, Exp
 from atoma.query.ordering import BY_ID, ID
 from atoma.query.spelling import in_order
 from atoma.query.walk import changed, conjuncts, value_of
-from atoma_stores.live.links import Link, is_of_source
+from atoma_stores.live.links import StoreLink, is_of_source
 
 VALUES = 256
 """Most values of one query; more are never asked for."""
 _COUNTS = (1, 8, 64, VALUES)
 
-Make: TypeAlias = Callable[[tuple[Expr, ...]], Plan]
+MakePlan: TypeAlias = Callable[[tuple[Expr, ...]], Plan]
 
 
 class Restricted:
@@ -28,7 +28,7 @@ class Restricted:
         kind: The type of the values.
     """
 
-    def __init__(self, make: Make, kind: str) -> None:
+    def __init__(self, make: MakePlan, kind: str) -> None:
         self._make = make
         self._kind = kind
         self._made: dict[int, tuple[Plan, list[object], list[int]]] = {}
@@ -75,7 +75,7 @@ def rows_of(plan: Plan, capacity: int | None) -> Restricted:
     return Restricted(make, "text")
 
 
-def ids_above(plan: Plan, link: Link, kind: str) -> Restricted:
+def ids_above(plan: Plan, link: StoreLink, kind: str) -> Restricted:
     """The ids of the rows of the source of ``plan`` that look, by ``link``, at rows with some values there."""
     own = [part for part in conjuncts(plan.where) if is_of_source(part)]
 

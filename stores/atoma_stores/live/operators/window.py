@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from atoma.ports.live import Change, Insert, Move, Remove, Reset, RowKey, Update
+from atoma.ports.live import Change, Insert, Move, Remove, Reset, ResultKey, Update
 from atoma_stores.live.diff import RESET_ABOVE, diff
 from atoma_stores.live.operators.keys import Key
 from atoma_stores.live.operators.sorted_rows import SortedRows
@@ -51,7 +51,7 @@ class Window(Generic[R]):
         self._turned = turned
         self._follows = limit is None and not offset and not turned  # every change of a row is one of the result
         self._rows: SortedRows[R] = SortedRows()
-        self._places: dict[RowKey, Key] = {}
+        self._places: dict[ResultKey, Key] = {}
         self._bound: Key | None = None
         self._before: list[R] | None = None  # what was shown when it was collected last; None while nothing has changed
         self._changes: list[Change[R]] = []
@@ -78,7 +78,7 @@ class Window(Generic[R]):
         """The rows that are shown."""
         return tuple(self._shown())
 
-    def holds(self, key: RowKey) -> bool:
+    def holds(self, key: ResultKey) -> bool:
         """Whether it holds the row of that key, shown or not."""
         return key in self._places
 
@@ -86,7 +86,7 @@ class Window(Generic[R]):
         """Whether it would take ``row`` in, rather than leave it behind its bound."""
         return self.keeps(self._sort(row))
 
-    def find(self, key: RowKey) -> R | None:
+    def find(self, key: ResultKey) -> R | None:
         """The row of that key; None when it holds none."""
         place = self._places.get(key)
         return None if place is None else self._rows.get(place)
@@ -114,7 +114,7 @@ class Window(Generic[R]):
         self._places = dict(zip(map(self._key_of, kept), keys, strict=True))
         self._bound = keys[-1] if keys and len(kept) == self.capacity else None
 
-    def put(self, key: RowKey, row: R | None) -> None:
+    def put(self, key: ResultKey, row: R | None) -> None:
         """The row of ``key`` is ``row`` now; None when the result has none."""
         place = self._places.get(key)
         if row is None:
@@ -166,7 +166,7 @@ class Window(Generic[R]):
         if self._turned or self._end is None:
             self._exact = False
 
-    def _insert(self, key: RowKey, new: Key, row: R) -> None:
+    def _insert(self, key: ResultKey, new: Key, row: R) -> None:
         self._begin()
         self._places[key] = new
         at = self._rows.add(new, row)
@@ -185,7 +185,7 @@ class Window(Generic[R]):
             self._changes.append(Remove(self._end - self._start - 1, self._key_of(self._rows.row(self._end))))
         self._changes.append(Insert(shown, self._rows.row(shown + self._start)))
 
-    def _remove(self, key: RowKey, place: Key) -> None:
+    def _remove(self, key: ResultKey, place: Key) -> None:
         self._begin()
         del self._places[key]
         at, row = self._rows.remove(place)
@@ -212,7 +212,7 @@ class Window(Generic[R]):
         elif self._exact and self._is_shown(at):
             self._changes.append(Update(at - self._start, row))
 
-    def _move(self, key: RowKey, place: Key, new: Key, row: R) -> None:
+    def _move(self, key: ResultKey, place: Key, new: Key, row: R) -> None:
         self._begin()
         start, _ = self._rows.remove(place)
         end = self._rows.add(new, row)

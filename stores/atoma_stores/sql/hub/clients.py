@@ -17,7 +17,7 @@ FORGOTTEN_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ForgettableClient:
     """A client that may be forgotten.
 
     Attributes:
@@ -41,13 +41,13 @@ class Forgotten:
         kept: Of which of its names, its id the last of them, it is kept that they were forgotten.
     """
 
-    client: Known
+    client: ForgettableClient
     principal: str
     kept: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ClientCount:
     """The number of clients of a principal that are known.
 
     Attributes:
@@ -58,14 +58,14 @@ class Room:
 
     known: int = 0
     forgotten: int = 0
-    crowd: tuple[Known, ...] = ()
+    crowd: tuple[ForgettableClient, ...] = ()
 
     @property
     def forgets_without_a_trace(self) -> bool:
         """Whether clients were forgotten of which nothing is kept."""
         return self.forgotten > FORGOTTEN_MAX
 
-    def with_one_more(self, principal: str, busy: Collection[bytes]) -> tuple[Room, Sequence[Forgotten]]:
+    def with_one_more(self, principal: str, busy: Collection[bytes]) -> tuple[ClientCount, Sequence[Forgotten]]:
         """The room once one more client is known, and who is forgotten for it: those that were seen least recently.
 
         The clients ``busy``, about which more is to be written, stay.
@@ -75,14 +75,14 @@ class Room:
         after, gone = self.without(principal, leaving)
         return replace(after, known=after.known + 1), gone
 
-    def without(self, principal: str, leaving: Sequence[Known]) -> tuple[Room, Sequence[Forgotten]]:
+    def without(self, principal: str, leaving: Sequence[ForgettableClient]) -> tuple[ClientCount, Sequence[Forgotten]]:
         """The room without ``leaving``, and what becomes of them."""
         forgotten, gone = self.forgotten, list[Forgotten]()
         for client in leaving:
             forgotten, kept = buried(forgotten, [*client.names, client.client_id])
             gone.append(Forgotten(client, principal, kept))
         crowd = tuple([known for known in self.crowd if known not in leaving]) if leaving else self.crowd
-        return Room(self.known - len(gone), forgotten, crowd), gone
+        return ClientCount(self.known - len(gone), forgotten, crowd), gone
 
 
 def buried(forgotten: int, names: Sequence[bytes]) -> tuple[int, tuple[bytes, ...]]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Place
+from atoma.contracts.values import RowKey
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
     ClientState,
@@ -19,7 +20,6 @@ from atoma.ports.hub import (
     Lineage,
     LogPage,
     Permission,
-    RowKey,
     ScanPage,
     ScopeState,
 )

@@ -8,17 +8,17 @@ from typing import TypeAlias
 import msgspec
 
 from atoma.contracts.values import RowImage
-from atoma.ports.hub import LogTransaction, RowChange
+from atoma.ports.hub import LogTransaction, WrittenRow
 from atoma.ports.hub_rows import DIRECT
 from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Forgotten
 from atoma_stores.sql.hub.rows import StoreSql, detail_of, gravestone
-from atoma_stores.sql.hub.state import Address, Decided, State
+from atoma_stores.sql.hub.state import MadeDecision, RowAddress, State
 from atoma_stores.sql.scripts import Batch, Execute, ExecuteMany, Row
 from atoma_stores.sql.tables import Table
 
-Statement: TypeAlias = Execute | ExecuteMany
+WriteStatement: TypeAlias = Execute | ExecuteMany
 
 
 class EffectQueries:
@@ -73,7 +73,7 @@ class Forgetting:
         self._stones = _insert(dialect, tables.EXPIRED, "(client) DO NOTHING")
         self._counts = _insert(dialect, tables.EXPIRED_COUNT, "(principal) DO UPDATE SET n=excluded.n")
 
-    def of(self, forgets: Sequence[Forgotten], counts: Mapping[str, int]) -> Iterator[Statement]:
+    def of(self, forgets: Sequence[Forgotten], counts: Mapping[str, int]) -> Iterator[WriteStatement]:
         """Forget these clients; ``counts`` is how many have been by then, of each principal."""
         numbers: list[Row] = [(gone.client.number,) for gone in forgets]
         yield from _written(self._outcomes, numbers)
@@ -81,14 +81,16 @@ class Forgetting:
         names = [name for gone in forgets for name in gone.client.names]
         yield from self.of_names(names, [name for gone in forgets for name in gone.kept], counts)
 
-    def of_names(self, names: Sequence[bytes], kept: Sequence[bytes], counts: Mapping[str, int]) -> Iterator[Statement]:
+    def of_names(
+        self, names: Sequence[bytes], kept: Sequence[bytes], counts: Mapping[str, int]
+    ) -> Iterator[WriteStatement]:
         """Forget later names of mutations; keep of ``kept``, names and clients, that they were there."""
         yield from _written(self._aliases, [(name,) for name in names])
         yield from _written(self._stones, [(gravestone(name),) for name in kept])
         yield from _written(self._counts, list(counts.items()))
 
 
-def effects(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Batch:
+def effects(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Batch:
     """Everything that ``decided``, the last decisions of ``state``, comes to; empty when it is nothing."""
     batch = [
         *_of_clients(queries, state, decided),
@@ -100,7 +102,7 @@ def effects(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
     return [*batch, *queries.counted] if batch else []
 
 
-def _of_clients(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
+def _of_clients(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Iterator[WriteStatement]:
     forgets = [gone for decision in decided for gone in decision.forgets]
     if forgets:
         counts = {gone.principal: state.rooms[gone.principal].forgotten for gone in forgets}
@@ -123,7 +125,7 @@ def _of_clients(queries: EffectQueries, state: State, decided: Sequence[Decided]
     yield from _written(queries.clients, known)
 
 
-def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
+def _of_log(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Iterator[WriteStatement]:
     for decision in decided:
         if decision.need.leftover:
             yield from [Execute(sql, (decision.need.scope, decision.facts.scope.head)) for sql in queries.leftovers]
@@ -149,15 +151,15 @@ def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
     yield from _written(queries.changes, changes)
 
 
-def _logged(queries: EffectQueries, tx: LogTransaction, index: int, change: RowChange, author: int) -> Row:
+def _logged(queries: EffectQueries, tx: LogTransaction, index: int, change: WrittenRow, author: int) -> Row:
     fields = None if change.fields is None else msgspec.json.encode(change.fields).decode()
     pre = None if change.pre is None else queries.stores[change.store].pack(change.pre)
     return tx.scope, tx.seq, index, change.store, change.id, author, fields, pre, change.body
 
 
-def _of_rows(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
+def _of_rows(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Iterator[WriteStatement]:
     """Rows as the last decision leaves them, in place of how the first one found them."""
-    found: dict[Address, tuple[bool, bool]] = {}  # whether there is a row, and whether a tombstone
+    found: dict[RowAddress, tuple[bool, bool]] = {}  # whether there is a row, and whether a tombstone
     for decision in decided:
         for change in decision.plan.changes:
             before = decision.facts.rows[change.store, change.id]
@@ -190,7 +192,7 @@ def _of_rows(queries: EffectQueries, state: State, decided: Sequence[Decided]) -
     yield from _written(queries.unburied, unburied)
 
 
-def _of_verdicts(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
+def _of_verdicts(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Iterator[WriteStatement]:
     outcomes: list[Row] = []
     aliases: list[Row] = []
     answers: list[Row] = []
@@ -210,7 +212,7 @@ def _of_verdicts(queries: EffectQueries, state: State, decided: Sequence[Decided
     yield from _written(queries.answers, answers)
 
 
-def _of_offers(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:
+def _of_offers(queries: EffectQueries, state: State, decided: Sequence[MadeDecision]) -> Iterator[WriteStatement]:
     reached: dict[tuple[str, bytes], None] = {}
     left: dict[tuple[str, bytes, str, str], None] = {}
     for decision in decided:
@@ -231,7 +233,7 @@ def _author(state: State, client_id: bytes) -> int:
     return 0 if client_id == DIRECT else state.numbers[client_id]
 
 
-def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> bool:
+def may_hide_a_violation(queries: EffectQueries, decided: Iterable[MadeDecision]) -> bool:
     """Whether a decision may have broken a unique index that a later one has made whole again.
 
     Written one after the other the first one would have been refused; the last state of the rows does not show it. That takes
@@ -254,13 +256,13 @@ def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> 
     return False
 
 
-def _values(scope: str, change: RowChange, store: StoreSql, image: RowImage | None) -> Iterator[tuple[object, ...]]:
+def _values(scope: str, change: WrittenRow, store: StoreSql, image: RowImage | None) -> Iterator[tuple[object, ...]]:
     if image is not None:
         for index, values in store.unique_values(change.id, image):
             yield scope, change.store, index, values
 
 
-def _written(write: Write, rows: Sequence[Row]) -> Sequence[Statement]:
+def _written(write: Write, rows: Sequence[Row]) -> Sequence[WriteStatement]:
     return [write.of(rows)] if rows else ()
 
 

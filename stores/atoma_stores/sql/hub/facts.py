@@ -13,29 +13,36 @@ from atoma.ports.hub import ClientState, Need, ScopeState, StoredOutcome, Trace
 from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
 from atoma_stores.sql.dialect import Dialect, Lookup
 from atoma_stores.sql.hub import tables
-from atoma_stores.sql.hub.clients import Known, Room, crowded_from
+from atoma_stores.sql.hub.clients import ClientCount, ForgettableClient, crowded_from
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends
 from atoma_stores.sql.hub.rows import StoreSql, gravestone, other_seq, read_outcome
-from atoma_stores.sql.hub.state import Address, Place, Seen, State, keys_of
+from atoma_stores.sql.hub.state import LogPosition, RowAddress, SeenVersion, State, keys_of
 from atoma_stores.sql.scripts import Execute, Row, Script
-from atoma_stores.sql.tables import Columns
+from atoma_stores.sql.tables import SqlColumns
 
-Rows: TypeAlias = Sequence[Row]
-Read: TypeAlias = Callable[[Rows], None]
-_Lookups: TypeAlias = Callable[[Columns, str], Lookup]
+FactRows: TypeAlias = Sequence[Row]
+TakeRows: TypeAlias = Callable[[FactRows], None]
+_Lookups: TypeAlias = Callable[[SqlColumns, str], Lookup]
 _N = TypeVar("_N")
 
 DECISIONS_MAX = 200
 """Decisions of a group, if it is not one run alone."""
 
-_CLIENT: Columns = {"client": "BLOB", "stone": "BLOB", "principal": "TEXT"}
-_PLACE: Columns = {"scope": "TEXT", "epoch": "BLOB", "seq": "INTEGER"}
-_SEEN: Columns = {"scope": "TEXT", "store": "TEXT", "id": "TEXT", "seq": "INTEGER", "epoch": "BLOB", "author": "BLOB"}
-_MIDS: Columns = {"client": "BLOB", "first": "INTEGER", "last": "INTEGER"}
-_NAME: Columns = {"client": "BLOB", "mid": "INTEGER", "digest": "BLOB", "principal": "TEXT"}
-_FIRST: Columns = {"client": "BLOB", "mid": "INTEGER", "principal": "TEXT", "stone": "BLOB"}
-_OFFER: Columns = {"scope": "TEXT", "epoch": "BLOB", "store": "TEXT", "id": "TEXT"}
-_UNIT: Columns = {"principal": "TEXT", "first": "TEXT", "behind": "TEXT"}
+_CLIENT: SqlColumns = {"client": "BLOB", "stone": "BLOB", "principal": "TEXT"}
+_PLACE: SqlColumns = {"scope": "TEXT", "epoch": "BLOB", "seq": "INTEGER"}
+_SEEN: SqlColumns = {
+    "scope": "TEXT",
+    "store": "TEXT",
+    "id": "TEXT",
+    "seq": "INTEGER",
+    "epoch": "BLOB",
+    "author": "BLOB",
+}
+_MIDS: SqlColumns = {"client": "BLOB", "first": "INTEGER", "last": "INTEGER"}
+_NAME: SqlColumns = {"client": "BLOB", "mid": "INTEGER", "digest": "BLOB", "principal": "TEXT"}
+_FIRST: SqlColumns = {"client": "BLOB", "mid": "INTEGER", "principal": "TEXT", "stone": "BLOB"}
+_OFFER: SqlColumns = {"scope": "TEXT", "epoch": "BLOB", "store": "TEXT", "id": "TEXT"}
+_UNIT: SqlColumns = {"principal": "TEXT", "first": "TEXT", "behind": "TEXT"}
 
 SINCE = """CASE WHEN k.epoch=(SELECT i.epoch FROM {info} i) THEN k.seq
     WHEN length(k.epoch)=0 THEN {least}(k.seq, coalesce((SELECT min(coalesce(d.head, 0)) FROM {epoch} e
@@ -202,11 +209,11 @@ class _Questions:
     def __init__(self, queries: FactQueries) -> None:
         self._queries = queries
         self._state = State()
-        self._reads: list[Read] = []
+        self._reads: list[TakeRows] = []
         self.locks: Sequence[Execute] = ()
         self.batch: list[Execute] = []
 
-    def read(self, results: Sequence[Rows]) -> State:
+    def read(self, results: Sequence[FactRows]) -> State:
         """The state from the results of the batch."""
         for read, rows in zip(self._reads, results, strict=True):
             read(rows)
@@ -236,19 +243,19 @@ class _Questions:
         self._ask_answers(needs)
         self._ask_offers(needs)
 
-    def _put(self, query: Execute, read: Read) -> None:
+    def _put(self, query: Execute, read: TakeRows) -> None:
         self.batch.append(query)
         self._reads.append(read)
 
-    def _read_info(self, rows: Rows) -> None:
+    def _read_info(self, rows: FactRows) -> None:
         self._state.epoch, self._state.commits = cast("tuple[bytes, int]", rows[0])
 
-    def _read_scopes(self, rows: Rows) -> None:
+    def _read_scopes(self, rows: FactRows) -> None:
         for scope, head, head_hash, floor in cast("Sequence[tuple[str, int, bytes, int]]", rows):
             self._state.scopes[scope] = ScopeState(scope, head, head_hash, floor)
             self._state.stored[scope] = True
 
-    def _read_counters(self, rows: Rows) -> None:
+    def _read_counters(self, rows: FactRows) -> None:
         found: dict[str, dict[str, int]] = {}
         for scope, name, value in cast("Sequence[tuple[str, str, int]]", rows):
             found.setdefault(scope, {})[name] = value
@@ -265,7 +272,7 @@ class _Questions:
         if pushing:
             self._put(self._queries.crowds.of([keys[client] for client in pushing]), self._read_crowds)
 
-    def _read_clients(self, rows: Rows) -> None:
+    def _read_clients(self, rows: FactRows) -> None:
         state = self._state
         for client_id, asking, number, *rest in rows:
             known, (stone, forgotten, fresh, count) = rest[:6], rest[6:]
@@ -278,15 +285,17 @@ class _Questions:
                 state.fresh.setdefault(client_id, cast("int", fresh))
             if stone is not None:
                 state.expired[client_id] = True
-            principal, before = cast("str", asking), state.rooms.get(cast("str", asking), Room())
-            state.rooms[principal] = Room(max(before.known, cast("int | None", count) or 0), cast("int", forgotten))
+            principal, before = cast("str", asking), state.rooms.get(cast("str", asking), ClientCount())
+            state.rooms[principal] = ClientCount(
+                max(before.known, cast("int | None", count) or 0), cast("int", forgotten)
+            )
 
-    def _read_crowds(self, rows: Rows) -> None:
-        crowds: dict[str, dict[int, Known]] = {}
+    def _read_crowds(self, rows: FactRows) -> None:
+        crowds: dict[str, dict[int, ForgettableClient]] = {}
         for principal, number, client_id, name in cast("Sequence[tuple[str, int, bytes, bytes | None]]", rows):
             crowd = crowds.setdefault(principal, {})
             names = crowd[number].names if number in crowd else ()
-            crowd[number] = Known(number, client_id, names if name is None else (*names, name))
+            crowd[number] = ForgettableClient(number, client_id, names if name is None else (*names, name))
         for principal, known in crowds.items():
             self._state.rooms[principal] = replace(self._state.rooms[principal], crowd=tuple(known.values()))
 
@@ -296,8 +305,8 @@ class _Questions:
         """Ask for rows, and what became of them since somebody saw them."""
         queries = self._queries
         by_store: dict[str, dict[tuple[str, str], None]] = {}
-        seen: dict[Seen, None] = {}
-        places: dict[Place, None] = {}
+        seen: dict[SeenVersion, None] = {}
+        places: dict[LogPosition, None] = {}
         for need in needs:
             if need.since:
                 places[need.scope, need.epoch, need.since] = None
@@ -318,42 +327,42 @@ class _Questions:
         if places:
             self._put(queries.since.of(list(places)), self._since_of(list(places)))
 
-    def _rows_of(self, store: str, keys: Sequence[tuple[str, str]]) -> Read:
-        def read(rows: Rows) -> None:
+    def _rows_of(self, store: str, keys: Sequence[tuple[str, str]]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, row in _numbered(rows):
                 scope, id = keys[at]
                 self._read_row((scope, store, id), row)
 
         return read
 
-    def _read_row(self, address: Address, row: Row) -> None:
+    def _read_row(self, address: RowAddress, row: Row) -> None:
         seq, other, author = cast("tuple[int, int, bytes | None]", row[-3:])
         image = self._queries.stores[address[1]].image(row[:-3])
         self._state.rows[address] = RowFact(image, seq, author or DIRECT, other_seq=other)
 
-    def _tombstones_of(self, addresses: Sequence[Address]) -> Read:
-        def read(rows: Rows) -> None:
+    def _tombstones_of(self, addresses: Sequence[RowAddress]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, row in _numbered(rows):
                 self._read_tombstone(addresses[at], row)
 
         return read
 
-    def _read_tombstone(self, address: Address, row: Row) -> None:
+    def _read_tombstone(self, address: RowAddress, row: Row) -> None:
         last, seq, other, author = cast("tuple[bytes, int, int, bytes | None]", row)
         if address not in self._state.rows:
             self._state.rows[address] = RowFact(
                 None, seq, author or DIRECT, self._queries.stores[address[1]].unpack(last), (), other
             )
 
-    def _foreign_of(self, seen: Sequence[Seen]) -> Read:
-        def read(rows: Rows) -> None:
+    def _foreign_of(self, seen: Sequence[SeenVersion]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, (fields, gone) in _numbered(rows):
                 self._state.foreign.setdefault(seen[at], []).append(_foreign(cast("str | None", fields), bool(gone)))
 
         return read
 
-    def _theirs_of(self, seen: Sequence[Seen]) -> Read:
-        def read(rows: Rows) -> None:
+    def _theirs_of(self, seen: Sequence[SeenVersion]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, row in _numbered(rows):
                 seq, author, written_ms, *images = cast(
                     "tuple[int, bytes | None, int, bytes | None, bytes | None]", row
@@ -365,8 +374,8 @@ class _Questions:
 
         return read
 
-    def _since_of(self, places: Sequence[Place]) -> Read:
-        def read(rows: Rows) -> None:
+    def _since_of(self, places: Sequence[LogPosition]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, (known,) in _numbered(rows):
                 self._state.since[places[at]] = cast("int", known)
 
@@ -399,16 +408,16 @@ class _Questions:
             names = list(dict.fromkeys(digest for digest, _ in aliases))
             self._put(self._queries.expired.of([(gravestone(name),) for name in names]), self._expired_of(names))
 
-    def _outcomes_of(self, clients: Sequence[bytes]) -> Read:
-        def read(rows: Rows) -> None:
+    def _outcomes_of(self, clients: Sequence[bytes]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, row in _numbered(rows):
                 stored = _verdict(row)
                 self._state.outcomes[clients[at], stored.outcome.mid] = stored
 
         return read
 
-    def _firsts_of(self, names: Sequence[tuple[Origin, str]]) -> Read:
-        def read(rows: Rows) -> None:
+    def _firsts_of(self, names: Sequence[tuple[Origin, str]]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for at, (last_mid, is_another, stone) in _numbered(rows):
                 known = None if last_mid is None else (cast("int", last_mid), bool(is_another))
                 self._state.firsts[names[at]] = known
@@ -417,14 +426,14 @@ class _Questions:
 
         return read
 
-    def _expired_of(self, names: Sequence[bytes]) -> Read:
-        def read(rows: Rows) -> None:
+    def _expired_of(self, names: Sequence[bytes]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             self._state.expired.update((names[cast("int", at)], True) for (at,) in rows)
 
         return read
 
-    def _verdicts_of(self, names: Sequence[_N], found: dict[_N, StoredOutcome]) -> Read:
-        def read(rows: Rows) -> None:
+    def _verdicts_of(self, names: Sequence[_N], found: dict[_N, StoredOutcome]) -> TakeRows:
+        def read(rows: FactRows) -> None:
             found.update((names[at], _verdict(row)) for at, row in _numbered(rows))
 
         return read
@@ -444,14 +453,14 @@ class _Questions:
             keys = [(principal, f"{idem}:", f"{idem};") for principal, idem in units]
             self._put(queries.units.of(keys), self._read_answers)
 
-    def _read_answers(self, rows: Rows) -> None:
+    def _read_answers(self, rows: FactRows) -> None:
         for principal, idem, answer in cast("Sequence[tuple[str, str, bytes]]", rows):
             self._state.answers[principal, idem] = answer
 
-    def _read_forgotten(self, rows: Rows) -> None:
+    def _read_forgotten(self, rows: FactRows) -> None:
         self._state.forgotten_ms = cast("int", rows[0][0]) if rows else 0
 
-    def _read_spent(self, rows: Rows) -> None:
+    def _read_spent(self, rows: FactRows) -> None:
         self._state.spent.update(cast("bytes", stone) for (stone,) in rows)
 
     # offers, what is left behind the head, and when epochs ended
@@ -479,8 +488,8 @@ class _Questions:
             self._put(Execute(store.behind, (scope,)), self._offered_of(scope, store.name))
         self._put(Execute(queries.buried_behind, (scope,)), self._buried_of(scope))
 
-    def _leftover_of(self, scope: str) -> Read:
-        def read(rows: Rows) -> None:
+    def _leftover_of(self, scope: str) -> TakeRows:
+        def read(rows: FactRows) -> None:
             left = self._state.leftover.setdefault(scope, {})
             for store, id, pre in cast("Sequence[tuple[str, str, bytes | None]]", rows):  # the first change comes last
                 if store in self._queries.stores:
@@ -501,17 +510,17 @@ class _Questions:
             for store in queries.stores.values():
                 self._put(Execute(store.offered, values), self._offered_of(values[0], store.name))
 
-    def _read_ended(self, rows: Rows) -> None:
+    def _read_ended(self, rows: FactRows) -> None:
         self._state.ended = read_ended(rows)
 
-    def _read_ends(self, rows: Rows) -> None:
+    def _read_ends(self, rows: FactRows) -> None:
         self._state.ends = read_ends(rows)
 
-    def _read_reached(self, rows: Rows) -> None:
+    def _read_reached(self, rows: FactRows) -> None:
         for scope, epoch, position in cast("Sequence[tuple[str, bytes, int]]", rows):
             self._state.reached[scope, epoch] = position
 
-    def _read_traces(self, rows: Rows) -> None:
+    def _read_traces(self, rows: FactRows) -> None:
         for scope, epoch, store, id, position, seq, survivor in cast(
             "Sequence[tuple[str, bytes, str, str, int, int, int]]", rows
         ):
@@ -519,27 +528,27 @@ class _Questions:
                 left = self._state.traces.setdefault((scope, epoch), {})
                 left[store, id] = Trace(position, seq, bool(survivor))
 
-    def _read_brought(self, rows: Rows) -> None:
+    def _read_brought(self, rows: FactRows) -> None:
         for scope, store, id, seq in cast("Sequence[tuple[str, str, str, int]]", rows):
             address = (scope, store, id)
             self._state.brought[address] = max(seq, self._state.brought.get(address, 0))
 
-    def _offered_of(self, scope: str, store: str) -> Read:
-        def read(rows: Rows) -> None:
+    def _offered_of(self, scope: str, store: str) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for row in rows:
                 self._read_row((scope, store, cast("str", row[0])), row[1:])
 
         return read
 
-    def _buried_of(self, scope: str) -> Read:
-        def read(rows: Rows) -> None:
+    def _buried_of(self, scope: str) -> TakeRows:
+        def read(rows: FactRows) -> None:
             for row in rows:
                 self._read_tombstone((scope, cast("str", row[0]), cast("str", row[1])), row[2:])
 
         return read
 
 
-def _numbered(rows: Rows) -> Iterator[tuple[int, Row]]:
+def _numbered(rows: FactRows) -> Iterator[tuple[int, Row]]:
     """Every row behind the position of its key."""
     for row in rows:
         yield cast("int", row[0]), row[1:]

@@ -8,10 +8,10 @@ from typing import cast
 
 from atoma.contracts.query import BoundQuery, Call, Expr, Param, Plan, Store
 from atoma.contracts.sync import Place
-from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.contracts.values import RowImage, RowKey, Scalar, StoredRow
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import StoreCorrupt
-from atoma.ports.hub import Lineage, LoggedChange, LogPage, RowKey, ScanPage, ScopeState
+from atoma.ports.hub import Lineage, LoggedChange, LogPage, ScanPage, ScopeState
 from atoma.ports.hub_queries import Fence, Fences, QueryPage
 from atoma.query.ordering import BY_ID, ID
 from atoma.query.plans import ids_of
@@ -19,7 +19,7 @@ from atoma.query.seek import page_of
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sql.answers import KEYS, Children, cells, prepare
+from atoma_stores.sql.answers import KEYS, ChildReader, cells, prepare
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends, versions_of, word_of
@@ -319,7 +319,7 @@ def read_query(
     def ask(sql: str, values: Sequence[Value]) -> Execute:
         return Execute(sql, values, enough=_enough(below))
 
-    tuples = yield from Children(dialect, query.params, rows.of, ask).added(prepared, made)
+    tuples = yield from ChildReader(dialect, query.params, rows.of, ask).added(prepared, made)
     count, size = _extent(tuple(tuples), {})
     fits = not below.full and count <= len(made) + max_rows and size <= max_bytes
     return QueryPage((), tuple(tuples), more) if fits else QueryPage(complete=False)

@@ -17,11 +17,11 @@ from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.tables import Columns
+from atoma_stores.sql.tables import SqlColumns
 
-_ROW_KEY: Columns = {"scope": "TEXT", "id": "TEXT"}
-_KEY: Columns = {"_scope": "TEXT", "id": "TEXT"}
-_SYSTEM: Columns = {"_ver": "INTEGER", "_seq": "INTEGER", "_other_seq": "INTEGER"}
+_ROW_KEY: SqlColumns = {"scope": "TEXT", "id": "TEXT"}
+_KEY: SqlColumns = {"_scope": "TEXT", "id": "TEXT"}
+_SYSTEM: SqlColumns = {"_ver": "INTEGER", "_seq": "INTEGER", "_other_seq": "INTEGER"}
 
 
 class StoreSql:
@@ -86,7 +86,7 @@ class StoreSql:
             "AND b.seq>coalesce((SELECT s.head FROM {scope} s WHERE s.scope=b.scope), 0)",
             table=table,
         )
-        columns: Columns = {**{name: store.fields[name].sql_type for name in self.columns}, **_SYSTEM, **_KEY}
+        columns: SqlColumns = {**{name: store.fields[name].sql_type for name in self.columns}, **_SYSTEM, **_KEY}
         sets = ", ".join(f"{quote(name)}=excluded.{quote(name)}" for name in (*self.columns, *_SYSTEM))
         self.put = dialect.insert(table, columns, f"(_scope, id) DO UPDATE SET {sets}", store=self.name)
         self.delete = dialect.delete(table, _KEY, store=self.name)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import item_key
 from atoma.contracts.mutations import Origin, Recovers
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.contracts.versions import PLAIN
 from atoma.ports.hub import (
     ClientState,
@@ -25,34 +25,33 @@ from atoma.ports.hub import (
     Facts,
     LogTransaction,
     Need,
-    Plan,
-    RowKey,
     ScopeState,
     StoredOutcome,
     Trace,
+    WritePlan,
 )
 from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
 from atoma.ports.hub_sql import NOTES, SqlNotes
-from atoma_stores.sql.hub.clients import Forgotten, Room
+from atoma_stores.sql.hub.clients import ClientCount, Forgotten
 from atoma_stores.sql.hub.epochs import NO_WORD, versions_of, word_of
 from atoma_stores.sql.hub.rows import gravestone
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-Address: TypeAlias = tuple[str, str, str]
+RowAddress: TypeAlias = tuple[str, str, str]
 """Scope, store and id of a row."""
-Offers: TypeAlias = tuple[str, bytes]
+OfferBatch: TypeAlias = tuple[str, bytes]
 """The scope and the lost epoch of offers."""
-Place: TypeAlias = tuple[str, bytes, int]
+LogPosition: TypeAlias = tuple[str, bytes, int]
 """A scope, an epoch, and a sequence of it."""
-Seen: TypeAlias = tuple[str, str, str, int, bytes, bytes]
+SeenVersion: TypeAlias = tuple[str, str, str, int, bytes, bytes]
 """A row's address, which sequence of which epoch somebody has seen, and who that is."""
 _NOTHING = RowFact()
 _UNSET: Any = object()
 
 
-class Decided(Struct, frozen=True):
+class MadeDecision(Struct, frozen=True):
     """A decision that was made.
 
     Attributes:
@@ -65,7 +64,7 @@ class Decided(Struct, frozen=True):
 
     need: Need
     facts: Facts
-    plan: Plan
+    plan: WritePlan
     now_ms: int
     forgets: Sequence[Forgotten] = ()
 
@@ -87,7 +86,7 @@ class Run:
     decisions: Sequence[Decision]
     now_ms: int
     needs: list[Need] = field(init=False)
-    plans: list[Plan] = field(default_factory=list[Plan])
+    plans: list[WritePlan] = field(default_factory=list[WritePlan])
     error: Exception | None = None
     commits: int = 0
     notes: SqlNotes | None = field(default_factory=NOTES.get)
@@ -140,20 +139,20 @@ class State:
     fresh: dict[bytes, int] = field(default_factory=dict[bytes, int])
     stored: dict[str | bytes, bool] = field(default_factory=dict[str | bytes, bool])
     expired: dict[bytes, bool] = field(default_factory=dict[bytes, bool])
-    rooms: dict[str, Room] = field(default_factory=dict[str, Room])
-    rows: dict[Address, RowFact] = field(default_factory=dict[Address, RowFact])
-    foreign: dict[Seen, list[ForeignChange]] = field(default_factory=dict[Seen, list[ForeignChange]])
-    theirs: dict[Seen, list[TheirChange]] = field(default_factory=dict[Seen, list[TheirChange]])
-    since: dict[Place, int] = field(default_factory=dict[Place, int])
+    rooms: dict[str, ClientCount] = field(default_factory=dict[str, ClientCount])
+    rows: dict[RowAddress, RowFact] = field(default_factory=dict[RowAddress, RowFact])
+    foreign: dict[SeenVersion, list[ForeignChange]] = field(default_factory=dict[SeenVersion, list[ForeignChange]])
+    theirs: dict[SeenVersion, list[TheirChange]] = field(default_factory=dict[SeenVersion, list[TheirChange]])
+    since: dict[LogPosition, int] = field(default_factory=dict[LogPosition, int])
     outcomes: dict[tuple[bytes, int], StoredOutcome] = field(default_factory=dict[tuple[bytes, int], StoredOutcome])
     origins: dict[tuple[Origin, str], StoredOutcome] = field(default_factory=dict[tuple[Origin, str], StoredOutcome])
     aliases: dict[tuple[bytes, str], StoredOutcome] = field(default_factory=dict[tuple[bytes, str], StoredOutcome])
     answers: dict[tuple[str, str], bytes] = field(default_factory=dict[tuple[str, str], bytes])
     forgotten_ms: int = 0
     spent: set[bytes] = field(default_factory=set[bytes])
-    traces: dict[Offers, dict[RowKey, Trace]] = field(default_factory=dict[Offers, dict[RowKey, Trace]])
-    brought: dict[Address, int] = field(default_factory=dict[Address, int])
-    reached: dict[Offers, int] = field(default_factory=dict[Offers, int])
+    traces: dict[OfferBatch, dict[RowKey, Trace]] = field(default_factory=dict[OfferBatch, dict[RowKey, Trace]])
+    brought: dict[RowAddress, int] = field(default_factory=dict[RowAddress, int])
+    reached: dict[OfferBatch, int] = field(default_factory=dict[OfferBatch, int])
     firsts: dict[tuple[Origin, str], tuple[int, bool] | None] = field(
         default_factory=dict[tuple[Origin, str], "tuple[int, bool] | None"]
     )
@@ -163,9 +162,9 @@ class State:
         default_factory=dict[str, dict[RowKey, "RowImage | None"]]
     )
     counters: dict[str, Mapping[str, int]] = field(default_factory=dict[str, "Mapping[str, int]"])
-    decided: list[Decided] = field(default_factory=list[Decided])
-    _changed: dict[Address, tuple[tuple[TheirChange, ForeignChange], ...]] = field(
-        default_factory=dict[Address, tuple[tuple[TheirChange, ForeignChange], ...]]
+    decided: list[MadeDecision] = field(default_factory=list[MadeDecision])
+    _changed: dict[RowAddress, tuple[tuple[TheirChange, ForeignChange], ...]] = field(
+        default_factory=dict[RowAddress, tuple[tuple[TheirChange, ForeignChange], ...]]
     )
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list[tuple[dict[Any, Any], Any, Any]])
 
@@ -189,7 +188,7 @@ class State:
 
     def decide_one(
         self, decision: Decision, need: Need, now_ms: int, violation: str = "", *, again: bool = False
-    ) -> Plan:
+    ) -> WritePlan:
         """Make one decision; ``violation`` is why the database has refused what it had decided, ``again`` another plan.
 
         A plan that wants more than ``need`` has left nothing here.
@@ -341,7 +340,7 @@ class State:
 
     # what becomes of them
 
-    def _take(self, need: Need, facts: Facts, plan: Plan, now_ms: int) -> None:
+    def _take(self, need: Need, facts: Facts, plan: WritePlan, now_ms: int) -> None:
         forgets: Sequence[Forgotten] = ()
         if plan.client is not None and plan.client != facts.client:
             if facts.client is None:
@@ -358,7 +357,7 @@ class State:
             self._set(self.answers, need.answer, plan.answer)
         if need.recovers is not None:
             self._take_traces(need, need.recovers, facts, plan)
-        self.decided.append(Decided(need, facts, plan, now_ms, forgets))
+        self.decided.append(MadeDecision(need, facts, plan, now_ms, forgets))
 
     def _make_room(self, client: ClientState) -> Sequence[Forgotten]:
         self._set(self.numbers, client.client_id, self.fresh[client.client_id])
@@ -389,7 +388,7 @@ class State:
             name = (need.origin.digest, self.clients[need.client_id].principal)
             self._set(self.aliases, name, self.aliases.get(name, stored))
 
-    def _take_traces(self, need: Need, offer: Recovers, facts: Facts, plan: Plan) -> None:
+    def _take_traces(self, need: Need, offer: Recovers, facts: Facts, plan: WritePlan) -> None:
         offers = (need.scope, offer.epoch)
         if plan.recovered_until:
             self._set(self.reached, offers, max(plan.recovered_until, self.reached.get(offers, 0)))
@@ -412,7 +411,7 @@ class State:
         table[key] = value
 
 
-def also(need: Need, plan: Plan) -> Need:
+def also(need: Need, plan: WritePlan) -> Need:
     """``need`` with what ``plan`` wants."""
     return replace(need, rows=(*need.rows, *plan.wants))
 

@@ -12,12 +12,12 @@ from atoma.ports.hub import ClockAhead
 from atoma.schema.ids import drawn_ms
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub import tables
-from atoma_stores.sql.hub.clients import Forgotten, Known, Room, buried
+from atoma_stores.sql.hub.clients import ClientCount, ForgettableClient, Forgotten, buried
 from atoma_stores.sql.hub.effects import Forgetting
 from atoma_stores.sql.hub.epochs import note_forgotten
 from atoma_stores.sql.hub.rows import gravestone
 from atoma_stores.sql.scripts import Batch, Execute, Script
-from atoma_stores.sql.tables import Columns, Table
+from atoma_stores.sql.tables import SqlColumns, Table
 
 ROWS_AT_ONCE = 5_000
 CLIENTS_AT_ONCE = 50
@@ -76,7 +76,7 @@ def raise_floors(dialect: Dialect, keep: int, before_ms: int, scopes: Sequence[s
     What came behind the end of an epoch that ended since ``before_ms`` stays: devices still offer what that epoch had, and
     have to be told apart from what was written since.
     """
-    keys: Columns = {"scope": "TEXT", "keep": "INTEGER", "before": "INTEGER"}
+    keys: SqlColumns = {"scope": "TEXT", "keep": "INTEGER", "before": "INTEGER"}
     ends = "SELECT min(d.head) FROM {epoch} e JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=s.scope WHERE e.ended_ms>=k.before"
     wanted = (
         f"WITH wanted AS (SELECT s.scope, s.floor, {{least}}(s.head-k.keep, coalesce(({ends}), s.head)) AS until FROM {{keys}} "
@@ -192,11 +192,13 @@ def _forget_clients(dialect: Dialect, before_ms: int) -> Script[int]:
     names: dict[int, tuple[bytes, ...]] = {}
     for number, name in cast("Sequence[tuple[int, bytes]]", aliases):
         names[number] = (*names.get(number, ()), name)
-    rooms: dict[str, Room] = {}
+    rooms: dict[str, ClientCount] = {}
     gone: list[Forgotten] = []
     for principal, count, number, client_id in found:
-        room = rooms.get(principal) or Room(forgotten=count)
-        rooms[principal], forgotten = room.without(principal, [Known(number, client_id, names.get(number, ()))])
+        room = rooms.get(principal) or ClientCount(forgotten=count)
+        rooms[principal], forgotten = room.without(
+            principal, [ForgettableClient(number, client_id, names.get(number, ()))]
+        )
         gone += forgotten
     counts = {principal: room.forgotten for principal, room in rooms.items()}
     yield list(Forgetting(dialect).of(gone, counts))

@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeAlias, cast
 
+from atoma.contracts.progress import Progress
 from atoma.contracts.values import RowImage
-from atoma.ports.hub import RowChange
+from atoma.ports.hub import WrittenRow
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub.rows import StoreSql
 from atoma_stores.sql.scripts import Execute, Row, Script
 
-Link: TypeAlias = Callable[[bytes, int, Sequence[RowChange]], bytes]
+ChainHash: TypeAlias = Callable[[bytes, int, Sequence[WrittenRow]], bytes]
 """The hash of a transaction: of the hash before it, its sequence and its changes."""
-Told: TypeAlias = Callable[[int, int], None]
-"""Called with how many transactions are read, and of how many."""
 
 AT_ONCE = 200
 """So many transactions are read in one batch."""
@@ -105,11 +104,11 @@ class _Logged:
     seq: int
     hash: bytes
     n: int
-    changes: Sequence[tuple[RowChange, bool]]
+    changes: Sequence[tuple[WrittenRow, bool]]
 
 
 def verify(
-    dialect: Dialect, stores: Mapping[str, StoreSql], link: Link, converted: Mapping[str, int], told: Told
+    dialect: Dialect, stores: Mapping[str, StoreSql], link: ChainHash, converted: Mapping[str, int], told: Progress
 ) -> Script[Verification]:
     """Read everything, and compare it.
 
@@ -146,7 +145,7 @@ def verify(
 def _part(
     dialect: Dialect,
     stores: Mapping[str, StoreSql],
-    link: Link,
+    link: ChainHash,
     scope: _Scope,
     part: tuple[int, int, bytes],
     found: Verification,
@@ -155,7 +154,7 @@ def _part(
     after, until, previous = part
     bounds = (scope.name, after, until)
     log, decided = yield [Execute(dialect.render(_LOG), bounds), Execute(dialect.render(_DECIDED), bounds)]
-    expected, last = after + 1, list[tuple[int, RowChange]]()
+    expected, last = after + 1, list[tuple[int, WrittenRow]]()
     for logged in _transactions(log):
         where = f"scope {scope.name!r}, transaction {logged.seq}"
         if logged.seq != expected:
@@ -188,7 +187,7 @@ def _transactions(log: Sequence[Row]) -> Iterator[_Logged]:
     rows = cast("Sequence[tuple[int, bytes, int, str | None, str, bytes | None, int]]", log)
     for (seq, hash_, n), parts in groupby(rows, key=lambda row: row[:3]):
         changes = [
-            (RowChange(store, id, None, None, body, None), bool(last))
+            (WrittenRow(store, id, None, None, body, None), bool(last))
             for _, _, _, store, id, body, last in parts
             if store is not None
         ]
@@ -199,7 +198,7 @@ def _rows_of(
     dialect: Dialect,
     stores: Mapping[str, StoreSql],
     scope: _Scope,
-    last: Sequence[tuple[int, RowChange]],
+    last: Sequence[tuple[int, WrittenRow]],
     found: Verification,
 ) -> Script[None]:
     """Compare rows with the last change of each that the log has."""
@@ -229,7 +228,7 @@ def _rows_of(
 
 def _disagrees(
     store: StoreSql,
-    change: RowChange,
+    change: WrittenRow,
     seq: int,
     row: tuple[object, RowImage] | None,
     buried: int | None,

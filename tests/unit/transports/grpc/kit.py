@@ -20,7 +20,7 @@ from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc._driver.client import CallFailed, GrpcClient, open_grpc_channel
 from atoma_transports.grpc.handler import GrpcHandler
 from atoma_transports.serving.handlers import Hosting
-from atoma_transports.serving.places import Places
+from atoma_transports.serving.places import ConnectionSlots
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 PULL = PullRequest("main", Cursor(b"e", 1, b"h"), b"client", max_bytes=10)
@@ -51,7 +51,7 @@ async def open_handler(
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            with Places(limits).enter("memory") as place:
+            with ConnectionSlots(limits).enter("memory") as place:
                 hosting = Hosting(host or port.hub, peer, lambda name: True, limits, port.drain, place=place)
                 with place.scope:
                     await GrpcHandler().serve(theirs, hosting)

@@ -25,7 +25,7 @@ from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.adapters import PassingService
 from atoma_transports.http.documents.messages import PushedDocument
 from atoma_transports.http.documents.pushing import push_documents
-from atoma_transports.http.documents.reading import Rows
+from atoma_transports.http.documents.reading import DocumentStore
 from tests.unit.transports.http.kit import Answer, Client, open_site
 from tests.unit.transports.http.test_openapi import validator
 
@@ -471,7 +471,9 @@ async def test_a_row_that_moves_between_the_look_and_the_write_is_looked_at_agai
                     await site.push(*theirs, (None, task("4", "theirs, too")))
                 return await super().write(request)
 
-        rows = Rows(Racing(site.hub.service(Principal("ada"))), SCHEMA, TASKS, "main", OperationContext("trace"))
+        rows = DocumentStore(
+            Racing(site.hub.service(Principal("ada"))), SCHEMA, TASKS, "main", OperationContext("trace")
+        )
         pushed = [
             PushedDocument(task("1", "mine"), whole("1", "tea")),
             PushedDocument(task("2", "mine"), whole("2", "milk")),

@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1024
 """Blocks of this size or less are remembered, and cannot hold too many fields to be unpacked."""
 _INTEGER_BYTES_MAX = 6
 
-Header = tuple[str, str] | tuple[bytes, bytes]
+HeaderField = tuple[str, str] | tuple[bytes, bytes]
 
 
 def passing(name: str, value: str) -> tuple[str, str]:
@@ -42,7 +42,7 @@ class RememberingEncoder(Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._blocks: dict[tuple[Header, ...], bytes] = {}
+        self._blocks: dict[tuple[HeaderField, ...], bytes] = {}
 
     @property
     def header_table_size(self) -> int:
@@ -60,7 +60,7 @@ class RememberingEncoder(Encoder):
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         """The block for ``headers``; those at the end that are ``passing`` are written out."""
-        lasting: Sequence[Header] = headers
+        lasting: Sequence[HeaderField] = headers
         count = len(lasting)
         while count and isinstance(lasting[count - 1], NeverIndexedHeaderTuple):
             count -= 1
@@ -71,7 +71,7 @@ class RememberingEncoder(Encoder):
             written.append(self.add((_bytes(name), _bytes(value)), True, False))
         return b"".join(written)
 
-    def _lasting(self, key: tuple[Header, ...], huffman: bool) -> bytes:
+    def _lasting(self, key: tuple[HeaderField, ...], huffman: bool) -> bytes:
         resized = self.header_table.resized
         block = None if resized else self._blocks.get(key)
         if block is None:

@@ -15,7 +15,7 @@ from atoma_transports.calls.fairness import Share
 from atoma_transports.grpc._driver.arrivals import deliver
 from atoma_transports.grpc._driver.calls import ConnectionLost, GrpcLimits
 from atoma_transports.grpc._driver.stream import Accept, CallStream
-from atoma_transports.grpc._driver.wire import Wire
+from atoma_transports.grpc._driver.wire import Http2Wire
 
 _READ_BYTES = 64 * 1024
 _CONTROL_BYTES = 64 * 1024
@@ -64,7 +64,7 @@ class Connection:
         self, stream: trio.abc.Stream, limits: GrpcLimits, *, client_side: bool, share: Share | None = None
     ) -> None:
         now = trio.current_time()
-        self.wire = Wire(limits, client_side=client_side, now=now)
+        self.wire = Http2Wire(limits, client_side=client_side, now=now)
         self.limits = limits
         self.streams: dict[int, CallStream] = {}
         self.lost: str | None = None

@@ -40,7 +40,7 @@ ReceiveT = TypeVar("ReceiveT")
 SendT = TypeVar("SendT")
 
 
-class Method(NamedTuple):
+class GrpcMethod(NamedTuple):
     """grpclib's ``Handler``, with the types that it leaves out."""
 
     answer: Callable[[ServerCall[Any, Any]], Awaitable[None]]
@@ -49,7 +49,7 @@ class Method(NamedTuple):
     reply_type: type[Any]
 
 
-class Refused(Exception):
+class UnhandledRequest(Exception):
     """A request that no handler sees.
 
     Attributes:
@@ -80,7 +80,7 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
         self,
         stream: CallStream,
         path: str,
-        method: Method,
+        method: GrpcMethod,
         server: _Serving,
         deadline: ClockDeadline | None,
         user_agent: str | None,
@@ -185,7 +185,7 @@ def _fields_of(headers: Headers) -> dict[str, str]:
         seen: set[str] = set()
         for name, _ in headers:
             if name in seen and (name in ONCE or name.startswith(":")):
-                raise Refused(200, Status.INVALID_ARGUMENT, f"the field {name} may come once")
+                raise UnhandledRequest(200, Status.INVALID_ARGUMENT, f"the field {name} may come once")
             seen.add(name)
     return fields
 
@@ -210,7 +210,7 @@ class _Serving:
         """Answer a new call, or refuse it."""
         try:
             call, method = self._check(stream, _fields_of(headers), headers)
-        except Refused as refusal:
+        except UnhandledRequest as refusal:
             self._refuse(stream, refusal)
             return
         self._running += 1
@@ -218,39 +218,39 @@ class _Serving:
 
     def _check(
         self, stream: CallStream, fields: dict[str, str], headers: Headers
-    ) -> tuple[ServerCall[Any, Any], Method]:
+    ) -> tuple[ServerCall[Any, Any], GrpcMethod]:
         if fields.get(":method") != "POST":
-            raise Refused(405, None, "")
+            raise UnhandledRequest(405, None, "")
         kind, _, subtype = fields.get("content-type", "").partition("+")
         if kind != "application/grpc" or (subtype or "proto") != self.codec.__content_subtype__:
-            raise Refused(415, Status.UNKNOWN, "not a content type that is answered here")
+            raise UnhandledRequest(415, Status.UNKNOWN, "not a content type that is answered here")
         if self.draining:
-            raise Refused(200, Status.UNAVAILABLE, "this connection takes no more calls")
+            raise UnhandledRequest(200, Status.UNAVAILABLE, "this connection takes no more calls")
         if self._running >= self.limits.calls:
             if self.connection.wire.overrun():
                 self.connection.goodbye("the peer began too many calls at once")
-            raise Refused(200, Status.RESOURCE_EXHAUSTED, f"{self.limits.calls} calls are in flight already")
+            raise UnhandledRequest(200, Status.RESOURCE_EXHAUSTED, f"{self.limits.calls} calls are in flight already")
         most, fields_max = self.limits.metadata_bytes, self.limits.metadata_fields
         if len(headers) > fields_max or metadata_size(headers) > most:
             text = f"the limit is {most} bytes of metadata, in {fields_max} fields"
-            raise Refused(200, Status.RESOURCE_EXHAUSTED, text)
+            raise UnhandledRequest(200, Status.RESOURCE_EXHAUSTED, text)
         path = fields.get(":path", "")
         try:
-            method = Method(*cast("tuple[Any, Any, Any, Any]", self._handlers[path]))
+            method = GrpcMethod(*cast("tuple[Any, Any, Any, Any]", self._handlers[path]))
         except KeyError:
-            raise Refused(200, Status.UNIMPLEMENTED, "no such method") from None
+            raise UnhandledRequest(200, Status.UNIMPLEMENTED, "no such method") from None
         timeout = fields.get("grpc-timeout")
         try:
             deadline = None if timeout is None else ClockDeadline(trio.current_time() + read_timeout(timeout))
             metadata = decode_metadata(headers)
         except ValueError:
-            raise Refused(200, Status.INVALID_ARGUMENT, "the timeout or the metadata cannot be read") from None
+            raise UnhandledRequest(200, Status.INVALID_ARGUMENT, "the timeout or the metadata cannot be read") from None
         stream.scope = trio.CancelScope(deadline=math.inf if deadline is None else deadline.moment)
         call = ServerCall[Any, Any](stream, path, method, self, deadline, fields.get("user-agent"))
         call.metadata = metadata
         return call, method
 
-    def _refuse(self, stream: CallStream, refusal: Refused) -> None:
+    def _refuse(self, stream: CallStream, refusal: UnhandledRequest) -> None:
         headers: Headers = [(":status", str(refusal.http_status)), ("content-type", self.content_type)]
         if refusal.status is not None:
             headers.append(("grpc-status", str(refusal.status.value)))
@@ -258,7 +258,7 @@ class _Serving:
         stream.finish(headers)
         stream.release()
 
-    async def _answer(self, call: ServerCall[Any, Any], method: Method, stream: CallStream) -> None:
+    async def _answer(self, call: ServerCall[Any, Any], method: GrpcMethod, stream: CallStream) -> None:
         scope = stream.scope
         assert scope is not None
         try:
@@ -273,7 +273,7 @@ class _Serving:
             stream.reset_nowait(ErrorCodes.CANCEL)
             stream.release()
 
-    async def _handle(self, call: ServerCall[Any, Any], method: Method) -> None:
+    async def _handle(self, call: ServerCall[Any, Any], method: GrpcMethod) -> None:
         try:
             await method.answer(call)
         except (Exception, BaseExceptionGroup) as raised:

@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError, TooManyStreamsError
 
 from atoma_transports.grpc._driver.calls import FRAME_BYTES, ConnectionLost, CutOff, GrpcLimits, metadata_size
-from atoma_transports.grpc._driver.wire import Wire
+from atoma_transports.grpc._driver.wire import Http2Wire
 
 Headers = list[tuple[str, str]]
 
@@ -31,7 +31,7 @@ class Accept(Protocol):
 class Carrier(Protocol):
     """The connection as its calls, and what arrives for them, see it; its class says what each part does."""
 
-    wire: Wire
+    wire: Http2Wire
     limits: GrpcLimits
     streams: dict[int, CallStream]
     lost: str | None

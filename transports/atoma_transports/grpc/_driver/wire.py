@@ -92,7 +92,7 @@ class _Turns(FrameBuffer):
         return super()._update_header_buffer(f)
 
 
-class Wire(H2Connection):
+class Http2Wire(H2Connection):
     """HTTP/2 without input or output: ``receive_data`` takes bytes and returns events, ``data_to_send`` gives bytes.
 
     Windows are opened by whoever reads, with ``increment_flow_control_window``; nothing is acknowledged by itself.

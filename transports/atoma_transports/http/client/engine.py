@@ -16,7 +16,7 @@ from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_until
-from atoma_transports.http.client.lanes import BatchRules, Call, CallBatch, Lane
+from atoma_transports.http.client.lanes import BatchRules, CallBatch, CallLane, QueuedCall
 from atoma_transports.http.client.messages import (
     RecordReader,
     RecordsEnded,
@@ -64,7 +64,7 @@ class BatchEngine:
         self._size_max = size_max
         self._random = random
         self._nursery = nursery
-        self._lanes = {name: Lane(name, lane_rules) for name, lane_rules in rules.lanes()}
+        self._lanes = {name: CallLane(name, lane_rules) for name, lane_rules in rules.lanes()}
         self._batches: set[CallBatch] = set()
         self._last_id = 0
         self._closed = False
@@ -82,7 +82,7 @@ class BatchEngine:
         if self._closed:
             raise ChannelBroken(f"{CLOSED}; the call was not sent", maybe_sent=False)
         self._last_id += 1
-        call = Call(self._last_id, method, body, trace_id, trio.current_effective_deadline())
+        call = QueuedCall(self._last_id, method, body, trace_id, trio.current_effective_deadline())
         lane = self._lanes[METHODS[method].lane]
         lane.put(call)
         try:
@@ -111,7 +111,7 @@ class BatchEngine:
         for batch in self._batches:
             batch.fail(failure)
 
-    def _forget(self, lane: Lane, call: Call) -> None:
+    def _forget(self, lane: CallLane, call: QueuedCall) -> None:
         """Take back a call whose caller is being cancelled."""
         batch = call.batch
         if batch is None:
@@ -126,7 +126,7 @@ class BatchEngine:
             batch.telling = True
             self._nursery.start_soon(self._tell_cancelled, batch)
 
-    async def _dispatch(self, lane: Lane) -> None:
+    async def _dispatch(self, lane: CallLane) -> None:
         """Send what waits, each time one turn of the event loop later, when all calls of a turn have been made."""
         while True:
             while not lane.ready:
@@ -139,7 +139,7 @@ class BatchEngine:
             self._batches.add(batch)
             self._nursery.start_soon(self._carry, lane, batch)
 
-    async def _carry(self, lane: Lane, batch: CallBatch) -> None:
+    async def _carry(self, lane: CallLane, batch: CallBatch) -> None:
         try:
             with batch.scope:
                 if len(batch.open) == 1:

@@ -76,7 +76,7 @@ ENVELOPE_VALUES = 16
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class QueuedCall:
     """One call, from the moment it is made until its reply.
 
     Attributes:
@@ -135,7 +135,7 @@ class CallBatch:
         telling: Whether somebody is telling the other side.
     """
 
-    open: dict[int, Call]
+    open: dict[int, QueuedCall]
     id: str = ""
     request: Request | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -164,7 +164,7 @@ class CallBatch:
         self.open.clear()
 
 
-class Lane:
+class CallLane:
     """The queue of one lane, bounded in calls and in bytes.
 
     Attributes:
@@ -177,7 +177,7 @@ class Lane:
         self.active = 0
         self._name = name
         self._rules = rules
-        self._queue: deque[Call] = deque()
+        self._queue: deque[QueuedCall] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -188,7 +188,7 @@ class Lane:
         """Whether a batch can be taken."""
         return bool(self._queue) and self.active < self._rules.requests
 
-    def put(self, call: Call) -> None:
+    def put(self, call: QueuedCall) -> None:
         """Let ``call`` wait for its turn.
 
         Raises:
@@ -202,14 +202,14 @@ class Lane:
         self._bytes += len(call.body)
         self.work.unpark()
 
-    def withdraw(self, call: Call) -> None:
+    def withdraw(self, call: QueuedCall) -> None:
         """Take back a call that still waits."""
         self._queue.remove(call)
         self._bytes -= len(call.body)
 
     def take(self) -> CallBatch:
         """The calls that have waited longest, as many as fit into one request."""
-        calls: list[Call] = []
+        calls: list[QueuedCall] = []
         room, values = self._rules.bytes, VALUES_MAX
         while self._queue and len(calls) < self._rules.calls:
             room -= len(self._queue[0].body) + CALL_BYTES

@@ -11,7 +11,7 @@ from atoma.contracts.execution import OperationContext
 from atoma.errors import RemoteError
 from atoma.ports import DeclaresStores, ServiceHost, SyncService
 from atoma_transports.http.answers import refused
-from atoma_transports.http.documents.reading import Rows
+from atoma_transports.http.documents.reading import DocumentStore
 
 DocumentAct: TypeAlias = Literal["pull", "push", "stream"]
 VERBS: Mapping[str, tuple[str, ...]] = {"pull": ("POST",), "push": ("POST",), "stream": ("GET",)}
@@ -41,7 +41,7 @@ def document_path(name: str) -> DocumentPath | None:
     return DocumentPath(store, cast("DocumentAct", act))
 
 
-def rows_asked(path: DocumentPath, query: str, host: ServiceHost, service: SyncService, trace_id: str) -> Rows:
+def rows_asked(path: DocumentPath, query: str, host: ServiceHost, service: SyncService, trace_id: str) -> DocumentStore:
     """The rows that a request is about, for whoever ``service`` is for.
 
     Raises:
@@ -65,7 +65,7 @@ def rows_asked(path: DocumentPath, query: str, host: ServiceHost, service: SyncS
     if spec.scope_field is None:
         if scopes not in ([], [spec.fixed_scope]):
             raise refused(400, f"the rows of store {spec.name!r} are in scope {spec.fixed_scope!r}")
-        return Rows(service, host.schema, spec, spec.fixed_scope, OperationContext(trace_id))
+        return DocumentStore(service, host.schema, spec, spec.fixed_scope, OperationContext(trace_id))
     if not scopes:
         raise refused(400, f"name the scope: /v1/docs/{spec.name}/{path.act}?scope=…")
-    return Rows(service, host.schema, spec, scopes[0], OperationContext(trace_id))
+    return DocumentStore(service, host.schema, spec, scopes[0], OperationContext(trace_id))

@@ -10,9 +10,9 @@ import msgspec
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.errors import RemoteError
 from atoma_transports.http.documents.messages import Documents, Resync, to_json
-from atoma_transports.http.documents.places import Place, checkpoint_of
+from atoma_transports.http.documents.places import CheckpointPosition, checkpoint_of
 from atoma_transports.http.documents.pulling import images_in, place_now, read_page
-from atoma_transports.http.documents.reading import Rows
+from atoma_transports.http.documents.reading import DocumentStore
 from atoma_transports.http.documents.rows import document_of
 from atoma_transports.http.messages import event_text
 from atoma_transports.http.streams import Events
@@ -27,18 +27,20 @@ class DocumentEvents(Events):
 
 
 @asynccontextmanager
-async def follow_documents(rows: Rows) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+async def follow_documents(rows: DocumentStore) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
     """``Resync`` first, since nobody knows what the listener has missed; then what changes from now on.
 
     Raises:
         RemoteError: The scope may not be read, or a transient code.
     """
     async with rows.service.notify(NotifyRequest((rows.scope,))) as hints:
-        place = await place_now(rows.service, Place(rows.spec.name, rows.scope))
+        place = await place_now(rows.service, CheckpointPosition(rows.spec.name, rows.scope))
         yield _changes(rows, place, hints)
 
 
-async def _changes(rows: Rows, place: Place, hints: AsyncIterator[Hint]) -> AsyncGenerator[msgspec.Struct]:
+async def _changes(
+    rows: DocumentStore, place: CheckpointPosition, hints: AsyncIterator[Hint]
+) -> AsyncGenerator[msgspec.Struct]:
     yield Resync()
     async for hint in hints:
         while place.cursor is not None and place.cursor.seq < hint.head:

@@ -18,7 +18,7 @@ from atoma_transports.http.documents.messages import Checkpoint
 PLACE_LENGTH_MAX = 4096
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class CheckpointPosition(msgspec.Struct, frozen=True, array_like=True):
     """A position in one store of a scope: in a snapshot, and behind it in the log.
 
     Attributes:
@@ -34,24 +34,24 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     cursor: Cursor | None = None
 
 
-def checkpoint_of(place: Place) -> Checkpoint:
+def checkpoint_of(place: CheckpointPosition) -> Checkpoint:
     """``place`` as clients keep it."""
     return Checkpoint(base64.urlsafe_b64encode(encode(place)).rstrip(b"=").decode())
 
 
-def place_at(checkpoint: Checkpoint | None, store: str, scope: str) -> Place:
+def place_at(checkpoint: Checkpoint | None, store: str, scope: str) -> CheckpointPosition:
     """The place that ``checkpoint`` stands for; the beginning without one.
 
     Raises:
         RemoteError: ``MALFORMED``: it is none, or one of another store or scope.
     """
     if checkpoint is None:
-        return Place(store, scope)
+        return CheckpointPosition(store, scope)
     text = checkpoint.at
     try:
         if len(text) > PLACE_LENGTH_MAX:
             raise ProtocolError("too long")
-        place = decode(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), Place)
+        place = decode(base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)), CheckpointPosition)
     except (ProtocolError, UnicodeError, binascii.Error):
         raise RemoteError("the checkpoint is damaged", remote_code="MALFORMED") from None
     if (place.store, place.scope) != (store, scope):

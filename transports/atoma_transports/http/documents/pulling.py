@@ -12,8 +12,8 @@ from atoma.contracts.values import RowImage, as_image
 from atoma.ports import SyncService
 from atoma.schema.spec import StoreSpec
 from atoma_transports.http.documents.messages import LIMIT_MAX, Document, Documents, PullDocuments
-from atoma_transports.http.documents.places import Place, checkpoint_of, continued, place_at
-from atoma_transports.http.documents.reading import Rows
+from atoma_transports.http.documents.places import CheckpointPosition, checkpoint_of, continued, place_at
+from atoma_transports.http.documents.reading import DocumentStore
 from atoma_transports.http.documents.rows import document_of, gone
 
 READER = b"documents"
@@ -24,7 +24,7 @@ CHANGES_LEAST = 100
 """A page has changes of every store of its scope, so that a small one may have none of the wanted store."""
 
 
-async def pull_documents(rows: Rows, asked: PullDocuments) -> Documents:
+async def pull_documents(rows: DocumentStore, asked: PullDocuments) -> Documents:
     """The documents behind a checkpoint: as many as are asked for or a few more, unless there are no more or they are large.
 
     Raises:
@@ -46,8 +46,8 @@ async def pull_documents(rows: Rows, asked: PullDocuments) -> Documents:
 
 
 async def read_page(
-    service: SyncService, place: Place, wanted: int = CHANGES_LEAST
-) -> tuple[Sequence[StoreChanges], Place, bool]:
+    service: SyncService, place: CheckpointPosition, wanted: int = CHANGES_LEAST
+) -> tuple[Sequence[StoreChanges], CheckpointPosition, bool]:
     """What follows a place, the place behind that, and whether there is more.
 
     Raises:
@@ -65,7 +65,7 @@ async def read_page(
         return page.stores, replace(place, cursor=page.end), page.more
 
 
-async def place_now(service: SyncService, place: Place) -> Place:
+async def place_now(service: SyncService, place: CheckpointPosition) -> CheckpointPosition:
     """The place behind all that is in the log of the scope by now, without reading it."""
     part = await service.snapshot(SnapshotRequest(place.scope, READER, max_bytes=1, max_rows=1))
     return replace(place, token=b"", cursor=part.start)

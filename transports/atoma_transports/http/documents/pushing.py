@@ -16,7 +16,7 @@ from atoma.ports import Environment
 from atoma.schema.hiding import softly
 from atoma_transports.calls.errors import info_of
 from atoma_transports.http.documents.messages import Document, PushedDocument, PushedDocuments, RefusedDocument
-from atoma_transports.http.documents.reading import Rows
+from atoma_transports.http.documents.reading import DocumentStore
 from atoma_transports.http.documents.rows import (
     differing,
     document_of,
@@ -36,7 +36,9 @@ class _Conflict(Exception):
     """The row is not as the client believes."""
 
 
-async def push_documents(rows: Rows, pushed: Sequence[PushedDocument], environment: Environment) -> PushedDocuments:
+async def push_documents(
+    rows: DocumentStore, pushed: Sequence[PushedDocument], environment: Environment
+) -> PushedDocuments:
     """Take what can be taken of ``pushed``, each for itself.
 
     Raises:
@@ -73,7 +75,7 @@ class _Answer:
         refused: Those that never will be.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: DocumentStore) -> None:
         self.rows = rows
         self.current: dict[str, StoredRow] = {}
         self.conflicts: dict[str, Document] = {}
@@ -101,7 +103,7 @@ def _decided(answer: _Answer, pushed: PushedDocument, environment: Environment) 
     return None
 
 
-def _op(rows: Rows, pushed: PushedDocument, row: StoredRow | None, environment: Environment) -> Op | None:
+def _op(rows: DocumentStore, pushed: PushedDocument, row: StoredRow | None, environment: Environment) -> Op | None:
     """What makes ``row`` what a change wants; None when it is that.
 
     Raises:
@@ -129,7 +131,7 @@ def _op(rows: Rows, pushed: PushedDocument, row: StoredRow | None, environment: 
     return Op("patch", spec.name, pushed.id, changes, scope=rows.scope, base_version=row.version)
 
 
-def _check_assumed(rows: Rows, assumed: Document | None, image: RowImage | None) -> None:
+def _check_assumed(rows: DocumentStore, assumed: Document | None, image: RowImage | None) -> None:
     """See that a row is what a client believes.
 
     Raises:

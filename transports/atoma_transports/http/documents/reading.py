@@ -20,7 +20,7 @@ IDS_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DocumentStore:
     """A store in a scope, and the service of whoever asks.
 
     Attributes:
