@@ -6,12 +6,12 @@ from typing import Final
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "atoma/hub/direct.py": {
-        "3f095100185c1b78": "decide: a direct write's number stands in the file; whoever reads numbers joins a client",
-        "bebaa4af991c4ffd": "decide: as above",
+        "6c8f2239d7467df9": "decide: a direct write's number stands in the file; whoever reads numbers joins a client",
+        "cedcb13c4a886aca": "decide: as above",
     },
     "atoma/hub/hints.py": {
-        "5f538f5e257db9a7": "Listener.offer: no head is below 0",
-        "79ca3db8d2a1a284": "Listener.offer: as above",
+        "1a63a80e0ff18531": "HintListener.offer: no head is below 0",
+        "d34a8ff3afc5708b": "HintListener.offer: as above",
     },
     "atoma/hub/hub.py": {
         "5b95122c36a6fbc3": "_catch_up: what is not noted as carried out is carried out again at the next start, and finds nothing",
@@ -20,8 +20,8 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "39d6816b9b8f3413": "one more notice in the time that a lease lasts tells nobody anything else",
     },
     "atoma/hub/pushing.py": {
-        "456c9212738d94dd": "OpenDecision: no client was seen within a millisecond of 1970",
-        "6e2c1e41b28d0fa2": "OpenDecision: as above",
+        "ab2140c277a90fa6": "OpenDecision: no client was seen within a millisecond of 1970",
+        "7e327d7cfbb7314f": "OpenDecision: as above",
     },
     "atoma/hub/reading.py": {
         "01fdaf0f8e22d120": "LOOKUP_CONDITIONS_MAX: a query by id with 16 conditions is answered the same after a reader's turn",
@@ -58,7 +58,7 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "3c9e0f3debf101bb": "DDL_FORM: as above",
     },
     "stores/atoma_stores/postgres/lanes.py": {
-        "5f581ca25ba624eb": "_until_written: the pause is drawn, and does not end at the moment that is the bound",
+        "0882f8cd4281c271": "_until_written: the pause is drawn, and does not end at the moment that is the bound",
     },
     "stores/atoma_stores/postgres/pool.py": {
         "726bc6efb71ec1fa": "connection: one that nobody refers to is closed by that",
@@ -68,10 +68,10 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "fe499bb02c11f26a": "_forget_number: as above",
     },
     "stores/atoma_stores/sqlite/_rows.py": {
-        "7bb16e75deae1342": "Known: the first connection is another one than none, which sets the version before it is read",
-        "cc2332eac43f8713": "Known: as above",
-        "96843ac094f142dd": "Known: what is known of the file is read, with this, before anybody asks",
-        "1c2508c0e9857445": "Known: as above",
+        "f26d3dbf939b4d7f": "Known: the first connection is another one than none, which sets the version before it is read",
+        "81dec7ad157c42fc": "Known: as above",
+        "452f57e6815867a3": "Known: what is known of the file is read, with this, before anybody asks",
+        "7400a3d46d997de2": "Known: as above",
     },
     "stores/atoma_stores/sqlite/_scopes.py": {
         "f5fe1591190731c2": "_staged: a row that is read a second time is put there a second time, as it is",
@@ -87,8 +87,8 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "82fdb3cffeaa3f01": "extended_code: as above",
     },
     "stores/atoma_stores/sqlite/connections.py": {
-        "3b7b58655d56657e": "open_connection: every number above 0 switches an option of SQLite on",
-        "f029fd4aa111be3c": "open_connection: as above",
+        "f8e3c0f3980b9335": "open_connection: every number above 0 switches an option of SQLite on",
+        "554a11877c52ee35": "open_connection: as above",
     },
     "stores/atoma_stores/sqlite/database.py": {
         "fa3cf976bbb897f9": "Database: every read sets its deadline before it begins",
@@ -96,8 +96,8 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "bfb4b2b5238b6fbf": "Database: as above",
     },
     "stores/atoma_stores/sqlite/device_files.py": {
-        "d0840482a6cc7809": "ask_renewal: nothing that it writes has a time",
-        "1afe89a3b7e8674e": "ask_renewal: as above",
+        "83ead6116d42aca5": "ask_renewal: nothing that it writes has a time",
+        "463a1911e041facc": "ask_renewal: as above",
     },
     "stores/atoma_stores/sqlite/migrating.py": {
         "a573774fc3084e12": "_convert_device: no statement after the steps calls their functions",
