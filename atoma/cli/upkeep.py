@@ -145,7 +145,7 @@ def add_compact(command: argparse.ArgumentParser) -> None:
         help="keep this many transactions of each scope (default %(default)s)",
     )
     for name, usual, what in (
-        ("--keep-days", KEEP_DAYS, "keep answers and verdicts for this many days"),
+        ("--keep-days", KEEP_DAYS, "keep answers, verdicts and the log behind a restore for this many days"),
         ("--client-days", CLIENT_DAYS, "keep devices that were last connected within this many days"),
     ):
         command.add_argument(name, type=days, default=usual, metavar="DAYS", help=f"{what} (default %(default)g)")

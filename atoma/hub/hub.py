@@ -163,8 +163,8 @@ class Hub:
 
         Args:
             keep: Number of transactions to keep in the log of each scope.
-            keep_days: Days for which answers to direct writes and verdicts on mutations are kept. A device whose file was
-                restored or copied learns from its verdicts what became of its pending writes.
+            keep_days: Days for which answers to direct writes and verdicts on mutations are kept, and the log behind a restore.
+                A device whose file was restored or copied learns from its verdicts what became of its pending writes.
             client_days: Days for which clients are kept after their last connection. A removed client begins anew when it comes
                 back, and is told so.
             force: Also remove history if all answers, or all clients, would go and the newest is days old.

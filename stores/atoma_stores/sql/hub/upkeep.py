@@ -77,7 +77,10 @@ def raise_floors(dialect: Dialect, keep: int, before_ms: int, scopes: Sequence[s
     have to be told apart from what was written since.
     """
     keys: SqlColumns = {"scope": "TEXT", "keep": "INTEGER", "before": "INTEGER"}
-    ends = "SELECT min(d.head) FROM {epoch} e JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=s.scope WHERE e.ended_ms>=k.before"
+    ends = (  # of a scope that the file did not have then, everything is behind the end
+        "SELECT min(coalesce(d.head, 0)) FROM {epoch} e LEFT JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=s.scope "
+        "WHERE e.ended_ms>=k.before"
+    )
     wanted = (
         f"WITH wanted AS (SELECT s.scope, s.floor, {{least}}(s.head-k.keep, coalesce(({ends}), s.head)) AS until FROM {{keys}} "
         "{join} {scope} s ON s.scope=k.scope) "
