@@ -42,7 +42,7 @@ from atoma_stores.sqlite.copies import (
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
 from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
-from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_stores.sqlite.hub_witness import HubWitness, commits_of_main
 from atoma_stores.sqlite.migrating import converted_heads
 from atoma_stores.sqlite.stored_schema import stored_schema
 
@@ -125,6 +125,10 @@ def restore(backup: str, path: str, devices: DevicePolicy, environment: Environm
     unfinished = path + UNFINISHED
     if os.path.exists(path) and os.path.exists(backup) and os.path.samefile(backup, path):
         raise ConfigurationError(f"{backup} is the hub file itself; name the backup")
+    _check_hub(backup)
+    with _unless_damaged():
+        if os.path.exists(path) and os.path.getsize(path):
+            _check_hub(path)
     with _told(path), sole_hub(path) as lock:
         HubWitness(path, lock, None, environment).set_foreign_log_aside()
         try:
@@ -197,8 +201,7 @@ def begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> H
         StoreBusy: A hub is running on it.
         StoreError: It is not a hub's file, or cannot be written.
     """
-    with _opened(path):
-        pass  # it is a hub's
+    _check_hub(path)
     with sole_hub(path) as lock:
         witness = HubWitness(path, lock, None, environment)
         witness.set_foreign_log_aside()
@@ -246,6 +249,33 @@ def look_whose_log(path: str) -> None:
         HubWitness(path, lock, None, Environment()).set_foreign_log_aside()
 
 
+def _check_hub(path: str) -> None:
+    """Check that ``path`` is a hub's file before a lock is made beside it, which would stay.
+
+    The main file alone says so where it can: its log may be another file's, which nobody sets aside without the lock.
+
+    Raises:
+        StoreError: It is not, or cannot be read.
+    """
+    if commits_of_main(path, None) is None:
+        with _opened(path):
+            pass
+
+
+@contextmanager
+def _unless_damaged() -> Generator[None]:
+    """Let a damaged file be replaced, and refuse one that can be read and is none of a hub.
+
+    Raises:
+        ConfigurationError: The file is something else: probably a mistake.
+    """
+    try:
+        yield
+    except StoreCorrupt as error:
+        if not isinstance(error.__cause__, apsw.Error):
+            raise ConfigurationError(f"{error}; nothing was replaced, remove the file first if that is meant") from None
+
+
 def _describe(path: str) -> HubFile:
     with _opened(path) as connection, transaction(connection, "BEGIN", "ROLLBACK"):
         hub_id, epoch = cast("tuple[bytes, bytes]", connection.execute("SELECT hub_id, epoch FROM _atoma_hub_info").get)
@@ -288,7 +318,7 @@ def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:
     """
     if os.path.exists(path) and os.path.getsize(path):
         try:
-            with _opened(path, writing=True) as connection:
+            with _unless_damaged(), _opened(path, writing=True) as connection:
                 found: object = connection.execute("SELECT hub_id FROM _atoma_hub_info").get
                 if found != hub_id:
                     whose = found.hex() if isinstance(found, bytes) else "nobody"
@@ -301,11 +331,6 @@ def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:
         except StoreBusy as error:
             message = f"{path}: another program has it open, Litestream perhaps, or a hub; stop it first"
             raise StoreBusy(message) from error
-        except StoreCorrupt as error:
-            if not isinstance(error.__cause__, apsw.Error):  # it can be read, and is something else
-                raise ConfigurationError(
-                    f"{error}; nothing was replaced, remove the file first if that is meant"
-                ) from None
     mark = f".replaced-{environment.wall_ms()}"
     for suffix in SIDE_FILES:
         with contextlib.suppress(FileNotFoundError):

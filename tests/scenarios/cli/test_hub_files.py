@@ -145,6 +145,10 @@ async def test_a_slip_of_the_pen_replaces_nothing(tmp_path: Path) -> None:
         answer = await atoma_beside("hub", "restore", backup, target, "--devices", "offer")
         assert answer.code == 1 and told in answer.err
         assert target.read_bytes() == before
+    for taken in (("restore", file, tmp_path / "new.db", "--devices", "offer"), ("epochs", file)):
+        answer = await atoma_beside("hub", *taken)
+        assert answer.code == 1 and "the file of a client" in answer.err
+    assert sorted(path.name for path in tmp_path.glob("*.hub-lock")) == ["hub.db.hub-lock", "other.db.hub-lock"]
     assert titles(hub_file) == numbers(2, 3)
 
 

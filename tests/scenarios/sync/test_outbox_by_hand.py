@@ -285,6 +285,36 @@ async def test_what_an_earlier_version_may_have_sent_stays_the_hubs_to_decide_un
         assert (await site.rows()).keys() == {"1", "2", "3"}
 
 
+async def test_what_an_earlier_life_of_the_file_may_have_sent_stays_the_hubs_to_decide(tmp_path: Path) -> None:
+    """In the new life nothing was sent yet of what does not fit into its first request."""
+    site = Placed(tmp_path)
+    with trio.fail_after(600):
+        async with site.open_hub(), site.device("a") as device:
+            for id in "12":
+                await device.store(CARDS).insert(Card(id=id))
+            device.wire.hold["push"] = trio.Event()
+            device.sync.resume()
+            await trio.sleep(1)  # both are on their way, in one request
+            await device.change(lambda tx: tx.outbox.save_identity(replace(tx.outbox.identity(), renew=True)))
+        async with site.open_hub(limits=Limits(push_mutations=1)):
+            async with site.open_device("a", down=True) as device:
+                device.wire.hold["push"] = release = trio.Event()
+                device.wire.repair()
+                device.sync.poke()
+                await trio.sleep(1)  # the first is on its way again
+                identity = await device.inspect(lambda tx: tx.outbox.identity())
+                assert (identity.incarnation, identity.sent_mid, identity.next_mid) == (2, 1, 3)
+                first, second = await device.sync.outbox.entries()
+                assert not (first.editable or second.editable)
+                outbox = device.sync.outbox
+                for change in (outbox.hold([second]), outbox.discard([second]), outbox.edit(second, {"title": "x"})):
+                    with pytest.raises(AlreadySent):
+                        await change
+                release.set()
+                await device.settle()
+            assert await site.rows() == {"1": Card(id="1"), "2": Card(id="2")}
+
+
 async def test_a_retry_sends_at_once_what_would_wait_for_its_next_attempt(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site, site.device("a", paused=False) as device:
         device.wire.cut()

@@ -14,8 +14,9 @@ import pytest
 import trio
 
 from atoma.contracts.mutations import Op
-from atoma.ports import seeded_environment
-from atoma_stores.sqlite.hub_files import back_up
+from atoma.hub.lineage import next_hash
+from atoma.ports import Environment, seeded_environment
+from atoma_stores.sqlite.hub_files import back_up, begin_epoch, verify
 from atoma_stores.sqlite.hub_lock import Beside, sole_hub
 from tests.unit.hub.kit import Client, card, hub_on
 
@@ -123,6 +124,31 @@ async def test_the_log_of_another_file_is_known_although_no_counter_tells(tmp_pa
     assert len(list((tmp_path / "crash").glob("hub.db-wal.orphan-*"))) == 1
     assert await run(crashed, 2, crash=tmp_path / "again") == (second, 90)
     assert await run(tmp_path / "again" / "hub.db", 0) == (second, 92), "a log of its own is replayed"
+
+
+@pytest.mark.virtual_time
+async def test_a_told_epoch_replays_no_log_of_another_file_although_nothing_stands_beside_it(tmp_path: Path) -> None:
+    """A backup was put where a hub was killed, without its lock file, and an operator says so."""
+    path, backup = tmp_path / "hub.db", tmp_path / "backup.db"
+    async with hub_on(path, environment=seeded_environment(1)) as hub:
+        client = Client.of(hub, "w")
+        for number in range(20):
+            await client.do(Op("create", "cards", f"{number}", card("x" * 500)))
+        for number in range(10):
+            await client.do(Op("delete", "cards", f"{number}"))
+        back_up(str(path), str(backup))
+        for number in range(20, 30):
+            await client.do(Op("create", "cards", f"{number}", card("x" * 500)))
+        (tmp_path / "crash").mkdir()
+        for suffix in PARTS:
+            shutil.copy(f"{path}{suffix}", tmp_path / "crash" / f"hub.db{suffix}")
+    crashed = tmp_path / "crash" / "hub.db"
+    shutil.copy(backup, crashed)
+    told = begin_epoch(str(crashed), "offer", Environment())
+    assert told.heads == {"main": 30}
+    assert verify(str(crashed), next_hash, lambda _done, _of: None).problems == []
+    assert len(list((tmp_path / "crash").glob("hub.db-wal.orphan-*"))) == 1
+    assert (await run(crashed, 0))[0] == told.epoch
 
 
 @pytest.mark.virtual_time
