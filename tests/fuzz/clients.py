@@ -35,7 +35,7 @@ from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.convert import pack
 from atoma_transports.grpc.messages import HelloReply
 from atoma_transports.http.client import HttpTransport
-from atoma_transports.http.envelope import ErrorBody, pack_record
+from atoma_transports.http.envelope import Failure, pack_record
 from atoma_transports.protocol import OpsReply, RemoteOpResult
 from atoma_transports.websocket import WebSocketTransport
 from tests.fuzz.attacks import FRAMES, socket_frame
@@ -217,7 +217,7 @@ def by_http(draw: st.DrawFn) -> Reply:
     if way == "reply":
         data = http_answer(draw(twisted_msgpack(draw(messages(OpsReply)))))
     elif way == "refusal":
-        body = draw(messages(ErrorBody))
+        body = draw(messages(Failure))
         data = draw(st.one_of(
             twisted_msgpack(body).map(lambda wire: http_answer(wire, status="503 x")),
             twisted_json(body).map(lambda wire: http_answer(wire, "application/json", "409 x")),

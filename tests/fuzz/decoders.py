@@ -46,7 +46,7 @@ from atoma_transports.http.asked import read_head
 from atoma_transports.http.batches import Several, read_batch
 from atoma_transports.http.calls import from_query
 from atoma_transports.http.client.messages import RecordReader, RecordsEnded, refused
-from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, ErrorBody, pack_record
+from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, Failure, pack_record
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.wire import HEADER_BYTES_MAX
 from atoma_transports.protocol import OpsReply, QueryCall, ResolveReply, Rows, WriteCall, unpack_rows
@@ -436,8 +436,8 @@ def _read_refusal(data: bytes) -> object:
     return info_of(error_of(info))
 
 
-def _refusals(spell: Callable[[ErrorBody], st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
-    body = messages(ErrorBody).flatmap(spell)
+def _refusals(spell: Callable[[Failure], st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
+    body = messages(Failure).flatmap(spell)
     return st.tuples(st.integers(0, 9), body).map(lambda both: bytes([0, both[0], 0]) + both[1])
 
 

@@ -16,7 +16,7 @@ from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
 from atoma_transports.adapters import METHODS
 from atoma_transports.frames.envelope import KINDS, Auth, Welcome
-from atoma_transports.http.envelope import Cancel, ErrorBody
+from atoma_transports.http.envelope import Cancel, Failure
 from atoma_transports.protocol.plans import encode_query
 from tests.unit.transports.any_value import QUERIES
 
@@ -39,7 +39,7 @@ FREE: st.SearchStrategy[object] = st.one_of(
 """What a column holds."""
 
 _OF_METHODS = [part for method in METHODS.values() for part in (method.request, method.reply)]
-_ALONE: list[type[msgspec.Struct]] = [Auth, Welcome, ErrorInfo, MutationBody, Cancel, ErrorBody]
+_ALONE: list[type[msgspec.Struct]] = [Auth, Welcome, ErrorInfo, MutationBody, Cancel, Failure]
 MESSAGES: dict[str, type[msgspec.Struct]] = {kind.__name__: kind for kind in (*_OF_METHODS, *_ALONE)}
 """Everything that is encoded on its own, by name."""
 

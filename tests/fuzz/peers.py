@@ -31,7 +31,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.testing.queries import count_of
 from atoma_transports.frames.envelope import SERVER_KINDS, Auth, Frame, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
-from atoma_transports.http.envelope import ErrorBody
+from atoma_transports.http.envelope import Failure
 from atoma_transports.memory.network import MemoryPipe
 from atoma_transports.protocol import QueryCall, RemoteOp
 from atoma_transports.protocol.json_mapping import encode_json
@@ -291,7 +291,7 @@ class HttpPeer(Peer):
 
     def _take_answer(self) -> None:
         if self._body.startswith(b'{"error":'):
-            check_info(msgspec.json.decode(self._body, type=ErrorBody).error)
+            check_info(msgspec.json.decode(self._body, type=Failure).error)
         elif self._body.startswith(b'{"version":1,"replies"'):
             for reply in msgspec.json.decode(self._body)["replies"]:
                 if "error" in reply:

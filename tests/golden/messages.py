@@ -47,7 +47,7 @@ from atoma_transports.http.envelope import (
     CallReply,
     Cancel,
     Done,
-    ErrorBody,
+    Failure,
     pack_record,
 )
 from atoma_transports.http.messages import event_text
@@ -219,7 +219,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "HelloRequest": HelloRequest(),
     "HelloReply": HelloReply(principal="ann", message_bytes=4_259_840, calls=100, expires_in_ms=12_500),
     "HelloReply, least": HelloReply(principal="", message_bytes=1, calls=1),
-    "Failure": ErrorBody(error=ERROR),
+    "Failure": Failure(error=ERROR),
     "Cancel": Cancel(batch="0123456789abcdef", calls=(1, 2)),
     "Done": Done(),
     **_queries(),
@@ -245,7 +245,7 @@ class Encoding:
 ENCODINGS = {
     "msgpack": Encoding(encode, decode, (HelloRequest, HelloReply)),
     "json": Encoding(encode_json, decode_json, (HelloRequest, HelloReply, MutationBody, Auth, Welcome)),
-    "protobuf": Encoding(pack, unpack, (ErrorInfo, MutationBody, Auth, Welcome, ErrorBody, Cancel, Done)),
+    "protobuf": Encoding(pack, unpack, (ErrorInfo, MutationBody, Auth, Welcome, Failure, Cancel, Done)),
 }
 TRAILER = "ErrorInfo in a gRPC trailer"
 

@@ -42,7 +42,7 @@ from atoma.query import bind, col, select
 from atoma.query.seek import cursor_of
 from atoma.schema import Schema, StoreSpec
 from atoma_transports.adapters import METHODS
-from atoma_transports.http.envelope import Cancel, ErrorBody
+from atoma_transports.http.envelope import Cancel, Failure
 from atoma_transports.protocol import (
     OpsReply,
     QueryCall,
@@ -145,7 +145,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
     ),
     "resolve.request": ResolveCall("idem-1", "trace-1"),
     "resolve.reply": ResolveReply(False, (RemoteOpResult(0, "c1", True, True, 4),)),
-    "error": ErrorBody(ERROR),
+    "error": Failure(ERROR),
     "cancel": Cancel("0123456789abcdef", (1, 2)),
 }
 

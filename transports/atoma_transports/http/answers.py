@@ -6,7 +6,7 @@ from atoma.codes import OF_HTTP, row
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports.http.envelope import AS_JSON, Encoding, ErrorBody
+from atoma_transports.http.envelope import AS_JSON, Encoding, Failure
 from atoma_transports.http.gzip import LEAST_BYTES, compressed
 from atoma_transports.http.wire import Fields, ServerWire
 
@@ -56,9 +56,9 @@ def failure(error: RefusedRequest, encoding: Encoding | None) -> tuple[int, Fiel
     """Status, fields and body of an answer that is an error."""
     encoding = encoding or AS_JSON
     try:
-        body = encoding.encode(ErrorBody(error.info))
+        body = encoding.encode(Failure(error.info))
     except (UnicodeError, ProtocolError):  # a text of somebody else's that is not Unicode
-        body = encoding.encode(ErrorBody(refusal("INTERNAL", "the server failed to answer; its log says why")))
+        body = encoding.encode(Failure(refusal("INTERNAL", "the server failed to answer; its log says why")))
     fields = [*fields_of(encoding, body), *error.fields]
     if error.status == 401:
         fields.append((b"www-authenticate", b"Bearer"))

@@ -80,7 +80,7 @@ class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calls: tuple[int, ...]
 
 
-class ErrorBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of an answer that is an error."""
 
     error: ErrorInfo

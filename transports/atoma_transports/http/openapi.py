@@ -31,7 +31,7 @@ from atoma_transports.http.envelope import (
     CallReply,
     Cancel,
     Done,
-    ErrorBody,
+    Failure,
 )
 from atoma_transports.protocol.json_mapping import shape_of
 from atoma_transports.protocol.json_shapes import PARTS, JsonShape, reference
@@ -190,7 +190,7 @@ def _field(name: str, says: str, schema: JsonShape) -> JsonShape:
 
 
 def _responses(content: Mapping[str, object], shapes: _Shapes) -> JsonShape:
-    failure = {JSON: {"schema": shapes.of_struct(ErrorBody)}}
+    failure = {JSON: {"schema": shapes.of_struct(Failure)}}
     codes: dict[int, list[str]] = {}
     for name, code in CODES.items():
         codes.setdefault(code.http, []).append(name)

@@ -15,7 +15,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, RemoteError, StoreError
 from atoma.ports import Principal
 from atoma_transports.calls import ChannelLimits
-from atoma_transports.http.envelope import ErrorBody
+from atoma_transports.http.envelope import Failure
 from atoma_transports.protocol.json_mapping import encode_json
 from tests.unit.transports.http.kit import JSON, MSGPACK, Hub, open_site, pull
 
@@ -86,7 +86,7 @@ async def test_when_to_come_again_is_said_in_seconds_as_well() -> None:
     async with open_site(Hub(failure=failure)) as site:
         answer = await site.connect().call("pull", pull(), packed=True)
         assert (answer.status, answer.fields["retry-after"]) == (503, "2")
-        assert answer.message(ErrorBody).error == ErrorInfo("OVERLOADED", "later", True, 1200)
+        assert answer.message(Failure).error == ErrorInfo("OVERLOADED", "later", True, 1200)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from atoma_transports.adapters import METHODS
-from atoma_transports.http.envelope import BATCH, CANCEL, Cancel, Done, ErrorBody
+from atoma_transports.http.envelope import BATCH, CANCEL, Cancel, Done, Failure
 from atoma_transports.http.openapi import description, description_text, stores_text
 from atoma_transports.protocol.json_mapping import encode_json
 from tests.unit.hub.kit import SCHEMA
 from tests.unit.transports.any_value import strategy
 
 MESSAGES = sorted(
-    {kind for method in METHODS.values() for kind in (method.request, method.reply)} | {ErrorBody, Done, Cancel},
+    {kind for method in METHODS.values() for kind in (method.request, method.reply)} | {Failure, Done, Cancel},
     key=lambda kind: kind.__name__,
 )
 DESCRIBED: Any = description()

@@ -15,7 +15,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ChannelBroken, ProtocolError
-from atoma_transports.http.envelope import CANCEL, JSON, MSGPACK, PREFIX, Cancel, Done, ErrorBody
+from atoma_transports.http.envelope import CANCEL, JSON, MSGPACK, PREFIX, Cancel, Done, Failure
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +119,7 @@ async def refused(reply: Reply) -> ErrorInfo:
     if content in (MSGPACK, JSON):
         body = await read_body(reply, ERROR_BYTES_MAX)
         try:
-            return (decode(body, ErrorBody) if content == MSGPACK else msgspec.json.decode(body, type=ErrorBody)).error
+            return (decode(body, Failure) if content == MSGPACK else msgspec.json.decode(body, type=Failure)).error
         except (ProtocolError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # JSON of somebody else
     code = BY_HTTP.get(reply.status)
