@@ -92,10 +92,13 @@ def making_views(connection: apsw.Connection) -> Generator[None]:
 
 
 @contextmanager
-def open_existing(path: str, *, writing: bool, key: FileKey | None = None) -> Generator[apsw.Connection]:
+def open_existing(
+    path: str, *, writing: bool, key: FileKey | None = None, leaves_log: bool = False
+) -> Generator[apsw.Connection]:
     """A connection to a file that is there, whether or not a program has it open; it can do what plain SQL can.
 
-    Python is heard while a statement runs, so Ctrl-C ends it.
+    Python is heard while a statement runs, so Ctrl-C ends it. If nobody else has the file open, its log ends up within it when the
+    connection is closed; with ``leaves_log`` both stay as they are.
 
     Raises:
         ConfigurationError: There is no such file.
@@ -107,6 +110,8 @@ def open_existing(path: str, *, writing: bool, key: FileKey | None = None) -> Ge
     try:
         connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, key=key)
         try:
+            if leaves_log:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             with watched(connection, lambda: None):
                 yield connection
         finally:

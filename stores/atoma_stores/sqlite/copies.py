@@ -103,16 +103,19 @@ def copy_to_new(path: str, target: str, told: Progress, key: FileKey | None = No
         copy_checked(path, unfinished, told, key)
 
 
-def copy_checked(path: str, target: str, told: Progress, key: FileKey | None = None) -> None:
+def copy_checked(
+    path: str, target: str, told: Progress, key: FileKey | None = None, *, leaves_log: bool = False
+) -> None:
     """Copy the database ``path`` over the empty file ``target`` as one state of it, and read the copy through.
+
+    With ``leaves_log`` the log of ``path`` is not folded into it.
 
     Raises:
         StoreCorrupt: The copy is damaged, as the file is then.
         StoreError: Something cannot be read or written.
     """
-    with open_existing(
-        path, writing=True, key=key
-    ) as connection:  # of a connection that only reads, SQLite makes no copy
+    # of a connection that only reads, SQLite makes no copy
+    with open_existing(path, writing=True, key=key, leaves_log=leaves_log) as connection:
         pages = cast("int", connection.pragma("page_count")) - cast("int", connection.pragma("freelist_count"))
         size = pages * cast("int", connection.pragma("page_size"))
         with watched(connection, lambda: told(min(os.path.getsize(target), size), size)):

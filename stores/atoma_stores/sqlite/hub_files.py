@@ -233,10 +233,10 @@ def _told(path: str) -> Generator[None]:
 
 
 @contextmanager
-def _opened(path: str, *, writing: bool = False) -> Generator[apsw.Connection]:
+def _opened(path: str, *, writing: bool = False, leaves_log: bool = False) -> Generator[apsw.Connection]:
     """A connection to a hub file, whether or not a hub has it too."""
     look_whose_log(path)
-    with open_existing(path, writing=writing) as connection:
+    with open_existing(path, writing=writing, leaves_log=leaves_log) as connection:
         check_layout(connection, "hub")
         yield connection
 
@@ -285,16 +285,17 @@ def _describe(path: str) -> HubFile:
 
 
 def _copy(path: str, target: str) -> None:
-    """Copy a hub file as one whole state, check it and have it on the disk.
+    """Copy a hub file, which is left as it is, as one whole state, check it and have it on the disk.
 
     Raises:
         StoreCorrupt: It is damaged.
     """
     remove_file(target)
-    with _opened(path):
+    with_log = os.path.exists(path + "-wal")  # without one, what SQLite puts beside the file goes again
+    with _opened(path, leaves_log=with_log):
         pass  # it is a hub's, and its log is its own
     make_private(target)
-    copy_checked(path, target, _unheard)
+    copy_checked(path, target, _unheard, leaves_log=with_log)
     sync_file(target)
 
 

@@ -172,7 +172,7 @@ async def test_a_damaged_hub_is_replaced_and_its_log_falls_upon_nothing(tmp_path
     assert titles(hub_file) == numbers(2, 3)
 
 
-async def test_a_backup_with_its_log_is_restored_with_it(tmp_path: Path) -> None:
+async def test_a_backup_with_its_log_is_restored_with_it_and_both_stay_as_they_are(tmp_path: Path) -> None:
     """A snapshot of the file system takes both at one moment."""
     hub_file, file = tmp_path / "hub.db", tmp_path / "a.db"
     async with running_hub(hub_file) as (_, url):
@@ -180,8 +180,10 @@ async def test_a_backup_with_its_log_is_restored_with_it(tmp_path: Path) -> None
         for suffix in ("", "-wal"):
             shutil.copy(f"{hub_file}{suffix}", tmp_path / f"snapshot.db{suffix}")
         await write(file, url, [3])
+    taken = {path: path.read_bytes() for path in tmp_path.glob("snapshot.db*")}
     assert (await atoma_beside("hub", "restore", tmp_path / "snapshot.db", hub_file, "--devices", "ask")).code == 0
     assert titles(hub_file) == numbers(1, 2)
+    assert {path: path.read_bytes() for path in taken} == taken
 
 
 async def test_deletions_are_allowed_in_the_place_of_the_hub(tmp_path: Path) -> None:
