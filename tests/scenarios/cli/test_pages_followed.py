@@ -174,13 +174,25 @@ async def test_the_users_page(page: Page) -> None:
     assert told.count("HUB_LOST_DATA") == 2 and "synced with the hub, 0 writes pending" in told
     assert page.titles() == ["1", "2"]
 
+    await page.shell("atoma backup app.db older.db")
+    async with device(file, page.url) as client:
+        await client.store(TASKS).insert(task(5))
+        await settle(client)
+        await page.shell("cp app.db-wal left")
+    await page.shell("mv left app.db-wal")  # as from a program that was killed
+    await page.follow("cp older.db app.db")
+    async with device(file, page.url) as client:
+        await settle(client)
+        assert [report.cause for report in await client.sync.repairs()] == ["HUB_LOST_DATA", "CLIENT_FORKED"]
+    assert titles(file) == titles(page.folder / "hub.db")
+
     assert "second.db: takes a new identity" in await page.follow("atoma sync new-identity")
     async with device(second, page.url) as twin, device(file, page.url) as client:
         await twin.store(TASKS).insert(task(3))
         await client.store(TASKS).insert(task(4))
         await settle(twin)
         await settle(client)
-        assert [report.cause for report in await twin.sync.repairs()] == ["HUB_LOST_DATA", "CLIENT_FORKED"]
-        assert [report.cause for report in await client.sync.repairs()] == ["HUB_LOST_DATA"]
-    assert page.titles() == ["1", "2", "3", "4"]
+        causes = [[report.cause for report in await one.sync.repairs()] for one in (client, twin)]
+        assert causes == [["HUB_LOST_DATA", "CLIENT_FORKED"], ["HUB_LOST_DATA", "CLIENT_FORKED", "CLIENT_FORKED"]]
+    assert page.titles() == ["1", "2", "3", "4", "5"]
     assert page.blocks == []
