@@ -12,6 +12,7 @@ from atoma.contracts.mutations import Effect
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.raw import SqlAnswer, SqlOutline, SqlQuery
 from atoma.contracts.replica import ReplicaDelta
+from atoma.errors import StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
 from atoma.ports.local import LocalTx
@@ -141,6 +142,11 @@ class Lead(Protocol):
         """Whether another program led when this one looked last."""
         ...
 
+    @property
+    def fault(self) -> StoreError | None:
+        """Why this program could not look, or lead, when it last tried; None once it could."""
+        ...
+
     def want(self, wanted: bool) -> None:
         """Try to lead from now on, or let another program do it."""
         ...
@@ -153,8 +159,8 @@ class Lead(Protocol):
         """Do not lead before the file was asked again: a transaction was refused for its term."""
         ...
 
-    async def wait_change(self, term: int) -> None:
-        """Wait until the number of this program's reign is not ``term``; at once when it is another one already."""
+    async def wait_change(self, term: int, fault: StoreError | None = None) -> None:
+        """Wait until the number of this program's reign is not ``term``, or :attr:`fault` is not ``fault``; at once if so already."""
         ...
 
 

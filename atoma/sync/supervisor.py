@@ -14,6 +14,7 @@ import trio
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
+from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, RemoteError, StoreError
 from atoma.ports.engine import Commit, Lead
 from atoma.ports.service import SyncLink, SyncService
@@ -62,6 +63,7 @@ class Supervisor:
         self._turned = trio.Event()
         self._asked = 0
         self._seen: tuple[int, bytes] | None = None
+        self._unled: ErrorInfo | None = None
         self._moved_at: deque[float] = deque(maxlen=MOVED_MAX)
         self.failures = 0
         self.last_failure: Exception | None = None
@@ -144,7 +146,7 @@ class Supervisor:
                     if self._may_work:
                         await self._keep_session()
                     else:
-                        self._show("following", "another program that has the file open syncs it")
+                        self._show_unled()
                         await turned.wait()
         finally:
             self._want_lead(False)
@@ -156,15 +158,28 @@ class Supervisor:
         lead = self._replica.lead
         return lead is None or lead.term > 0 or self._asked > 0
 
+    def _show_unled(self) -> None:
+        """Show why no lanes run here: another program runs them, or the file does not take that this one does."""
+        lead, board = self._replica.lead, self._replica.board
+        fault = None if lead is None or lead.led else lead.fault
+        if fault is not None:
+            info = self._unled = info_from(fault)
+            state, attempt = state_of(info, session=False), board.current.attempt
+            board.show_failure(info, reason=str(fault), state=state, attempt=attempt, next_attempt_ms=0)
+            return
+        if board.current.error == self._unled:
+            board.note(msgspec.structs.replace(board.current, error=None))
+        self._show("following", "another program that has the file open syncs it")
+
     def _want_lead(self, wanted: bool) -> None:
         if self._replica.lead is not None:
             self._replica.lead.want(wanted)
 
     async def _follow_lead(self, lead: Lead) -> None:
-        term = 0  # whatever has happened before this task began to run is looked at first
+        term, fault = 0, None  # whatever has happened before this task began to run is looked at first
         while True:
-            await lead.wait_change(term)
-            term = lead.term
+            await lead.wait_change(term, fault)
+            term, fault = lead.term, lead.fault
             self._turn_over()
 
     def _turn_over(self) -> None:

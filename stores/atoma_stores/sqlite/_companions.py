@@ -16,6 +16,7 @@ from typing import cast
 import apsw
 import trio
 
+from atoma.errors import StoreError
 from atoma_stores.sqlite.meta import read_meta, write_meta
 
 LOOK_S = 0.05
@@ -65,6 +66,7 @@ class Companions:
         id: Its number; no other program of this file ever has it.
         term: The number of its reign, which its transactions are fenced with; 0 while it does not lead.
         led: Whether another program led at the last beat.
+        fault: Why the last beat failed; None once one did not.
         wanted: Whether it wants to lead.
         woken: Set when the next beat is due at once.
     """
@@ -73,6 +75,7 @@ class Companions:
         self.id = 0
         self.term = 0
         self.led = False
+        self.fault: StoreError | None = None
         self.wanted = False
         self.woken = trio.Event()
         self._moved = trio.Event()
@@ -96,9 +99,9 @@ class Companions:
         self._take(0)
         self.wake()
 
-    async def wait_change(self, term: int) -> None:
-        """Wait until its reign is not ``term``; at once when it is another one already."""
-        while self.term == term:
+    async def wait_change(self, term: int, fault: StoreError | None = None) -> None:
+        """Wait until its reign is not ``term``, or what has failed is not ``fault``; at once if so already."""
+        while self.term == term and self.fault is fault:
             await self._moved.wait()
 
     # what the database does
@@ -140,13 +143,17 @@ class Companions:
         self.led = seen.led
         self._take(seen.term)
 
+    def fail(self, error: StoreError) -> None:
+        """Have it known that a beat failed; it leads, or follows, as it did, and tries again at the next one."""
+        self._take(self.term, error)
+
     def leave(self, connection: apsw.Connection) -> None:
         """Take this one out; in a write transaction."""
         connection.execute(_LEAVE, (self.id,))
 
-    def _take(self, term: int) -> None:
-        if term != self.term:
-            self.term = term
+    def _take(self, term: int, fault: StoreError | None = None) -> None:
+        if term != self.term or fault is not self.fault:
+            self.term, self.fault = term, fault
             self._moved.set()
             self._moved = trio.Event()
 

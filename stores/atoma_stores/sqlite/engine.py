@@ -533,6 +533,7 @@ class SQLiteLocalDatabase:
                 return
             except StoreError as error:
                 _log.warning("%s: other programs were not heard: %s", self.sqlite.path, error)
+                lead.fail(error)
                 await trio.sleep(BEAT_S)
                 lead.wake()  # the beat that was due, perhaps the first one, is due still
 

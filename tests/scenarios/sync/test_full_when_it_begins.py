@@ -34,6 +34,22 @@ class FillsUp:
         yield
 
 
+@asynccontextmanager
+async def open_where_it_fills_up(world: World, plan: FaultPlan, vfs: str) -> AsyncGenerator[Device]:
+    engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs=vfs))
+    wire, probe = Wire(world.running_hub), Probe()
+    plugins: list[Plugin] = [engine, FillsUp(plan), probe, wire, Sync(SYNCED, ("main",))]
+    environment = world.environment("a")
+    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
+        yield Device("a", client, wire, probe)
+
+
+def told(device: Device) -> tuple[str, str, bool]:
+    """State and error of ``device``, and whether its reason names a full disk."""
+    status = device.sync.status
+    return status.state, "" if status.error is None else status.error.code, "no space left" in status.reason
+
+
 @pytest.mark.paths
 @pytest.mark.virtual_time
 async def test_a_device_on_a_full_disk_begins_to_sync_once_there_is_room(world: World) -> None:
@@ -41,15 +57,31 @@ async def test_a_device_on_a_full_disk_begins_to_sync_once_there_is_room(world: 
         async with world.open_device("a") as a:
             await a.settle()
         with fault_vfs("full-when-it-begins") as plan:
-            engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs="full-when-it-begins"))
-            wire, probe = Wire(world.running_hub), Probe()
-            plugins: list[Plugin] = [engine, FillsUp(plan), probe, wire, Sync(SYNCED, ("main",))]
-            environment = world.environment("a")
-            async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
-                a = Device("a", client, wire, probe)
+            async with open_where_it_fills_up(world, plan, "full-when-it-begins") as a:
                 await trio.sleep(10)
                 assert plan.failed["full"], "that it leads could not be written"
-                assert a.sync.status.state != "online"
+                assert told(a) == ("stalled", "DISK_FULL", True)
                 plan.heal()
                 await trio.sleep(10)
-                assert a.sync.status.state == "online"
+                assert told(a) == ("online", "", False)
+
+
+@pytest.mark.virtual_time
+async def test_who_follows_says_so_once_the_disk_has_room_and_goes_on_saying_it(world: World) -> None:
+    """That another program leads could not be written either; what was seen of it stays true where the disk is full again."""
+    async with world.open_hub(), world.open_device("p", file="a.db") as leader:
+        await leader.settle()
+        with fault_vfs("full-when-it-follows") as plan:
+            async with open_where_it_fills_up(world, plan, "full-when-it-follows") as a:
+                await trio.sleep(10)
+                assert told(a) == ("stalled", "DISK_FULL", True)
+                plan.heal()
+                await trio.sleep(10)
+                assert told(a) == ("following", "", False)
+                assert a.sync.status.reason == "another program that has the file open syncs it"
+                before = plan.failed["full"]
+                plan.fail("write", "full")
+                await trio.sleep(10)
+                assert plan.failed["full"] > before, "its beats failed"
+                assert told(a) == ("following", "", False)
+                plan.heal()
