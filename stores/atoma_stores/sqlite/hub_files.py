@@ -241,6 +241,11 @@ def _opened(path: str, *, writing: bool = False, leaves_log: bool = False) -> Ge
         yield connection
 
 
+def _has_log(path: str) -> bool:
+    """Whether there is a log beside the file."""
+    return os.path.exists(os.path.realpath(path) + "-wal")
+
+
 def look_whose_log(path: str) -> None:
     """Set the log of another file aside, as the hub itself would, before a first connection replays it over this one."""
     if not os.path.isfile(path) or not os.path.exists(os.path.realpath(path) + SUFFIX):
@@ -258,7 +263,7 @@ def _check_hub(path: str) -> None:
         StoreError: It is not, or cannot be read.
     """
     if commits_of_main(path, None) is None:
-        with _opened(path):
+        with _opened(path, leaves_log=_has_log(path)):
             pass
 
 
@@ -291,7 +296,7 @@ def _copy(path: str, target: str) -> None:
         StoreCorrupt: It is damaged.
     """
     remove_file(target)
-    with_log = os.path.exists(path + "-wal")  # without one, what SQLite puts beside the file goes again
+    with_log = _has_log(path)  # without one, what SQLite puts beside the file goes again
     with _opened(path, leaves_log=with_log):
         pass  # it is a hub's, and its log is its own
     make_private(target)
