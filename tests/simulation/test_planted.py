@@ -62,6 +62,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "swap-not-rebased": (0, "I2 I10"),
     "trades-offered-alone": (2, "I22"),
     "trail-only": (1, "I22"),
+    "unproven-offered": (4, "I22"),
 }
 LATER_SEEDS = 10
 """A change of the product shifts what a seed does; then one of the next few has to find the bug."""

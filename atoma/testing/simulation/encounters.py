@@ -38,6 +38,7 @@ class Fault(Enum):
     FILE_RESTORED = "file restores"
     CLONED = "file clones"
     EXPIRED = "clients expired"
+    DOWNGRADED = "file downgrades"
     DISK_FULL = "disks full"
     DISK_FAILING = "disks failing"
     TAIL_LOST = "disks cut"

@@ -24,6 +24,8 @@ class Extras:
         secrets: The share of calls about rows that two people alone may see, by a rule of the hub.
         parts: The share of devices that take parts of a scope, now these and now those.
         disks: How often a disk suffers something per second; not in a calm run.
+        downgrades: How often per second a device's file turns out to be one of an earlier version, which has no proof of what it
+            has seen; not in a calm run.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
     """
 
@@ -33,6 +35,7 @@ class Extras:
     secrets: float = _extra("share of calls about rows that two people alone may see")
     parts: float = _extra("share of devices that take parts of a scope")
     disks: float = _extra("faults of disks per second")
+    downgrades: float = _extra("files of an earlier version, without proofs, per second")
     lies: float = _extra("offers per second that somebody has invented")
 
     @property
@@ -45,11 +48,12 @@ class Extras:
         """Refuse what a run of ``kind`` cannot have.
 
         Raises:
-            ValueError: ``minds``, ``lies`` or ``disks`` in a calm run.
+            ValueError: ``minds``, ``lies``, ``disks`` or ``downgrades`` in a calm run.
         """
-        if (self.minds or self.lies or self.disks) and kind == "calm":
+        if (self.minds or self.lies or self.disks or self.downgrades) and kind == "calm":
             raise ValueError(
-                "in a calm run nobody changes their mind or lies, and no disk fails: it is about one restore of the hub"
+                "in a calm run nobody changes their mind or lies, no disk fails, and no file is of an earlier version: it is about "
+                "one restore of the hub"
             )
 
     @staticmethod
@@ -64,8 +68,9 @@ class Extras:
             secrets=dice.choice((0.0, 0.1, 0.4)),
             parts=dice.choice((0.0, 0.5, 1.0)),
             disks=dice.choice((0.0, 0.1, 0.3)),
+            downgrades=dice.choice((0.0, 0.0, 0.1, 0.3)),
         )
-        return replace(found, minds=0.0, lies=0.0, disks=0.0) if kind == "calm" else found
+        return replace(found, minds=0.0, lies=0.0, disks=0.0, downgrades=0.0) if kind == "calm" else found
 
 
 PLAIN = Extras()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import msgspec
@@ -51,12 +51,21 @@ Name: TypeAlias = tuple[bytes, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The place in a lost history at which an offered row was like that; ``last`` says that all of them have come."""
+    """The place in a lost history at which an offered row was like that; ``last`` says that all of them have come.
+
+    What nothing proves does not tell its place: then ``hash`` is what the checkers know of it.
+    """
 
     epoch: bytes
     seq: int
     hash: bytes
     last: bool
+    proven: bool = True
+
+    @property
+    def told(self) -> Offered:
+        """As its bytes tell it."""
+        return self if self.proven else replace(self, hash=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Written:
         origin: What it was called before, None when this is its first name.
         doubtful: Whether it may have been decided long ago.
         offered: For a row of a lost history.
+        brought: Whether somebody brings back with it what was kept; without a proof that is a write like any other.
     """
 
     client: bytes
@@ -88,6 +98,7 @@ class Written:
     origin: Name | None = None
     doubtful: bool = False
     offered: Offered | None = None
+    brought: bool = False
 
     @property
     def keys(self) -> frozenset[Key]:
@@ -149,7 +160,9 @@ def read_body(client: bytes, digest: bytes, body: bytes, seen: bytes) -> Written
         ),
         None if origin is None else (origin[0], origin[1], origin[2]),
         decoded.get("doubtful", False),
-        None if offered is None else Offered(offered[0], offered[1], offered[2], last=len(offered) > 4 and offered[4]),
+        None
+        if offered is None
+        else Offered(offered[0], offered[1], offered[2], len(offered) > 4 and offered[4], bool(offered[3])),
     )
 
 

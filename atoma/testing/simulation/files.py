@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from atoma_stores.sqlite._internals import CLIENT_ADDITIONS
 from atoma_stores.sqlite.connections import open_connection
 
 SIDE_FILES = ("-wal", "-shm")
@@ -96,6 +97,18 @@ def backup(path: Path) -> FileCopy:
         return FileCopy(source.image(), None, None)
     finally:
         source.close()
+
+
+def downgrade(path: Path) -> None:
+    """Make of a closed file of a device one of an earlier version: it has no proof of what it has seen, and no trail."""
+    connection = open_connection(str(path), read_only=False, busy_ms=0, vfs=None, prepare=lambda _connection: None)
+    try:
+        for table, column in CLIENT_ADDITIONS:
+            name = column.split()[0]
+            if connection.execute("SELECT 1 FROM pragma_table_info(?) WHERE name=?", (table, name)).fetchall():
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    finally:
+        connection.close()
 
 
 def _read(path: Path) -> bytes | None:

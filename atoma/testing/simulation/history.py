@@ -201,7 +201,7 @@ class History:
             else:
                 state[store, id] = image
         changed = frozenset((store, id) for store, id, _ in changes)
-        if written is not None and written.offered is None:
+        if written is not None and written.offered is None and not written.brought:
             loose -= written.keys
         else:
             loose |= changed

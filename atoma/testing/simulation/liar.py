@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
+
+import trio
 
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import MutationBody, Op, Recovers
 from atoma.contracts.sync import Cursor, Mutation, PullRequest, PushRequest
 from atoma.contracts.values import Scalar
-from atoma.errors import RemoteError
+from atoma.errors import AtomaError, RemoteError
 from atoma.hub import Hub
 from atoma.ports.service import Principal
 from atoma.testing.simulation.facts import read_body
@@ -33,6 +36,16 @@ class Liar:
     def __init__(self, history: History, dice: random.Random) -> None:
         self._history = history
         self._dice = dice
+
+    async def go_on(self, each_s: float, hub: Callable[[], Hub | None], calm: Callable[[], bool]) -> None:
+        """Lie to the hub, where it runs, every ``each_s`` seconds on average until the run is calm."""
+        while not calm():
+            await trio.sleep(self._dice.expovariate(1 / each_s))
+            if (running := hub()) is not None and not calm():
+                try:
+                    await self.lie(running)
+                except AtomaError:
+                    pass  # the hub crashed meanwhile
 
     async def lie(self, hub: Hub) -> None:
         """Push one offer that is none.

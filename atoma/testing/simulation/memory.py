@@ -22,6 +22,7 @@ class Memory:
         dead: Tokens of writes that were held at some time: their handles have ended.
         doubt: What somebody did about the outbox as the disk failed: whether it was done shows when the file is opened again.
         promised: Tokens of the writes that have returned.
+        downgraded: Whether the file was made one of an earlier version, so that it has to be proved again.
         shared: Mutations that a copy of the file holds as well, by their names: what is not done with them here, may be there.
     """
 
@@ -34,6 +35,7 @@ class Memory:
     dead: set[str] = field(default_factory=set[str])
     doubt: str = ""
     promised: set[str] = field(default_factory=set[str])
+    downgraded: bool = False
     shared: set[Name] = field(default_factory=set[Name])
 
     def names(self) -> set[Name]:

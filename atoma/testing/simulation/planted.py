@@ -210,6 +210,12 @@ PLANTED: dict[str, Bug] = {
         [Patch("atoma.sync.repair.rebirth", "_offer", mistakes.nothing_offered)],
         "restored",
     ),
+    "unproven-offered": Bug(
+        "a repair offers what nothing proves, and nobody has said that it may",
+        [Patch("atoma.sync.repair.offers", "_why_not", mistakes.as_if_proved)],
+        "restored",
+        extras=Extras(downgrades=0.3),
+    ),
     "repair-untold": Bug(
         "a repair leaves no report",
         [Patch("atoma_stores.sqlite._inbox:Inbox", "note_repair", mistakes.nothing)],

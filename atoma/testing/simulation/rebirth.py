@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from atoma.testing.simulation.facts import Key, Written, replayed
+from atoma.testing.simulation.facts import Key, Offered, Written, replayed
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.lineage import State
 from atoma.testing.simulation.report import Violation
@@ -31,20 +31,28 @@ def renamed(written: Written, before: Pending | None, place: Place, history: His
     if before is None:
         if written.offered is None:
             raise Violation("I26", where, f"a repair wrote a mutation of its own: {written}")
+        if not written.offered.proven:  # the operator takes such only when everything has been repaired
+            raise Violation(
+                "I22", where, f"nothing proves what a repair offers, and nobody has said that it may: {written}"
+            )
         return replace(written, seen=history.lineage.fork(written.scope, written.offered.hash, place.hash).hash)
     old = before.written
-    if written.offered != old.offered or (written.origin is None) != (old.offered is not None):
+    if _told(written) != _told(old) or (written.origin is None) != (old.offered is not None):
         raise Violation("I26", where, f"{old} became {written}")
     if written.origin is not None and written.origin != old.first_name:
         raise Violation("I24", where, f"{old.first_name} is called {written.origin} in its new life")
     if [op.said for op in old.ops] != [op.said for op in written.ops]:
         raise Violation("I26", where, f"{old} became {written}")
-    return replace(written, seen=old.seen)
+    return replace(written, seen=old.seen, offered=old.offered, brought=old.brought)
+
+
+def _told(written: Written) -> Offered | None:
+    return None if written.offered is None else written.offered.told
 
 
 def same(before: Pending | None, written: Written) -> Pending | None:
     """What ``written`` was before: offers of a repair lie where those of an earlier one may have lain."""
-    if before is not None and before.written.offered is not None and before.written.offered != written.offered:
+    if before is not None and before.written.offered is not None and _told(before.written) != _told(written):
         return None
     return before
 
@@ -124,7 +132,10 @@ class Rebirth:
             if any(key in offer.keys and replayed({}, offer.ops, key) == image for offer in offers):
                 continue
             kept = (row for number, row in self.now.lost.items() if number not in self.before.lost)
-            if not any((row.scope, row.key, row.image) == (scope, key, image) for row in kept):
+            reasons = [row.reason for row in kept if (row.scope, row.key, row.image) == (scope, key, image)]
+            if "unproven" in reasons and self.before.proofs.get(scope):
+                raise Violation("I22", self.name, f"{key} is taken to be unproven, and the file had a proof")
+            if not reasons:
                 where = f"{self.name} {scope}@{old.seq}, forked at {fork.seq}"
                 raise Violation("I21", where, f"{key}, {image}, is neither offered nor kept")
 

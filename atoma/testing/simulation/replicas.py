@@ -54,6 +54,7 @@ class Replica:
     user: str = ""
     parts: Parts | None = None
     _file: RawFile | None = None
+    _opening: bool = False
     _fallen: Mapping[int, Written] = field(default_factory=dict[int, Written])
 
     @property
@@ -77,10 +78,11 @@ class Replica:
         """Begin to read the file, after the client was opened on it; nothing that was promised may be missing."""
         self._file = RawFile(self.path)
         self.hand, self.memory.doubt = self.memory.doubt, ""
+        self._opening = True  # a commit that the disk did not tell of shows now, and its proof may be gone
         try:
             self.observe()
         finally:
-            self.hand = ""
+            self.hand, self._opening = "", False
 
     def close(self) -> None:
         """Let go of the file."""
@@ -135,6 +137,8 @@ class Replica:
         if reborn is not None:
             reborn.check()
             self.counts[f"repairs {reborn.report['cause']}"] += 1
+            came_up = [row for number, row in now.lost.items() if number not in reborn.before.lost]
+            self.counts["unproven rows kept"] += sum(row.reason == "unproven" for row in came_up)
         elif before is not None:
             self._check_step(before, now)
         for scope in SCOPES:
@@ -143,10 +147,10 @@ class Replica:
     # reading
 
     def _read(self, file: RawFile, report: Mapping[str, Any]) -> Snapshot:
-        subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
+        subscriptions = file.rows("SELECT scope, state, cursor, proof FROM _atoma_sub")
         nowhere = Place()
         places: dict[str, Place] = dict.fromkeys(SCOPES, nowhere)
-        places.update((scope, _place(cursor)) for scope, _, cursor in subscriptions)
+        places.update((scope, _place(cursor)) for scope, _, cursor, _ in subscriptions)
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):
             shadows[scope][store, id] = image_of(image)
@@ -157,9 +161,9 @@ class Replica:
         identity = Identity(packed["client_id"], packed["next_mid"], packed["tail_digest"])
         self.history.users[identity.client] = self.user
         lost = {
-            number: Kept(scope, (store, id), image_of(image), reason, resolution, _place(fork))
-            for number, scope, store, id, image, reason, resolution, fork in file.rows(
-                "SELECT n, scope, store, id, image, reason, resolution, fork FROM _atoma_lost"
+            number: Kept(scope, (store, id), image_of(image), reason, resolution, _place(fork), _place(was))
+            for number, scope, store, id, image, reason, resolution, fork, was in file.rows(
+                "SELECT n, scope, store, id, image, reason, resolution, fork, recovers FROM _atoma_lost"
             )
         }
         return Snapshot(
@@ -175,10 +179,11 @@ class Replica:
             },
             lost=lost,
             places=places,
-            states={scope: state for scope, state, _ in subscriptions},
+            states={scope: state for scope, state, *_ in subscriptions},
             staged=file.rows("SELECT count(*) FROM _atoma_stage")[0][0],
             repairs=file.rows("SELECT coalesce(max(n), 0) FROM _atoma_repair")[0][0],
-            marks={scope: _mark(cursor) for scope, _, cursor in subscriptions},
+            marks={scope: _mark(cursor) for scope, _, cursor, _ in subscriptions},
+            proofs={scope: proof for scope, _, _, proof in subscriptions},
         )
 
     def _outbox(
@@ -240,12 +245,16 @@ class Replica:
         """A mutation that this commit has written; what it says that the user had seen is where the scope was."""
         self.memory.unsettled[written.name] = (written, lsn)
         kept = [row for number, row in lost.items() if row.resolution == "offered" and self._was_open(number)]
-        brought = {row.key for row in kept if self._brings_back(written, row)}
-        if written.ops and brought == set(written.keys):
+        brought = {row.key: row for row in kept if self._brings_back(written, row)}
+        if written.ops and brought.keys() == written.keys:
+            if written.offered is not None and not written.offered.proven:
+                was = brought[written.ops[0].key].was
+                written = replace(written, offered=replace(written.offered, hash=was.hash))
+                self.counts["unproven rows brought back"] += len(brought)
             fork = (
                 self.history.lineage.fork(written.scope, written.offered.hash, place.hash) if written.offered else None
             )
-            return replace(written, seen=place.hash if fork is None else fork.hash)
+            return replace(written, seen=place.hash if fork is None else fork.hash, brought=True)
         if written.offered is not None or written.origin is not None or written.doubtful:
             raise Violation("I28", self.name, f"mutation {written.mid} came up by itself: {written}")
         if (written.epoch, written.base_seq) != (place.epoch, place.seq):
@@ -371,6 +380,9 @@ class Replica:
                 raise Violation(
                     "I9", self.name, f"the cursor of {scope} went from {old.seq} to {new.seq}, another history"
                 )
+            moved = bool(new.seq) and new.hash != old.hash and not self._opening
+            if moved and self.memory.downgraded and not now.proofs[scope]:
+                raise Violation("I22", self.name, f"{scope} went on to {new.seq}, and nothing proves it")
             self.counts["snapshots"] += scope in swapped(before, now)
             self.counts["rebases"] += new.seq > old.seq and bool(now.shadows[scope])
         resting = all(before.places[scope].hash == now.places[scope].hash for scope in SCOPES)
@@ -447,6 +459,8 @@ class Replica:
                     left.append("it takes the whole scope")
             if place.hash != self.history.head_hash(scope) or now.states.get(scope) != "live":
                 left.append(f"{scope} {now.states.get(scope, 'new')} at {place.seq} of {self.history.head(scope)}")
+            elif self.memory.downgraded and place.seq and not now.proofs.get(scope):
+                left.append(f"nothing proves that {scope} is at {place.seq}")
             elif now.visible[scope] != rows:
                 left.append(f"{scope} differs: {difference(now.visible[scope], rows)}")
         if any(now.shadows.values()) or now.staged:
@@ -461,7 +475,9 @@ def ops_of_offers(now: Snapshot, scope: str) -> Iterator[Operation]:
     """Operations of pending offers, which come row by row."""
     for pending in now.outbox.values():
         written = pending.written
-        if written.scope == scope and (written.offered is not None or written.epoch != now.places[scope].epoch):
+        if written.scope == scope and (
+            written.offered is not None or written.brought or written.epoch != now.places[scope].epoch
+        ):
             yield from written.ops
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from atoma.contracts.sync import DevicePolicy
-from atoma.testing.simulation.files import FileCopy, backup
+from atoma.testing.simulation.files import FileCopy, backup, downgrade
 from atoma.testing.simulation.history import Branch, History
 from atoma.testing.simulation.memory import Memory
 from atoma.testing.simulation.programs import Mortal
@@ -61,6 +61,17 @@ class DeviceCopy:
         """Put it in the place of the file of ``replica``, which is closed."""
         self.files.put(replica.path)
         replica.memory = self.memory.copy()
+
+
+def downgrade_device(life: Mortal, replica: Replica) -> None:
+    """Make of a device's file one of an earlier version; what is known of it is the same, but for the proofs."""
+
+    def put() -> None:
+        if replica.now is not None:  # its disk may have kept nothing
+            downgrade(replica.path)
+            replica.memory.downgraded = True
+
+    life.replace(put)
 
 
 @dataclass

@@ -39,6 +39,8 @@ class Kept:
     reason: str
     resolution: str
     fork: Place
+    was: Place
+    """Where the file was that had it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Snapshot:
     staged: int
     repairs: int
     marks: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    proofs: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     @property
     def by_lsn(self) -> dict[int, Pending]:

@@ -191,10 +191,11 @@ class Person:
             except AtomaError:
                 pass  # the network is not what it should be either
 
-    async def bring_back(self) -> None:
-        """Offer everything that is kept."""
+    async def bring_back(self, *, unproven: bool) -> None:
+        """Offer everything that is kept; what nothing proves too, or that is left to the operator's word."""
         if self.client is not None:
-            await self.client.sync.lost.offer(await self.client.sync.lost.entries())
+            kept = await self.client.sync.lost.entries()
+            await self.client.sync.lost.offer([row for row in kept if unproven or row.reason != "unproven"])
 
     async def _cancelled(self, call: Callable[[Client], Awaitable[None]], client: Client) -> None:
         await self._lookout.wait_for(Fault.CANCELLED, self.name)

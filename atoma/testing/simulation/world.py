@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from atoma.client import open_client
-from atoma.errors import AtomaError, ClosedError, StoreError
+from atoma.errors import ClosedError, StoreError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.plugins import Plugin
 from atoma.runtime import WriteHandle
@@ -40,7 +40,7 @@ from atoma.testing.simulation.parts import SHAPED, Parts
 from atoma.testing.simulation.programs import Mortal, outside
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Violation
-from atoma.testing.simulation.restoring import Disasters
+from atoma.testing.simulation.restoring import Disasters, downgrade_device
 from atoma.testing.simulation.scheduling import Trace
 from atoma.testing.simulation.standing import Lookout, states_of_file
 from atoma.testing.simulation.stores import RULES, SCHEMA, SCOPES, Item, written_for
@@ -63,6 +63,7 @@ REPAIRS_S = 2_000.0
 LOOK_S = 1.0
 IDLE_S = 3
 DAY_S = 86_400.0
+HUB_GOES_TOO = 0.3
 NEVER_DAYS = 100 * 365
 
 
@@ -444,6 +445,16 @@ class World:
         self.sites.append(name)
         nursery.start_soon(self._life_of, life, nursery)
 
+    async def _downgrade(self, site: str, nursery: trio.Nursery) -> None:
+        """A device's file turns out to be one of an earlier version; it finds no network at first, and perhaps another hub."""
+        if self.replicas[site].now is not None:
+            self.encounters.meet(Fault.DOWNGRADED, site)
+            downgrade_device(self.lives[site], self.replicas[site])
+            self.network.partition(site)
+            nursery.start_soon(self._heal, site)
+            if self.dice.random() < HUB_GOES_TOO:
+                await self._restore_hub(site)
+
     async def _strike_disk(self, site: str, fault: Fault) -> None:
         """The power goes, or a disk is full, or fails."""
         of_hub = fault in OF_HUB_DISKS
@@ -483,7 +494,8 @@ class World:
                 for pause, fault, strike in self._faults(nursery):
                     nursery.start_soon(self._now_and_then, pause, fault, strike)
                 if lies := self.swarm.extras.lies:
-                    nursery.start_soon(self._lie, 1 / lies)
+                    liar = Liar(self.history, self.dice)
+                    nursery.start_soon(liar.go_on, 1 / lies, lambda: self.hub, lambda: self.weather.calm)
                 if math.isfinite(self.swarm.ambush_pause):
                     nursery.start_soon(self._ambush)
                 if (restores := self.swarm.restores) is not None:
@@ -499,17 +511,6 @@ class World:
             hub = self.dice.random() * restores.snapshot_pause < self.dice.random() * restores.backup_pause
             await trio.sleep(self.dice.expovariate(1 / (restores.snapshot_pause if hub else restores.backup_pause)))
             await (self._back_up("") if hub else self._snapshot(self.dice.choice(self.sites)))
-
-    async def _lie(self, each_s: float) -> None:
-        """Let somebody offer rows that no device has ever had."""
-        liar = Liar(self.history, self.dice)
-        while not self.weather.calm:
-            await trio.sleep(self.dice.expovariate(1 / each_s))
-            if self.hub is not None and not self.weather.calm:
-                try:
-                    await liar.lie(self.hub)
-                except AtomaError:
-                    pass  # the hub crashed meanwhile
 
     async def _ambush(self) -> None:
         """Let the next frame of a device in a brief state suffer something."""
@@ -544,6 +545,8 @@ class World:
         if rate := swarm.extras.disks:
             for fault in OF_DISKS:
                 yield len(OF_DISKS) / rate, fault, partial(self._strike_disk, fault=fault)
+        if rate := swarm.extras.downgrades:
+            yield 1 / rate, Fault.DOWNGRADED, partial(self._downgrade, nursery=nursery)
         if (restores := swarm.restores) is not None:
             yield restores.hub_pause, Fault.HUB_RESTORED, self._restore_hub
             yield restores.file_pause, Fault.FILE_RESTORED, self._restore_device
@@ -556,7 +559,8 @@ class World:
         for life in (self.hub_life, *self.clients):
             self.outages.mend(life)
         if self.swarm.extras.minds:
-            await self._let_go()
+            for person in self.people.values():
+                await person.let_go()
         if not await self._come_together():
             return
         if self.disasters is not None:
@@ -568,10 +572,6 @@ class World:
             self.guarded(witness.check)()
         if self.disasters is not None:
             self.guarded(partial(check_every_write, self.history, self.replicas.values(), self.disasters.gone))()
-
-    async def _let_go(self) -> None:
-        for person in self.people.values():
-            await person.let_go()
 
     async def _come_together(self) -> bool:
         backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
@@ -593,6 +593,8 @@ class World:
             return
         for ended in await self.hub.epochs():
             await self.hub.allow_deletes(ended.epoch)
+            if self.swarm.extras.downgrades:
+                await self.hub.accept_unproven(ended.epoch)
         for person in self.people.values():
-            await person.bring_back()
+            await person.bring_back(unproven=not self.swarm.extras.downgrades or self.dice.random() < 0.5)
         self.network.disconnect()
