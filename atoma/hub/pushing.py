@@ -28,7 +28,7 @@ from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
 from atoma.hub.ids import check_drawn
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
-from atoma.hub.recovery import check_offer, is_of_one_history, named, shared, take_offer, withdrawn
+from atoma.hub.recovery import check_offer, is_of_one_history, refused, shared, take_offer, withdrawn
 from atoma.hub.rules import PrincipalView, RowRules, Rules, not_replicated
 from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
@@ -236,7 +236,9 @@ class PushDecision(Struct, frozen=True):
         if admitted is None or offer is None:
             return plan
         if outcome.status != "applied":
-            return replace(plan, traces=named(offer, admitted.ops, facts) if outcome.status == "rejected" else ())
+            return replace(
+                plan, refused=tuple(refused(offer, admitted.ops, facts)) if outcome.status == "rejected" else ()
+            )
         if offer.last:
             return replace(
                 plan, recovered_until=offer.seq, traces=shared(offer.seq, facts, self.context.row_rules.stores)

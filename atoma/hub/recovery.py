@@ -86,9 +86,10 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     if op.kind == "delete" and work.is_part(key):
         return False
     comparable = is_of_one_history(offer, facts)
-    fact, trace = work.fact(key), facts.traces.get(key) if comparable else None
+    fact, left = work.fact(key), facts.traces.get(key) if comparable else None
+    trace = _taken(left)
     image = replay(op, None)
-    written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
+    written = _is_written(fact, trace, facts)
     if written or not offer.proof or (trace is not None and not trace.position):
         # else who offers it has seen what is there: it was made of that, or begun afresh since
         image = work.with_texts(key, image)
@@ -100,7 +101,7 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
                 op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
-    told = comparable and bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
+    told = comparable and bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, left)
     if superseded or (told and not _counts_late(op, facts, trace, fact)):
         return False
     in_texts = work.differs_in_texts(key, image)
@@ -122,11 +123,22 @@ def is_of_one_history(offer: Recovers, facts: Facts) -> bool:
 def _is_told(offer: Recovers, facts: Facts, trace: Trace | None) -> bool:
     """Whether a device that has seen as much has said by now that it has offered everything, this row or its absence with it.
 
-    From the very same place it counts as said only where the row was offered: another one was held back there.
+    From the very same place it counts as said only where the row was offered: another one was held back there. A row of which that
+    device's offer was refused is not at the hub, so nothing is said of it.
     """
     if facts.recovered_until == offer.seq:
         return trace is not None and trace.position >= offer.seq
-    return facts.recovered_until > offer.seq
+    return facts.recovered_until > offer.seq and (trace is None or trace.refused < facts.recovered_until)
+
+
+def _taken(trace: Trace | None) -> Trace | None:
+    """The trace of an offer that was taken."""
+    return trace if trace is not None and trace.is_taken else None
+
+
+def _is_written(fact: RowFact, trace: Trace | None, facts: Facts) -> bool:
+    """Whether somebody may have written the row since the fork, other than by an offer."""
+    return fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
 
 
 def _is_forgotten(fact: RowFact, facts: Facts) -> bool:
@@ -163,10 +175,17 @@ def withdrawn(position: int, facts: Facts, parts: Collection[str]) -> Iterator[R
             yield key
 
 
-def named(offer: Recovers, ops: Sequence[Op], facts: Facts) -> tuple[RowKey, ...]:
-    """Rows that older witnesses have brought in, and that the refused ``offer`` has as well: who made it did not see them go."""
-    brought = {key for key, _ in _earlier(offer.position, facts, ())} if offer.proof else ()
-    return tuple(key for op in ops if (key := (op.store, op.id)) in brought and op.kind != "delete")
+def refused(offer: Recovers, ops: Sequence[Op], facts: Facts) -> Iterator[RowKey]:
+    """Rows of the refused ``offer`` that older witnesses may bring in, or have: who made it did not see them go.
+
+    One that was written since the fork is not among them: it is the newest, and older offers of it need not be told to anybody.
+    """
+    if not offer.proof or not is_of_one_history(offer, facts):
+        return
+    for op in ops:
+        key = op.store, op.id
+        if op.kind != "delete" and not _is_written(facts.rows[key], _taken(facts.traces.get(key)), facts):
+            yield key
 
 
 def shared(position: int, facts: Facts, parts: Collection[str]) -> tuple[RowKey, ...]:
@@ -184,6 +203,7 @@ def _earlier(position: int, facts: Facts, parts: Collection[str]) -> Iterator[tu
         if (
             key[0] not in parts
             and 0 < trace.position < position
+            and trace.refused < position
             and fact is not None
             and fact.image is not None
             and fact.seq == trace.seq

@@ -84,6 +84,10 @@ class StoredOutcome(Struct, frozen=True):
     digest: bytes
 
 
+UNTAKEN = -1
+"""Position of a row of which no offer was taken: one was refused."""
+
+
 class Trace(Struct, frozen=True):
     """The trace that an offer has left on a row.
 
@@ -91,11 +95,18 @@ class Trace(Struct, frozen=True):
         position: Position in the lost history from which the row was offered.
         seq: Sequence of the row at that time, 0 if the row was unknown; a different one now means that somebody has written it.
         survivor: Whether the hub still had the row before anybody offered it.
+        refused: The furthest position from which an offer of the row was refused, 0 for none: who was there did not see it deleted.
     """
 
     position: int
     seq: int
     survivor: bool = False
+    refused: int = 0
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether an offer of the row was ever taken."""
+        return self.position != UNTAKEN
 
 
 class Need(Struct, frozen=True):
@@ -322,6 +333,7 @@ class WritePlan(Struct, frozen=True):
         reply: The decision's reply to its caller; the database passes it on unread.
         stop: Do not run the decisions after this one.
         traces: Rows on which the offer that was decided leaves its position.
+        refused: Rows on which it leaves that it was refused.
         recovered_until: Everything up to this position of the lost history has been offered.
         counters: Where counters of the scope stand from now on, those that have moved.
         wants: Rows of the scope that the decision turned out to need: it is made again once they are loaded, and
@@ -335,6 +347,7 @@ class WritePlan(Struct, frozen=True):
     reply: Outcome | ErrorInfo | Greeting | bytes | None = None
     stop: bool = False
     traces: tuple[RowKey, ...] = ()
+    refused: tuple[RowKey, ...] = ()
     recovered_until: int = 0
     counters: Mapping[str, int] = {}
     wants: tuple[RowKey, ...] = ()

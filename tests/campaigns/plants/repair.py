@@ -123,6 +123,16 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
+        "atoma.hub.recovery:_is_told",
+        "(trace is None or trace.refused < facts.recovered_until)",
+        "True",
+        why="a row whose best offer is refused is nowhere, for older ones are passed over",
+        tests=(
+            "tests/scenarios/sync/test_refused_offers.py::test_the_best_offer_that_is_not_refused_is_taken_in_any_order",
+        ),
+    ),
+    Plant(
+        "F119",
         "atoma.sync.repair.ordering:units",
         "if not givers:",
         "if True:",

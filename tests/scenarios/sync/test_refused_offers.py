@@ -51,3 +51,50 @@ async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_
             assert await inbox(a) == [(code, "1")] and await inbox(b) == []
             for device in (a, b):
                 assert (await device.rows(world.LABELS))["1"].text == "older"
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("order", ["abc", "acb", "bac", "bca", "cab", "cba"])
+async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: Any, order: str) -> None:
+    """The refused one is in an inbox, and not at the hub: where it came first, older ones were passed over, and the row was nowhere."""
+    names = {name: world.open_device(name, down=True) for name in "abc"}
+    async with names["a"] as a, names["b"] as b, names["c"] as c:
+        devices = {"a": a, "b": b, "c": c}
+        async with world.open_hub():
+            for device in (a, b, c):
+                await put_in(device)
+            await unplug(a, b, c)
+        back_up(world)
+        labels = a.store(world.LABELS)
+        async with world.open_hub():
+            await labels.insert(world.Note(id="1", text="older"))
+            await labels.insert(world.Note(id="2", text="deleted"))
+            for device in (a, b, c):
+                await put_in(device)
+            await unplug(b)
+            await labels.update("1", text="between")
+            for device in (a, c):
+                await put_in(device)
+            await unplug(c)
+            await labels.update("1", text="taken")
+            await labels.delete("2")
+            await a.settle()
+            await unplug(a)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            async with world.open_device("other") as other:
+                await other.store(world.LABELS).insert(world.Note(id="3", text="taken"))
+                await other.settle()
+        for name in order:
+            async with world.open_hub():
+                await put_in(devices[name])
+                await unplug(devices[name])
+        async with world.open_hub():
+            for device in (a, b, c):
+                await put_in(device)
+                assert {id: row.text for id, row in (await device.rows(world.LABELS)).items()} == {
+                    "1": "between",
+                    "3": "taken",
+                }
+                assert await inbox(device) == ([("CONSTRAINT", "1")] if device is a else [])

@@ -53,7 +53,7 @@ class EffectQueries:
         self.traces = _insert(
             dialect,
             tables.TRACE,
-            "(scope, epoch, store, id) DO UPDATE SET position=excluded.position, seq=excluded.seq",
+            "(scope, epoch, store, id) DO UPDATE SET position=excluded.position, seq=excluded.seq, refused=excluded.refused",
         )
         self.counters = _insert(dialect, tables.COUNTER, "(scope, name) DO UPDATE SET value=excluded.value")
         self.forgets = Forgetting(dialect)
@@ -219,12 +219,12 @@ def _of_offers(queries: EffectQueries, state: State, decided: Sequence[MadeDecis
         if decision.need.recovers is not None:
             offers = (decision.need.scope, decision.need.recovers.epoch)
             reached.update({offers: None} if decision.plan.recovered_until else {})
-            left.update({(*offers, *key): None for key in decision.plan.traces})
+            left.update({(*offers, *key): None for key in (*decision.plan.traces, *decision.plan.refused)})
     yield from _written(queries.reached, [(*offers, state.reached[offers]) for offers in reached])
     traces: list[Row] = []
     for scope, epoch, store, id in left:
         trace = state.traces[scope, epoch][store, id]
-        traces.append((scope, epoch, store, id, trace.position, trace.seq, int(trace.survivor)))
+        traces.append((scope, epoch, store, id, trace.position, trace.seq, int(trace.survivor), trace.refused))
     yield from _written(queries.traces, traces)
 
 

@@ -160,7 +160,7 @@ class FactQueries:
 
     def _about_offers(self, lookup: _Lookups) -> None:
         render = self.dialect.render
-        traced = "SELECT r.scope, r.epoch, r.store, r.id, r.position, r.seq, r.survivor FROM "
+        traced = "SELECT r.scope, r.epoch, r.store, r.id, r.position, r.seq, r.survivor, r.refused FROM "
         of_row = "r.scope=k.scope AND r.epoch=k.epoch AND r.store=k.store AND r.id=k.id"
         before = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3}"
         self.traces = lookup(_OFFER, f"{traced}{{keys}} {{join}} {{trace}} r ON {of_row}")
@@ -521,12 +521,12 @@ class _Questions:
             self._state.reached[scope, epoch] = position
 
     def _read_traces(self, rows: FactRows) -> None:
-        for scope, epoch, store, id, position, seq, survivor in cast(
-            "Sequence[tuple[str, bytes, str, str, int, int, int]]", rows
+        for scope, epoch, store, id, position, seq, survivor, refused in cast(
+            "Sequence[tuple[str, bytes, str, str, int, int, int, int]]", rows
         ):
             if store in self._queries.stores:
                 left = self._state.traces.setdefault((scope, epoch), {})
-                left[store, id] = Trace(position, seq, bool(survivor))
+                left[store, id] = Trace(position, seq, bool(survivor), refused)
 
     def _read_brought(self, rows: FactRows) -> None:
         for scope, store, id, seq in cast("Sequence[tuple[str, str, str, int]]", rows):

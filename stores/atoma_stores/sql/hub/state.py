@@ -19,6 +19,7 @@ from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.values import RowImage, RowKey
 from atoma.contracts.versions import PLAIN
 from atoma.ports.hub import (
+    UNTAKEN,
     ClientState,
     Decision,
     EndedEpoch,
@@ -395,16 +396,16 @@ class State:
         for key in plan.traces:
             address = (need.scope, *key)
             self._set(self.brought, address, self.rows[address].seq if address in self.rows else 0)
-        if plan.traces:
-            left = self.traces.get(offers, {})
-            self._set(
-                self.traces, offers, {**left, **{key: self._trace(need, offer, facts, key) for key in plan.traces}}
-            )
-
-    def _trace(self, need: Need, offer: Recovers, facts: Facts, key: RowKey) -> Trace:
-        fact, before = self.rows.get((need.scope, *key), _NOTHING), facts.traces.get(key)
-        survivor = facts.rows[key].image is not None if before is None else before.survivor
-        return Trace(offer.position, fact.seq, survivor)
+        if plan.traces or plan.refused:
+            left = dict(self.traces.get(offers, {}))
+            for key in (*plan.traces, *plan.refused):
+                before = facts.traces.get(key) or Trace(UNTAKEN, 0, facts.rows[key].image is not None)
+                if key in plan.refused:
+                    left[key] = replace(before, refused=max(before.refused, offer.position))
+                else:
+                    seq = self.rows.get((need.scope, *key), _NOTHING).seq
+                    left[key] = replace(before, position=offer.position, seq=seq)
+            self._set(self.traces, offers, left)
 
     def _set(self, table: dict[K, V], key: K, value: V) -> None:
         self._journal.append((table, key, table.get(key, _UNSET)))

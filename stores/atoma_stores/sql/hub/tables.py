@@ -69,10 +69,10 @@ ALIAS = Table(
 )
 TRACE = Table(
     "trace",
-    # offers of a lost history, by the epoch it was: the position a row was offered from, the row's sequence then, and
-    # whether the hub had the row before anybody offered it
+    # offers of a lost history, by the epoch it was: the position a row was offered from, the row's sequence then,
+    # whether the hub had the row before anybody offered it, and the furthest position from which it was refused
     (*text("scope"), *blobs("epoch"), *text("store", "id"), *integers("position", "seq"),
-     Column("survivor", "INTEGER", default="0", later=True)),
+     Column("survivor", "INTEGER", default="0", later=True), Column("refused", "INTEGER", default="0", later=True)),
     ("scope", "epoch", "store", "id"),
     indexes=(("trace_row", ("scope", "store", "id")),),
 )  # fmt: skip
