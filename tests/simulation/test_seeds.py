@@ -42,7 +42,7 @@ WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
     ("calm", 2, Extras(parts=1.0), "calm restores"),
     ("steady", 0, Extras(lies=1.0), "lies told"),
     ("steady", 4, Extras(disks=0.3), "tails lost"),
-    ("restored", 0, Extras(disks=0.3), "tails lost"),
+    ("restored", 13, Extras(disks=0.3), "tails lost"),
     ("restored", 4, Extras(downgrades=0.3), "unproven rows kept"),
 ]
 """What is drawn for them, and what has to have happened. The first one added twice to a number once; in 980000009 somebody brings a
