@@ -236,9 +236,8 @@ class PushDecision(Struct, frozen=True):
         if admitted is None or offer is None:
             return plan
         if outcome.status != "applied":
-            return replace(
-                plan, refused=tuple(refused(offer, admitted.ops, facts)) if outcome.status == "rejected" else ()
-            )
+            heard = outcome.error is not None and outcome.error.code != "DENIED"  # who may not write decides nothing
+            return replace(plan, refused=tuple(refused(offer, admitted.ops, facts)) if heard else ())
         if offer.last:
             return replace(
                 plan, recovered_until=offer.seq, traces=shared(offer.seq, facts, self.context.row_rules.stores)

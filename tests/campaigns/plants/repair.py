@@ -123,6 +123,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
+        "atoma.hub.pushing:PushDecision.decide",
+        'outcome.error is not None and outcome.error.code != "DENIED"',
+        "outcome.error is not None",
+        why="somebody who may not write in a scope has a row come back there that others have deleted",
+        tests=("tests/unit/hub/test_epochs.py::test_an_offer_of_somebody_who_may_not_write_decides_nothing",),
+    ),
+    Plant(
+        "F119",
         "atoma.hub.recovery:_is_told",
         "(trace is None or trace.refused < facts.recovered_until)",
         "True",

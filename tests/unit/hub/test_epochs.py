@@ -16,6 +16,8 @@ from atoma.contracts.mutations import MutationBody, Op, Origin, Recovers
 from atoma.contracts.replica import longer_trail
 from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Place
 from atoma.errors import MigrationError, RemoteError
+from atoma.hub import Access
+from atoma.ports.service import Principal
 from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 
@@ -299,6 +301,32 @@ async def test_of_several_rows_that_are_offered_together_each_counts_by_itself(h
         twice = await other.do(*bring("twice", "22"), base=3, recovers=later, epoch=epoch)
         assert twice.error is not None and twice.error.code == "INVALID"
         assert await titles() == {"1": "best", "2": "best", "3": "new"}
+
+
+class OnlyRead:
+    """Rules by which one user may read and not write."""
+
+    def scope_access(self, principal: Principal, scope: str) -> Access:
+        return "read" if principal.subject == "reader" else "write"
+
+
+async def test_an_offer_of_somebody_who_may_not_write_decides_nothing(home: Home) -> None:
+    """Whoever had seen the row deleted is heard; a refused offer from there says otherwise, and has to be of one who may make it."""
+    async with hub_on(home.store(), rules=OnlyRead()) as hub:
+        reader, deleter, older = Client.of(hub, "r", "reader"), Client.of(hub, "d"), Client.of(hub, "o")
+        await deleter.do(Op("create", "cards", "1", card("deleted")))
+        there = await older.pull()
+        await deleter.do(Op("delete", "cards", "1"), base=1)
+        page = await deleter.pull(there.end)
+        await hub.new_epoch()
+        earlier, later = (Recovers(each.end.epoch, each.end.seq, each.end.hash, each.proof) for each in (there, page))
+        bring = Op("replace", "cards", "1", card("brought"))
+        epoch = page.end.epoch
+        denied = await reader.do(bring, base=2, recovers=later, epoch=epoch)
+        assert denied.error is not None and denied.error.code == "DENIED"
+        assert (await deleter.do(base=2, recovers=replace(later, last=True), epoch=epoch)).status == "applied"
+        assert (await older.do(bring, base=2, recovers=earlier, epoch=epoch)).status == "superseded"
+        assert await older.query() == {}
 
 
 async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> None:
