@@ -160,12 +160,11 @@ class Share:
             return
         owner = self._fairness.of(subject)
         owner.make_room(self._limits.connections)
-        holding = self._holding
-        parts, unread, requests, answers = holding.parts, holding.unread, holding.requests, holding.answers
+        held = self._holding.sizes()
         self.leave()
         self._subject, self._owner, self._own = subject, owner, None
         owner.connections += 1
-        owner.memory.count(holding, parts=parts, unread=unread, requests=requests, answers=answers)
+        self.hold(**held)
 
     def leave(self) -> None:
         """Be nobody's connection any more, and hold nothing; what reading takes goes on counting for whom it did."""

@@ -37,6 +37,10 @@ class Holding:
     sent_at: float = 0.0
     end: Callable[[], None] | None = None
 
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each kind, by the names under which :meth:`Memory.count` takes them."""
+        return {"parts": self.parts, "unread": self.unread, "requests": self.requests, "answers": self.answers}
+
 
 class Memory:
     """The account of one principal.
@@ -60,13 +64,15 @@ class Memory:
         """Note that ``of`` holds so many bytes more, or less; of what was let go already nothing is let go again."""
         before = self.held
         if parts:
-            self.held += max(parts, -of.parts)
-            of.parts = max(of.parts + parts, 0)
+            parts = max(parts, -of.parts)
+            of.parts += parts
+            self.held += parts
             of.came_at = trio.current_time()
             _keep(self._reading, of, there=of.parts > 0)
         if unread:
-            self.held += max(unread, -of.unread)
-            of.unread = max(of.unread + unread, 0)
+            unread = max(unread, -of.unread)
+            of.unread += unread
+            self.held += unread
         if requests:
             requests = max(requests, -of.requests)
             of.requests += requests
@@ -84,7 +90,7 @@ class Memory:
 
     def drop(self, of: Holding) -> None:
         """Note that ``of`` holds nothing any more."""
-        self.count(of, parts=-of.parts, unread=-of.unread, requests=-of.requests, answers=-of.answers)
+        self.count(of, **{kind: -size for kind, size in of.sizes().items()})
 
     def fits(self, of: Holding, size: int) -> bool:
         """Whether ``of`` may hold an answer of ``size`` bytes."""
