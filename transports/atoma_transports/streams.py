@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 import trio
 
@@ -11,6 +12,9 @@ from atoma_transports.calls.limits import ChannelLimits
 
 EAGER = os.name == "posix"
 """Whether the number of a socket is that of a file, which can be read and written at once."""
+
+CHUNK_BYTES = 64 * 1024
+"""What a large message is sent in; each chunk that leaves is a sign of life."""
 
 
 class EagerSocket(trio.abc.HalfCloseableStream):
@@ -66,6 +70,17 @@ def unwrapped(stream: trio.abc.Stream) -> tuple[bytes, trio.abc.Stream, trio.abc
     if EAGER and isinstance(stream, trio.SocketStream):
         return ahead, stream, EagerSocket(stream)
     return ahead, stream, stream
+
+
+async def send_in_chunks(stream: trio.abc.Stream, data: bytes | memoryview, moved: Callable[[], None]) -> None:
+    """Send ``data``; when it is more than a chunk, ``moved`` is called whenever one has left."""
+    if len(data) <= CHUNK_BYTES:
+        await stream.send_all(data)
+        return
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        await stream.send_all(view[start : start + CHUNK_BYTES])
+        moved()
 
 
 class PrefixedStream(trio.abc.Stream):

@@ -12,16 +12,16 @@ from hyperframe.frame import PingFrame
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Cursor, PullRequest
+from atoma_transports import streams
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.calls import ChannelLimits, memory
 from atoma_transports.calls.memory import PATIENCE_S, Holding, Memory
 from atoma_transports.frames.envelope import encode_frame
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.convert import pack
-from atoma_transports.http import wire
 from atoma_transports.http.envelope import BatchCall, BatchRequest
 from atoma_transports.serving import open_server
-from atoma_transports.websocket import WebSocketTransport, pipe
+from atoma_transports.websocket import WebSocketTransport
 from tests.unit.transports.handlers import (
     PREFACE,
     Wired,
@@ -285,8 +285,7 @@ ASKED = {
 @pytest.mark.parametrize("name", ASKED)
 async def test_who_takes_an_answer_slowly_is_not_who_takes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece counts, though the answer is not out before the last one."""
-    monkeypatch.setattr(pipe, "CHUNK_BYTES", 32_768)
-    monkeypatch.setattr(wire, "CHUNK_BYTES", 32_768)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 32_768)
     async with open_port(ChannelLimits(memory_bytes=200_000)) as port:
         slow, other = port.connect(name, lockstep=True), port.connect("websocket")
         for part in ASKED[name]:

@@ -16,13 +16,13 @@ from atoma_transports.calls.fairness import TINY_BYTES, TURN_EVENTS, Share, Tiny
 from atoma_transports.http.messages import HttpError
 from atoma_transports.serving.head import HEAD_LINES_MAX, linger
 from atoma_transports.serving.places import ConnectionSlot
-from atoma_transports.streams import unwrapped
+from atoma_transports.streams import send_in_chunks, unwrapped
 
 T = TypeVar("T")
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
 HEADER_BYTES_MAX = 64 * 1024
-RECEIVE_BYTES = CHUNK_BYTES = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
 HEADER_S = 10.0
 KEEP_ALIVE_S = 75.0
 BODY_S = 30.0
@@ -340,21 +340,12 @@ class ServerWire:
         self._place.spoken = True
         self.share.hold(answers=len(data))
         try:
-            await self._send_all(data)
+            await send_in_chunks(self._stream, data, self.share.moved)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise Gone from None
         finally:
             self.share.hold(answers=-len(data))
         self._write_until = math.inf
-
-    async def _send_all(self, data: bytes) -> None:
-        if len(data) <= CHUNK_BYTES:
-            await self._stream.send_all(data)
-            return
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            await self._stream.send_all(view[start : start + CHUNK_BYTES])
-            self.share.moved()
 
     def take_apart(self) -> tuple[bytes, trio.abc.Stream]:
         """What came after the request in hand, and the stream below, for somebody else; this wire is of no more use."""

@@ -18,10 +18,9 @@ from atoma.errors import ProtocolError
 from atoma_transports.calls.errors import error_of
 from atoma_transports.calls.fairness import TURN_EVENTS, Share, TinyPieces
 from atoma_transports.serving.head import linger
-from atoma_transports.streams import EAGER, unwrapped
+from atoma_transports.streams import CHUNK_BYTES, EAGER, send_in_chunks, unwrapped
 
 RECEIVE_BYTES = 64 * 1024
-CHUNK_BYTES = 64 * 1024  # of a large message; each one that leaves is a sign of life
 
 
 class WebSocketPipe:
@@ -151,18 +150,15 @@ class WebSocketPipe:
             raise self._lost()
         self._torn = True
         try:
-            if len(data) <= CHUNK_BYTES:
-                await self._stream.send_all(data)
-            else:
-                view = memoryview(data)
-                for start in range(0, len(view), CHUNK_BYTES):
-                    await self._stream.send_all(view[start : start + CHUNK_BYTES])
-                    self.moved_at = trio.current_time()
-                    if self._share is not None:
-                        self._share.moved()
+            await send_in_chunks(self._stream, data, self._moved)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._lost() from None
         self._torn = False
+
+    def _moved(self) -> None:
+        self.moved_at = trio.current_time()
+        if self._share is not None:
+            self._share.moved()
 
     async def _write_rest(self) -> None:
         rest = bytes(self._rest)
