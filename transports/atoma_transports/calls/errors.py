@@ -136,8 +136,8 @@ def large_item(size: int) -> ErrorInfo:
 
 
 def memory_taken(most: int) -> ErrorInfo:
-    """What ends a connection that takes none of its answers while others of the same principal wait for memory."""
-    text = f"nothing was read of the answers, and all connections of one principal together may hold {most} bytes"
+    """What ends a connection on which nothing moves while others of the same principal wait for memory."""
+    text = f"nothing moved here while others waited: all connections of a principal may hold {most} bytes"
     return refusal("SLOW_CONSUMER", text)
 
 

@@ -205,7 +205,7 @@ class Share:
     # ------------------------------------------------------------------ what it holds
 
     def ends_by(self, end: Callable[[], None]) -> None:
-        """Have ``end`` called when the connection takes none of its answers, and has to give way."""
+        """Have ``end`` called when nothing moves on the connection, and it has to give way."""
         self._holding.end = end
 
     def hold(self, *, parts: int = 0, unread: int = 0, requests: int = 0, answers: int = 0) -> None:

@@ -32,8 +32,8 @@ class ChannelLimits:
         bytes_per_s: Bytes that a client on another machine may send per second, in the long run; 0 for no limit. Each
             request, chunk, fragment and frame counts as at least 1 KiB.
         memory_bytes: Bytes that the requests and answers of one principal may take on a port of a server, over all its connections.
-            Beyond that they are read and answered one after the other, and a connection that takes nothing of its
-            answers for five seconds gives way to the others.
+            Beyond that they are read and answered one after the other, and a connection that for five
+            seconds takes nothing of its answers, or sends nothing more of a request, gives way to the others.
         connections: Connections that one principal may have on a port of a server, over all protocols. One that
             is kept for further HTTP requests, and has been idle for a second, gives way to a new one.
 

@@ -159,7 +159,7 @@ class ServerConnection:
             end(session_ended(session.ended))
 
     def _give_way(self, connection: trio.CancelScope) -> None:
-        """End the connection, whose answers nobody takes: others of the same principal need their memory."""
+        """End the connection, on which nothing moves: others of the same principal need its memory."""
         explain_close(self._pipe, memory_taken(self._limits.memory_bytes))
         self._out.close()
         connection.cancel()
