@@ -84,13 +84,15 @@ class _Parts:
 
 
 def _by_id(rows: Sequence[object]) -> dict[str, list[StoredRow]]:
-    """The rows of stores that ``rows`` are made of, by their ids."""
+    """The rows of stores that ``rows`` are made of, by their ids; of those that show the same, one."""
     found: dict[str, list[StoredRow]] = {}
     left: list[object] = [*rows]
     while left:
         row = left.pop()
         if isinstance(row, StoredRow):
-            found.setdefault(row.id, []).append(row)
+            alike = found.setdefault(row.id, [])
+            if not any(same(part, row) for part in alike):  # what a thousand rows are joined to is there once
+                alike.append(row)
         elif isinstance(row, tuple):
             left.extend(cast("tuple[object, ...]", row))
     return found

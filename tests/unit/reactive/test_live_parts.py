@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from msgspec.structs import replace
 
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Plan, Store
-from atoma.contracts.values import StoredRow
+from atoma.contracts.values import Scalar, StoredRow
 from atoma.ports import LiveBatch, Reset, apply_batch
 from atoma.query.normal import bind, rebind, with_values
 from atoma_stores.live.index import ANY_ROW, Needs, PredicateIndex, needs_of
@@ -239,3 +239,26 @@ def test_a_row_that_is_made_anew_is_made_of_the_rows_that_are_known() -> None:
     parts = [part for row in (kept[0], kept[2]) for part in (row[0], *row[1])]
     wanted = [first[0], first[1][0], second[1][0], second[1][1], new[2][0], first[1][1], new[2][1][1]]
     assert list(map(id, parts)) == list(map(id, wanted))
+
+
+def test_what_many_rows_are_joined_to_is_compared_once_for_each_of_them() -> None:
+    compared = 0
+
+    class Image(dict[str, Scalar]):
+        __hash__ = None
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+    def joined(title: str) -> list[tuple[StoredRow, StoredRow]]:
+        # an answer has one object for each row
+        boards = [StoredRow("b", 1, 0, "main", Image(title=title)) for _ in range(200)]
+        return [(StoredRow(f"c{at}", 1, 0, "main", {}), board) for at, board in enumerate(boards)]
+
+    known, new = joined("before"), joined("now")
+    kept = keep_unchanged(known, new, lambda row: row[0].id)
+    assert kept == new
+    assert all(row[0] is old[0] for row, old in zip(kept, known, strict=True))
+    assert compared < 10 * len(known)
