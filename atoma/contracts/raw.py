@@ -54,7 +54,7 @@ class SqlOutline(msgspec.Struct, frozen=True):
     Attributes:
         query: The statement.
         columns: The names of the columns of its rows.
-        reads: See :data:`Reads`.
+        reads: See :data:`RawReads`.
         sources: How it will read each source.
     """
 
@@ -69,7 +69,7 @@ class SqlAnswer(QueryResult, frozen=True):
 
     Attributes:
         columns: The names of their columns.
-        reads: See :data:`Reads`.
+        reads: See :data:`RawReads`.
     """
 
     columns: tuple[str, ...] = ()

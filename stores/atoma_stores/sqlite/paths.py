@@ -31,7 +31,7 @@ class Paths:
     """The choice of where work runs.
 
     Attributes:
-        reads: See :data:`Reads`.
+        reads: See :data:`ReadPath`.
         writes: See :data:`Writes`.
     """
 

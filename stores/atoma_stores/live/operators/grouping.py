@@ -34,7 +34,7 @@ class Grouping:
         places: Where each expression stands among the columns of the result.
         aggregates: What is aggregated, each once.
         is_one: Whether all rows are one group, which is there without any, too.
-        parts: The expressions of :data:`Parts`.
+        parts: The expressions of :data:`GroupParts`.
 
     Args:
         query: The query, checked and in normal form.
