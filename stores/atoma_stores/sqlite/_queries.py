@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import apsw
 import trio
@@ -32,6 +32,8 @@ from atoma_stores.sql.select import Binder
 from atoma_stores.sqlite._tables import COMMIT, StoreTable
 from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.explaining import accesses
+
+T = TypeVar("T")
 
 PREPARED_MAX = 512
 ReadTask: TypeAlias = Callable[[apsw.Connection], QueryResult]
@@ -215,7 +217,7 @@ class QueryReader:
     def _rows_of(self, prepared: Prepared) -> RowsOf:
         whole = prepared.statement.whole
         if whole is None:
-            return _same_rows
+            return _same
         if len(whole) == 1:
             first = whole[0]
             if isinstance(first, int):
@@ -309,12 +311,8 @@ class SharedReads:
         return None
 
 
-def _same_rows(raws: Sequence[Raw]) -> Sequence[Raw]:
-    return raws
-
-
-def _same(raw: Raw) -> Raw:
-    return raw
+def _same(found: T) -> T:
+    return found
 
 
 def commit_number(connection: apsw.Connection) -> int:
