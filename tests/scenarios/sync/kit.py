@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
+from atoma.hub import Hub
 
 SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 30))]
 """Of histories that are drawn: a few each time, and in every way of `tests.paths`; the others under `dev.py soak`."""
@@ -50,3 +54,21 @@ def back_up(world: Any) -> None:
 async def unplug(*devices: Any) -> None:
     for device in devices:
         device.wire.cut()
+
+
+async def back_up_with(world: Any, *devices: Any) -> None:
+    """Have the devices come to the hub and leave, and keep what it has then."""
+    async with world.open_hub():
+        for device in devices:
+            await put_in(device)
+        await unplug(*devices)
+    back_up(world)
+
+
+@asynccontextmanager
+async def open_restored(world: Any, **options: Any) -> AsyncGenerator[Hub]:
+    """The hub as its backup has it, in the new epoch that the operator begins; ``options`` are those of ``Hub.new_epoch``."""
+    world.hub_file = "backup.db"
+    async with world.open_hub() as hub:
+        await hub.new_epoch(**options)
+        yield hub

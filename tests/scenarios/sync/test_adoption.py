@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from atoma.codes import CODES, HELP
 from atoma.errors import ConnectFailed, RemoteError, SyncError
-from tests.scenarios.sync.kit import back_up, client_id, head, inbox, put_in
+from tests.scenarios.sync.kit import back_up_with, client_id, head, inbox, open_restored, put_in
 
 pytestmark = pytest.mark.virtual_time
 
@@ -153,20 +153,15 @@ async def test_what_was_decided_at_the_old_hub_is_doubtful_at_the_new_one(world:
 async def test_an_offer_that_waits_is_no_offer_to_another_hub(world: Any) -> None:
     """The file has just been repaired towards its own hub; its offers and what it lists are of no history of the new one."""
     async with world.open_device("a", down=True, on_hub_loss="offer") as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert_many([world.Card(id="1", title="backup"), world.Card(id="gone")])
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert_many([world.Card(id="1", title="backup"), world.Card(id="gone")])
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).update("1", title="lost")
             await a.store(world.CARDS).delete("gone")
             await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.wire.tamper["push request"] = refuse
             a.wire.repair()
             a.sync.poke()

@@ -12,7 +12,7 @@ import trio
 
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS
 from tests.scenarios.sync.conftest import World
-from tests.scenarios.sync.kit import back_up, inbox, put_in
+from tests.scenarios.sync.kit import back_up_with, inbox, put_in
 
 pytestmark = pytest.mark.virtual_time
 
@@ -28,11 +28,8 @@ async def lose(world: World) -> None:
     """A device with rows of before the backup and since, with a write that was accepted and not paged, and with two that wait."""
     async with world.open_device("a", down=True) as a:
         cards = a.store(world.CARDS)
-        async with world.open_hub():
-            await cards.insert(world.Card(id="1", title="backup"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await cards.insert(world.Card(id="1", title="backup"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await cards.update("1", title="lost")
@@ -76,11 +73,8 @@ async def test_a_file_of_before_sends_what_waits_and_keeps_the_rest_for_the_oper
 @pytest.mark.paths
 async def test_a_file_of_before_that_has_followed_the_hub_since_has_proofs(world: World) -> None:
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1", title="backup"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1", title="backup"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).update("1", title="lost")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
+
+from tests.scenarios.sync.kit import back_up, open_restored
 
 pytestmark = pytest.mark.virtual_time
 
@@ -23,7 +24,7 @@ async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(wor
             await a.settle()
             for d in (a, b):
                 d.wire.cut()
-        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        back_up(world)
         async with world.open_hub():
             for d in (a, b):
                 d.wire.repair()
@@ -35,9 +36,7 @@ async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(wor
             for d in (a, b):
                 d.wire.cut()
         handle = await a.store(world.MANUAL).update("1", text="a's")
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             async with world.open_device("c") as c:
                 await c.settle()
                 await c.store(world.MANUAL).update("1", text="c's, newer")

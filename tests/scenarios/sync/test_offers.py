@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from atoma.hub import Hub
-from tests.scenarios.sync.kit import back_up, inbox, put_in
+from tests.scenarios.sync.kit import back_up, inbox, open_restored, put_in
 
 pytestmark = pytest.mark.virtual_time
 ORDERS = list(permutations(("early", "middle", "late")))
@@ -197,9 +197,7 @@ async def test_the_operator_may_let_devices_offer_later(world: Any, said: Any, d
         async with world.open_hub():
             await a.store(world.CARDS).update("1", title="lost")
             await come(a)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch(devices=said)
+        async with open_restored(world, devices=said) as hub:
             await come(a)
             assert [row.reason for row in await a.sync.lost.entries()] == [said]
             assert await titles(a) == {"1": "before"}

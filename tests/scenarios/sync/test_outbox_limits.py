@@ -15,7 +15,7 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite._outbox import OutboxLimits
 from tests.scenarios.sync.conftest import CARDS, SCHEMA, SYNCED, Card, Device, Probe, Wire
-from tests.scenarios.sync.kit import back_up, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up_with, inbox, open_restored, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 LIMIT = 4
@@ -43,20 +43,14 @@ async def fill(device: Device) -> None:
 async def test_more_rows_than_the_outbox_holds_are_offered_behind_a_full_one(world: Any, who: str) -> None:
     """The device could not open a session any more, so that nothing that waits was ever sent."""
     async with small_device(world, "a") as a, world.open_device("writer", down=True) as writer:
-        async with world.open_hub():
-            for device in (a, writer):
-                await put_in(device)
-            await unplug(a, writer)
-        back_up(world)
+        await back_up_with(world, a, writer)
         async with world.open_hub():
             for id in IDS:
                 await writer.store(CARDS).insert(Card(id=id))
             for device in (writer, a):
                 await put_in(device)
             await unplug(a, writer)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch(devices="ask")
+        async with open_restored(world, devices="ask") as hub:
             await put_in(a)
             await unplug(a)
             await fill(a)

@@ -13,7 +13,7 @@ import trio
 
 from atoma.schema import Index, Scale, Schema, StoreSpec
 from tests.scenarios.sync.conftest import World
-from tests.scenarios.sync.kit import back_up, copy_file, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up, back_up_with, copy_file, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 
@@ -59,12 +59,8 @@ def as_seen(spec: StoreSpec[Trip], trip: Trip) -> dict[str, Any]:
 @pytest.mark.paths
 async def test_what_a_hub_has_lost_comes_back_as_it_was_also_when_two_devices_bring_it(world: Any) -> None:
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
-        async with world.open_hub():
-            await a.store(TRIPS).insert(A)
-            await put_in(a)
-            await put_in(b)
-            await unplug(a, b)
-        back_up(world)
+        await a.store(TRIPS).insert(A)
+        await back_up_with(world, a, b)
         changed = replace(A, price=Decimal("0.01"), took=timedelta(0), leaves=time(12), stops=["x"])
         async with world.open_hub():
             await put_in(a)
@@ -90,11 +86,8 @@ async def test_what_a_hub_has_lost_comes_back_as_it_was_also_when_two_devices_br
 
 async def test_rows_that_a_device_kept_are_shown_and_offered_by_value(world: Any) -> None:
     async with world.open_device("a", down=True, on_hub_loss="inbox") as a:
-        async with world.open_hub():
-            await a.store(TRIPS).insert(A)
-            await put_in(a)
-            await unplug(a)
-        back_up(world)
+        await a.store(TRIPS).insert(A)
+        await back_up_with(world, a)
         changed = replace(A, price=Decimal("7"), took=timedelta(seconds=1), stops=["x"])
         async with world.open_hub():
             await put_in(a)
@@ -225,11 +218,8 @@ async def test_a_creation_that_two_copies_share_is_made_once(world: Any) -> None
 async def test_rows_that_have_exchanged_unique_values_come_back(world: Any) -> None:
     one, two = replace(A, id="1", took=timedelta(hours=1)), replace(A, id="2", took=timedelta(hours=2))
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(SLOTS).insert_many([one, two])
-            await put_in(a)
-            await unplug(a)
-        back_up(world)
+        await a.store(SLOTS).insert_many([one, two])
+        await back_up_with(world, a)
         swapped = {"1": replace(one, took=two.took), "2": replace(two, took=one.took)}
         async with world.open_hub():
             await put_in(a)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from atoma.errors import RemoteError
-from tests.scenarios.sync.kit import back_up, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up_with, inbox, open_restored, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 
@@ -23,11 +23,7 @@ def small(request: Any) -> Any:
 async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_refused(world: Any, code: str) -> None:
     """The hub and every device lost it: the better witness had said that everything is in, and the row was not from it."""
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
-        async with world.open_hub():
-            for device in (a, b):
-                await put_in(device)
-            await unplug(a, b)
-        back_up(world)
+        await back_up_with(world, a, b)
         labels = a.store(world.LABELS)
         async with world.open_hub():
             await labels.insert(world.Note(id="1", text="older"))
@@ -37,9 +33,7 @@ async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_
             await labels.update("1", text="taken", color="x" * (3_000 if code == "TOO_LARGE" else 1))
             await a.settle()
             await unplug(a)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             if code == "CONSTRAINT":
                 async with world.open_device("other") as other:
                     await other.store(world.LABELS).insert(world.Note(id="2", text="taken"))
@@ -60,11 +54,7 @@ async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: A
     names = {name: world.open_device(name, down=True) for name in "abc"}
     async with names["a"] as a, names["b"] as b, names["c"] as c:
         devices = {"a": a, "b": b, "c": c}
-        async with world.open_hub():
-            for device in (a, b, c):
-                await put_in(device)
-            await unplug(a, b, c)
-        back_up(world)
+        await back_up_with(world, a, b, c)
         labels = a.store(world.LABELS)
         async with world.open_hub():
             await labels.insert(world.Note(id="1", text="older"))
@@ -80,9 +70,7 @@ async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: A
             await labels.delete("2")
             await a.settle()
             await unplug(a)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             async with world.open_device("other") as other:
                 await other.store(world.LABELS).insert(world.Note(id="3", text="taken"))
                 await other.settle()

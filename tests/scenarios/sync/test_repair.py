@@ -14,7 +14,17 @@ from atoma.contracts.sync import OpenReply
 from atoma.errors import ConfigurationError, RemoteError, SyncError
 from atoma.sync import Sync
 from atoma_stores.sql.hub import clients as bounds
-from tests.scenarios.sync.kit import back_up, client_id, copy_file, head, inbox, put_in, unplug
+from tests.scenarios.sync.kit import (
+    back_up,
+    back_up_with,
+    client_id,
+    copy_file,
+    head,
+    inbox,
+    open_restored,
+    put_in,
+    unplug,
+)
 
 pytestmark = pytest.mark.virtual_time
 
@@ -319,12 +329,8 @@ async def test_repairs_that_do_not_help_end_in_a_stall_with_the_reason(world: An
 async def test_what_a_restored_hub_has_lost_comes_back_from_the_devices(world: Any) -> None:
     """Created, changed and deleted rows, by somebody who never comes back as well; pending writes go up behind them."""
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert_many([world.Card(id=str(n), title="before") for n in range(4)])
-            await put_in(a)
-            await put_in(b)
-            await unplug(a, b)
-        back_up(world)
+        await a.store(world.CARDS).insert_many([world.Card(id=str(n), title="before") for n in range(4)])
+        await back_up_with(world, a, b)
         async with world.open_hub():
             await put_in(b)
             await b.store(world.CARDS).insert(world.Card(id="new", title="b's"))
@@ -335,9 +341,7 @@ async def test_what_a_restored_hub_has_lost_comes_back_from_the_devices(world: A
             await unplug(a, b)
         pending = await a.store(world.CARDS).update("new", lane="done")
         wanted = await a.rows()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             before = await client_id(a)
             await put_in(a)
             assert await client_id(a) != before
@@ -355,11 +359,8 @@ async def test_what_a_restored_hub_has_lost_comes_back_from_the_devices(world: A
 
 async def test_a_held_write_outlives_a_repair_and_says_what_was_seen_of_this_history(world: Any) -> None:
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.MANUAL).insert(world.Note(id="n", text="before"))
-            await put_in(a)
-            await unplug(a)
-        back_up(world)
+        await a.store(world.MANUAL).insert(world.Note(id="n", text="before"))
+        await back_up_with(world, a)
         async with world.open_hub(), world.open_device("b") as b:
             await b.settle()
             await b.store(world.MANUAL).update("n", color="lost")
@@ -387,12 +388,8 @@ async def test_a_held_write_outlives_a_repair_and_says_what_was_seen_of_this_his
 async def test_the_device_that_has_seen_most_wins_in_any_order(world: Any, order: str) -> None:
     """I22: also over rows that came and went within what was lost."""
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
-            await put_in(a)
-            await put_in(b)
-            await unplug(a, b)
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+        await back_up_with(world, a, b)
         async with world.open_hub():
             await put_in(b)
             await b.store(world.CARDS).update("1", title="early")
@@ -406,9 +403,7 @@ async def test_the_device_that_has_seen_most_wins_in_any_order(world: Any, order
             await b.settle()
             b.wire.cut()
         wanted = await b.rows()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             for device in (b, a) if order.startswith("the one that saw more") else (a, b):
                 await put_in(device)
             for device in (a, b):
@@ -422,19 +417,14 @@ async def test_the_device_that_has_seen_most_wins_in_any_order(world: Any, order
 async def test_what_was_written_since_the_restore_is_never_overwritten(world: Any, since: str) -> None:
     """I23: it goes to the inbox, with all three images; compaction forgets nothing that tells the two apart."""
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).update("1", title="lost")
             await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world) as hub:
             async with world.open_device("c") as c:
                 await c.settle()
                 if since == "changed":
@@ -460,12 +450,9 @@ async def test_the_more_careful_word_counts(world: Any, operator: str, device: s
     """Every cell of the table: offered by itself, or listed with the reason; never gone in silence."""
     reason = operator if operator != "offer" else "" if device == "offer" else device
     async with world.open_device("a", down=True, on_hub_loss=device) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
-            await a.store(world.CARDS).insert(world.Card(id="2"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+        await a.store(world.CARDS).insert(world.Card(id="2"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).update("1", title="lost")
@@ -473,9 +460,7 @@ async def test_the_more_careful_word_counts(world: Any, operator: str, device: s
             await a.settle()
             a.wire.cut()
         wanted = await a.rows()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch(devices=operator)
+        async with open_restored(world, devices=operator):
             await put_in(a)
             entries = await a.sync.lost.entries()
             assert [(entry.id, entry.reason) for entry in entries] == ([("1", reason), ("2", reason)] if reason else [])
@@ -501,19 +486,14 @@ async def test_a_hub_without_proofs_gets_nothing_by_itself(world: Any) -> None:
     """Files from before proofs: their rows are listed, and go up guarded when somebody says so."""
     async with world.open_device("a", down=True) as a:
         a.wire.tamper["pull"] = lambda page: replace(page, proof=b"")
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).update("1", title="lost")
             await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             del a.wire.tamper["pull"]
             await put_in(a)
             (entry,) = await a.sync.lost.entries()
@@ -559,10 +539,7 @@ async def test_a_repair_of_several_scopes_is_one_step_wherever_it_is_cut_off(wor
     """I26: until the local transaction the old rows stay; a later session makes the whole of it."""
     scopes = ("main", "other")
     async with world.open_device("a", down=True, scopes=scopes) as a:
-        async with world.open_hub():
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             for board in scopes:
@@ -571,9 +548,7 @@ async def test_a_repair_of_several_scopes_is_one_step_wherever_it_is_cut_off(wor
             a.wire.cut()
         pending = await a.store(world.CARDS).update("other1", title="pending")
         wanted = await a.rows()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             async with world.open_device("c", scopes=scopes) as c:
                 for board in scopes:  # otherwise there is nothing to take a snapshot of
                     await c.store(world.CARDS).insert(world.Card(id=f"{board} new", board=board))
@@ -638,11 +613,8 @@ async def test_deletions_wait_where_the_hub_found_out_by_itself(world: Any) -> N
 
 async def test_a_repair_is_told_and_remembered(world: Any) -> None:
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="1"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert(world.Card(id="2"))
@@ -652,9 +624,7 @@ async def test_a_repair_is_told_and_remembered(world: Any) -> None:
         before = await client_id(a)
         states: list[str] = []
         events: list[Any] = []
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.sync.subscribe(lambda status: states.append(status.state))
             a.probe.context.register_listener(events.append)
             await put_in(a)
@@ -685,9 +655,7 @@ async def test_a_repair_that_waits_for_somebody_is_rehearsed_and_made(world: Any
             a.wire.cut()
         pending = await a.store(world.CARDS).update("2", title="pending")
         wanted, before = await a.rows(), await client_id(a)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.wire.repair()
             a.sync.poke()
             with trio.fail_after(120):
@@ -840,9 +808,7 @@ async def test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again(world
             a.wire.cut()
             waiting = await a.inspect(lambda tx: [(item.mid, item.ack_seq) for item in tx.outbox.every()])
             assert waiting[0] == (1, 3 if seen else 2), "numbered like everything else, and still accepted"
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("c") as c, world.open_device("a", down=True) as a:
             for n in range(4):  # the hub gives the numbers of the acks out anew
                 await c.store(world.CARDS).insert(world.Card(id=f"c{n}"))

@@ -25,7 +25,7 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.scenarios.sync.conftest import SCHEMA, SYNCED, Device, Probe, Wire
-from tests.scenarios.sync.kit import back_up, client_id, copy_file, inbox, put_in
+from tests.scenarios.sync.kit import back_up_with, client_id, copy_file, inbox, put_in
 
 ROOT = Path(__file__).parents[3]
 WANTED = {"kept": "", "lost": "pending", "more": "", "c's": ""}
@@ -35,11 +35,8 @@ WANTED = {"kept": "", "lost": "pending", "more": "", "c's": ""}
 async def prepare(world: Any) -> None:
     """The file ``a`` has a pending write and has seen a row that the hub's backup has not; somebody else has written there."""
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="kept"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="kept"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert_many([world.Card(id="lost"), world.Card(id="more")])

@@ -12,7 +12,7 @@ from atoma.contracts.events import ClientAhead, LostRowsExpired
 from atoma.contracts.sync import Limits
 from atoma.sync.repair.diagnosis import REPEATED_S
 from atoma.sync.repair.offers import LOST_MS
-from tests.scenarios.sync.kit import back_up, client_id, put_in, unplug
+from tests.scenarios.sync.kit import back_up_with, client_id, open_restored, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 DAY_MS = 86_400_000
@@ -20,11 +20,8 @@ DAY_MS = 86_400_000
 
 async def lose_rows(world: Any, a: Any, *, rows: int = 1) -> None:
     """Device ``a`` sees ``rows`` rows that the backup has not."""
-    async with world.open_hub():
-        await a.store(world.CARDS).insert(world.Card(id="before"))
-        await put_in(a)
-        a.wire.cut()
-    back_up(world)
+    await a.store(world.CARDS).insert(world.Card(id="before"))
+    await back_up_with(world, a)
     async with world.open_hub():
         await put_in(a)
         await a.store(world.CARDS).insert_many([world.Card(id=str(n)) for n in range(rows)])
@@ -183,9 +180,7 @@ async def test_an_offer_that_does_not_count_is_listed_as_such(world: Any) -> Non
             await b.store(world.CARDS).update("0", title="b's")
             await b.settle()
             b.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             await put_in(b)
             await put_in(a)
             assert (await a.rows())["0"].title == "b's"

@@ -21,7 +21,7 @@ from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from tests.scenarios.sync.conftest import CLIENT, LABELS, MANUAL, SECRETS, SERVER, Device, Note, Probe, Wire
-from tests.scenarios.sync.kit import back_up, client_id, copy_file, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up, back_up_with, client_id, copy_file, inbox, open_restored, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 SCOPES = ("main", "other", "third")
@@ -39,12 +39,9 @@ async def everything(world: Any, device: Any) -> dict[str, Any]:
 async def test_all_scopes_and_stores_that_are_cut_come_back_in_one_transaction(world: Any) -> None:
     """Units of several rows are offered row by row; unique values, too, are as they were."""
     async with world.open_device("a", down=True, scopes=SCOPES) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert_many([world.Card(id=scope, board=scope) for scope in SCOPES])
-            await a.store(world.LABELS).insert(world.Note(id="1", text="red"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert_many([world.Card(id=scope, board=scope) for scope in SCOPES])
+        await a.store(world.LABELS).insert(world.Note(id="1", text="red"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             async with a.client.transaction() as unit:
@@ -75,11 +72,8 @@ async def test_all_scopes_and_stores_that_are_cut_come_back_in_one_transaction(w
 async def test_a_unique_value_is_given_up_before_another_row_takes_it(world: Any) -> None:
     """Whatever the ids are: here each row took over what the next one had before."""
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.LABELS).insert_many([world.Note(id=id, text=f"of {id}") for id in "2345"])
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.LABELS).insert_many([world.Note(id=id, text=f"of {id}") for id in "2345"])
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.LABELS).update("5", text="new")
@@ -104,11 +98,8 @@ async def test_rows_that_have_exchanged_unique_values_come_back_together(world: 
     """Two that changed places, three that went round, one behind them, and one that was given up for a new row."""
     async with world.open_device("a", down=True) as a:
         labels = a.store(world.LABELS)
-        async with world.open_hub():
-            await labels.insert_many([world.Note(id=id, text=f"of {id}") for id in "12345678"])
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await labels.insert_many([world.Note(id=id, text=f"of {id}") for id in "12345678"])
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             for circle in ("12", "345"):
@@ -144,20 +135,15 @@ async def test_rows_that_have_exchanged_unique_values_come_back_together(world: 
 async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_repaired(world: Any) -> None:
     """A write that was observed once never says anything less, and one that is numbered anew is followed to its end."""
     async with world.open_device("a", down=True, repair="manual") as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="kept"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="kept"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             observed = await a.store(world.CARDS).insert(world.Card(id="lost"))
             await a.settle()
             a.wire.cut()
         before = await a.store(world.CARDS).update("lost", title="before the stall")
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.wire.repair()
             a.sync.poke()
             with trio.fail_after(60):
@@ -230,9 +216,7 @@ async def test_a_row_as_large_as_may_be_comes_back(world: Any) -> None:
                 await put_in(device)
             wanted = await b.rows(SERVER)
             await unplug(a, b)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             for device in (b, a):
                 await put_in(device)
                 assert await device.rows(SERVER) == wanted and set(wanted) == {"wide"}
@@ -284,11 +268,8 @@ async def test_the_schema_may_have_changed_in_between(world: Any) -> None:
             yield Device(name, client, wire, probe)
 
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="kept"))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="kept"))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert(world.Card(id="lost", title="lost"))

@@ -15,7 +15,7 @@ from atoma.contracts.mutations import MutationBody
 from atoma.contracts.sync import PushRequest
 from atoma.errors import ChannelBroken
 from atoma_stores.sqlite.device_files import ask_renewal
-from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up, back_up_with, copy_file, head, inbox, open_restored, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 
@@ -61,17 +61,13 @@ async def test_a_write_on_a_row_whose_page_is_to_come_after_a_repair_is_taken(wo
 
 
 async def test_what_a_repair_found_decided_is_not_when_the_hub_goes_back_before_the_page_comes(world: Any) -> None:
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_hub():
         await two_copies_of_a_pending_write(world)
         async with world.open_device("copy", down=True) as copy:
             await copy.store(world.CARDS).insert(world.Card(id="3"))
             await take_a_new_identity(copy)
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("copy") as copy:
             await copy.settle()
             assert set(await copy.rows()) == {"1", "3"} and await inbox(copy) == []
@@ -82,9 +78,7 @@ async def test_what_a_repair_found_decided_is_not_when_the_hub_goes_back_before_
 
 async def test_a_handle_that_has_heard_its_verdict_hears_nothing_of_its_number_in_another_life(world: Any) -> None:
     """What is offered takes the numbers from 1 on, and has no handle of its own."""
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
             await put_in(a)
@@ -92,9 +86,7 @@ async def test_a_handle_that_has_heard_its_verdict_hears_nothing_of_its_number_i
             await a.settle()
             assert handle.state == "observed"
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             await put_in(a)
             assert (await a.sync.repairs())[0].offered == 1
             assert handle.state == "observed"
@@ -119,18 +111,14 @@ async def test_a_doubtful_write_does_not_bring_back_a_row_whose_deletion_is_forg
 
 async def test_an_offer_does_not_bring_back_a_row_whose_deletion_is_forgotten(world: Any) -> None:
     """The log ends above the fork, as when somebody compacts it whole: what it no longer tells goes to the inbox."""
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert(world.Card(id="1", title="lost"))
             await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world) as hub:
             async with world.open_device("b") as b:
                 await b.store(world.CARDS).insert(world.Card(id="1", title="new"))
                 await b.settle()
@@ -145,18 +133,14 @@ async def test_an_offer_does_not_bring_back_a_row_whose_deletion_is_forgotten(wo
 
 async def test_the_log_of_a_scope_that_began_after_the_backup_is_kept_behind_the_restore(world: Any) -> None:
     """Else every row that comes back there might be one that somebody has deleted since, and would end in the inbox."""
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert(world.Card(id="1", title="lost"))
             await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world) as hub:
             async with world.open_device("b") as b:
                 await b.store(world.CARDS).insert(world.Card(id="2", title="new"))
                 await b.settle()
@@ -219,11 +203,7 @@ def without_the_last_word(request: PushRequest) -> PushRequest:
 async def one_of_two_witnesses_has_come(world: Any, early: Any, late: Any) -> None:
     """The hub has lost ``both`` and ``late's``, and ``early`` has brought the first one back; a backup is made of that."""
     cards = late.store(world.CARDS)
-    async with world.open_hub():
-        await put_in(late)
-        await put_in(early)
-        await unplug(early, late)
-    back_up(world)
+    await back_up_with(world, late, early)
     async with world.open_hub():
         await cards.insert(world.Card(id="both"))
         await put_in(late)
@@ -232,9 +212,7 @@ async def one_of_two_witnesses_has_come(world: Any, early: Any, late: Any) -> No
         await cards.insert(world.Card(id="late's"))
         await put_in(late)
         await unplug(late)
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("other") as other:  # so that nothing comes back to its old place in the log
             await other.store(world.CARDS).insert(world.Card(id="new"))
             await other.settle()

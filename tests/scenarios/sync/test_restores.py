@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from atoma.sync.repair.diagnosis import REPEATED_S
-from tests.scenarios.sync.kit import SEEDS
+from tests.scenarios.sync.kit import SEEDS, back_up, open_restored
 
 pytestmark = pytest.mark.virtual_time
 IDS = ["r0", "r1", "r2", "r3", "r4"]
@@ -65,14 +65,12 @@ async def test_a_calm_restore_comes_back_to_what_the_best_witness_had(world: Any
                         await reader.settle()
                         kept = await cursor(reader), await reader.rows()
             if part == "kept":
-                shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+                back_up(world)
         back = dice.sample(devices, dice.randint(1, 3))
         best = max([(await cursor(device), index) for index, device in enumerate(back)])[1]
         wanted = await back[best].rows() if await cursor(back[best]) > kept[0] else kept[1]
         before = [len(await device.sync.inbox.entries()) for device in back]
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             for _ in range(3):
                 for device in dice.sample(back, len(back)):
                     await session(device)
@@ -95,7 +93,7 @@ async def test_what_is_brought_back_to_its_old_place_stays(world: Any, deed: str
             await first.store(world.CARDS).insert(world.Card(id="there"))
             for device in (first, second):
                 await session(device)
-        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        back_up(world)
         async with world.open_hub():
             if deed == "insert":
                 await second.store(world.CARDS).insert(world.Card(id="new"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import trio.lowlevel
 from msgspec.structs import replace
 
 from atoma.contracts.sync import Limits, PullReply
+from tests.scenarios.sync.kit import back_up, open_restored
 
 pytestmark = pytest.mark.virtual_time
 
@@ -214,7 +214,7 @@ async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(wo
             a.sync.poke()
             await fill(world, a, 5)
         a.wire.cut()
-        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        back_up(world)
         async with world.open_hub():
             a.wire.hold["pull"] = trio.Event()
             a.wire.repair()
@@ -222,9 +222,7 @@ async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(wo
             handle = await a.store(world.CARDS).insert(world.Card(id="acked"))
             assert await handle.accepted() == 6
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             del a.wire.hold["pull"]
             a.wire.repair()
             a.sync.poke()

@@ -22,7 +22,7 @@ from atoma_stores.sqlite import History
 from atoma_stores.sqlite._scopes import Scopes
 from tests.scenarios.sync.boards import BOARD, arrive, ids, open_boards, told, use
 from tests.scenarios.sync.conftest import CARDS, Card, Device, World
-from tests.scenarios.sync.kit import back_up
+from tests.scenarios.sync.kit import back_up, open_restored
 
 pytestmark = pytest.mark.virtual_time
 
@@ -147,9 +147,7 @@ async def test_a_restored_hub_gets_back_what_it_has_lost_of_a_scope_that_was_bro
                 await a.store(CARDS).insert(Card(id="lost", board="board:7"))
                 await a.settle()
             a.wire.cut()
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.wire.repair()
             a.sync.poke()
             await a.settle()

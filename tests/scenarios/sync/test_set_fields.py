@@ -21,7 +21,7 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import History, SQLiteEngine
 from tests.paths import memory
 from tests.scenarios.sync.conftest import World
-from tests.scenarios.sync.kit import back_up, copy_file, put_in
+from tests.scenarios.sync.kit import back_up, back_up_with, copy_file, open_restored, put_in
 
 pytestmark = pytest.mark.virtual_time
 
@@ -228,9 +228,7 @@ async def test_what_a_hub_has_lost_comes_back_as_it_was_set_and_a_number_in_use_
             await a.settle()
         was = await a.rows(THERE)
         assert [was[id].number for id in ("kept", "x", "y", "z")] == [1, 2, 3, 4]
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("b") as b:
             await b.store(THERE).insert(Order(id="new"))
             await b.settle()
@@ -259,15 +257,11 @@ async def test_what_comes_back_with_a_value_in_use_that_cannot_be_drawn_is_refus
     monkeypatch.setattr(ByHub, "schema", Schema(unique))
     monkeypatch.setattr(ByHub, "SYNCED", (unique,))
     world: Any = ByHub(tmp_path)
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_hub(), world.open_device("a") as a:
         await a.store(unique).insert(Order(id="lost", text="same"))
         await a.settle()
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("b") as b:
             await b.store(unique).insert(Order(id="new", text="same"))
             await b.settle()

@@ -19,7 +19,7 @@ from atoma.query import col, select
 from atoma.schema import Schema, ScopePart, Shape, param
 from atoma.sync import IdleScopes, ScopeInUse, Sync, TooManyScopes, requests
 from tests.scenarios.sync.conftest import CARDS, MANUAL, SCHEMA, Card, Device, Note, World
-from tests.scenarios.sync.kit import SEEDS, put_in
+from tests.scenarios.sync.kit import SEEDS, back_up, put_in
 
 pytestmark = pytest.mark.virtual_time
 IN_LANE = Shape("in_lane", CARDS, col("lane") == param("lane", str))
@@ -393,7 +393,7 @@ async def test_a_restored_hub_gets_back_the_parts_that_devices_have(world: World
     async with world.open_hub(), world.open_device("writer") as writer, world.open_device("a", scopes=(TODO,)) as a:
         await fill(writer)
         await put_in(a)
-    shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+    back_up(world)
     async with world.open_hub(), world.open_device("writer") as writer:
         await writer.store(CARDS).update("todo 2", lane="done")
         await writer.store(CARDS).insert(Card(id="other", lane="doing"))

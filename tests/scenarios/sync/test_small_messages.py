@@ -11,7 +11,7 @@ import trio
 
 from atoma.errors import RemoteError
 from tests.scenarios.sync.conftest import Device, World
-from tests.scenarios.sync.kit import back_up, client_id, copy_file, inbox, put_in
+from tests.scenarios.sync.kit import back_up, back_up_with, client_id, copy_file, inbox, open_restored, put_in
 
 pytestmark = pytest.mark.virtual_time
 
@@ -94,20 +94,15 @@ async def test_a_repair_asks_for_as_many_verdicts_as_get_through(world: World) -
 
 async def test_a_page_of_which_not_even_one_row_gets_through_is_told_and_the_repair_waits_for_it(world: World) -> None:
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            await a.store(world.CARDS).insert(world.Card(id="large", title="x" * 2 * TAKEN_BYTES))
-            await put_in(a)
-            a.wire.cut()
-        back_up(world)
+        await a.store(world.CARDS).insert(world.Card(id="large", title="x" * 2 * TAKEN_BYTES))
+        await back_up_with(world, a)
         async with world.open_hub():
             await put_in(a)
             await a.store(world.CARDS).insert(world.Card(id="lost"))
             await a.settle()
             a.wire.cut()
         take_small(a)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
+        async with open_restored(world):
             a.wire.repair()
             a.sync.poke()
             with trio.fail_after(2):

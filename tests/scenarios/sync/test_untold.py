@@ -10,7 +10,7 @@ import trio
 
 from atoma.contracts.sync import Limits
 from atoma_stores.sql.hub import clients as bounds
-from tests.scenarios.sync.kit import back_up, copy_file, inbox, put_in, unplug
+from tests.scenarios.sync.kit import back_up_with, copy_file, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 
@@ -46,9 +46,7 @@ async def test_an_ack_of_a_lost_history_is_not_taken_for_a_verdict_while_the_fir
 ) -> None:
     """A copy of the file sent the same writes to the restored hub, which refused them and tells of a few at a time (I14)."""
     refused = [("ALREADY_EXISTS", id) for id in "uvwxyz"]
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with world.open_hub():
         async with world.open_device("a", down=True) as a:
             for id in "uvwxyz":
@@ -83,11 +81,7 @@ async def test_a_row_of_the_lost_part_that_an_older_witness_brought_is_none_that
 ) -> None:
     """It was made and deleted in the lost part, and brought back to its very place in the log (I22)."""
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
-        async with world.open_hub():
-            for device in (a, b):
-                await put_in(device)
-            await unplug(a, b)
-        back_up(world)
+        await back_up_with(world, a, b)
         async with world.open_hub() as hub:
             for _ in range(epochs):
                 await hub.new_epoch()

@@ -24,7 +24,7 @@ from atoma_stores.sqlite.faults import Operation, fault_vfs
 from tests.architecture.test_codes import error_classes
 from tests.scenarios.sync import real_ways
 from tests.scenarios.sync.conftest import Device, World
-from tests.scenarios.sync.kit import back_up, copy_file
+from tests.scenarios.sync.kit import back_up_with, copy_file
 from tests.scenarios.sync.ways import AT_ONCE_S, WalkOut, device_with, free, held, hub_with, insert, stoppable, stuck
 
 
@@ -190,9 +190,7 @@ def damage(path: Path) -> None:
 
 async def hub_file_damaged(world: World) -> None:
     """A backup in its place helps, and the devices bring what it lacks."""
-    async with world.open_hub():
-        pass
-    back_up(world)
+    await back_up_with(world)
     async with stoppable(world.open_hub()) as stop, world.open_device("a") as a:
         await a.store(world.CARDS).insert(world.Card(id="later"))
         await a.settle()

@@ -21,7 +21,7 @@ from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from tests.paths import memory
 from tests.scenarios.sync.conftest import World
-from tests.scenarios.sync.kit import back_up, copy_file, put_in
+from tests.scenarios.sync.kit import back_up, copy_file, open_restored, put_in
 
 pytestmark = pytest.mark.virtual_time
 
@@ -101,9 +101,7 @@ async def test_no_value_leaves_in_clear_by_push_page_conflict_rebirth_or_offer(w
             await put_in(copy)
             assert len(await copy.sync.repairs()) == 1 and set(await copy.rows(NOTES)) == {"1", "2", "3", "4"}
             check_sealed(world, copy)
-    world.hub_file = "backup.db"
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with open_restored(world):
         async with world.open_device("a") as a, world.open_device("copy") as copy:
             await a.settle()
             await copy.settle()
