@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +22,8 @@ from atoma.errors import AtomaError, RemoteError
 from atoma.ports.service import SyncService
 from atoma.sync.failures import Course, HistoryMoved, SyncCall, course
 from atoma.sync.replica import bounded
+
+_Page = TypeVar("_Page", SnapshotReply, PullReply)
 
 PAGE_CHANGES = 2_000
 """A page is asked for with so many changes at first."""
@@ -87,18 +90,14 @@ class PageRequests:
             RemoteError: The hub refuses, or not even the smallest page fits.
             TransportError: The connection broke.
         """
-        while True:
-            size, changes = self._bytes.now, self.max_changes
-            request = SnapshotRequest(self._scope, self._client_id, token, size, changes, self._version, shapes)
-            try:
-                with bounded("snapshot"):
-                    page = await self._service.snapshot(request)
-            except RemoteError as error:
-                if not self._bytes.shrink(error):
-                    raise
-                continue
-            check_part(page.start, shapes)
-            return page
+        page = await self._fitting(
+            "snapshot",
+            lambda size: self._service.snapshot(
+                SnapshotRequest(self._scope, self._client_id, token, size, self.max_changes, self._version, shapes)
+            ),
+        )
+        check_part(page.start, shapes)
+        return page
 
     async def pull(self, cursor: Cursor, confirmed_mid: int, shapes: tuple[bytes, ...]) -> PullReply:
         """The page of the log behind ``cursor``, with verdicts of mutations behind ``confirmed_mid``.
@@ -107,26 +106,33 @@ class PageRequests:
             RemoteError: The hub refuses, or not even the smallest page fits.
             TransportError: The connection broke.
         """
+        page = await self._fitting(
+            "pull",
+            lambda size: self._service.pull(
+                PullRequest(
+                    scope=self._scope,
+                    cursor=cursor,
+                    client_id=self._client_id,
+                    outcomes_after_mid=confirmed_mid,
+                    max_bytes=size,
+                    max_changes=self.max_changes,
+                    schema_version=self._version,
+                    shapes=shapes,
+                )
+            ),
+        )
+        check_part(page.end, shapes)
+        return page
+
+    async def _fitting(self, what: str, ask: Callable[[int], Awaitable[_Page]]) -> _Page:
+        """What ``ask`` is answered, called with the bytes that a page may have; with fewer as long as the page does not fit."""
         while True:
-            request = PullRequest(
-                scope=self._scope,
-                cursor=cursor,
-                client_id=self._client_id,
-                outcomes_after_mid=confirmed_mid,
-                max_bytes=self._bytes.now,
-                max_changes=self.max_changes,
-                schema_version=self._version,
-                shapes=shapes,
-            )
             try:
-                with bounded("pull"):
-                    page = await self._service.pull(request)
+                with bounded(what):
+                    return await ask(self._bytes.now)
             except RemoteError as error:
                 if not self._bytes.shrink(error):
                     raise
-                continue
-            check_part(page.end, shapes)
-            return page
 
 
 def check_part(at: Cursor, shapes: Sequence[bytes]) -> None:

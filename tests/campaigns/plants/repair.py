@@ -40,7 +40,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.sync.requests:PageRequests.snapshot",
+        "atoma.sync.requests:PageRequests._fitting",
         "if not self._bytes.shrink(error):",
         "if True:",
         why="a repair asks for pages of one size, and begins again for ever where that is too large",
