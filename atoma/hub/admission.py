@@ -61,15 +61,15 @@ async def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> Checke
     Raises:
         Refusal: ``INVALID`` or ``TOO_LARGE``.
     """
-    too_large = Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
-    if len(body) > limits.mutation_bytes + ADDED_BYTES:
-        raise too_large
+    excess = len(body) - limits.mutation_bytes
+    if excess > ADDED_BYTES:
+        raise _too_large(mid, body, limits)
     try:
         mutation = decode_body(body, schema)
     except (ProtocolError, ValidationError) as error:
         raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
-    if len(body) > limits.mutation_bytes and mutation.origin is None and mutation.recovers is None:
-        raise too_large
+    if excess > 0 and mutation.origin is None and mutation.recovers is None:
+        raise _too_large(mid, body, limits)
     if mutation.mid != mid:
         raise Refusal("INVALID", f"mutation {mid} carries the number {mutation.mid}")
     if not 0 <= mutation.base_seq <= INT64_MAX:
@@ -96,6 +96,10 @@ async def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> Checke
             await trio.lowlevel.checkpoint()
         ops.append(check_op(op, mutation.scope, schema))
     return CheckedMutation(mutation, tuple(ops))
+
+
+def _too_large(mid: int, body: bytes, limits: Limits) -> Refusal:
+    return Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
 
 
 def check_scope(scope: str) -> None:
