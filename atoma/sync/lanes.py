@@ -183,9 +183,9 @@ class Lanes:
             self._let_go(scope)
         for scope in self._pulling.keys() & self._session.refused.keys():
             self._pulling.pop(scope).cancel()
-        scopes = given_out(self._replica, self._session)
-        for scope in scopes if "pull" in self._kinds else ():
-            if scope in self._session.heads and scope not in self._pulling:
+        given_out(self._replica, self._session)
+        for scope in self._session.given(self._replica.scopes) if "pull" in self._kinds else ():
+            if scope not in self._pulling:
                 self._pulling[scope] = trio.CancelScope()
                 nursery.start_soon(self._pull, scope, self._pulling[scope], nursery.cancel_scope)
         for scope in self._session.refused.keys() - self._session.partless - self._waiting.keys():
