@@ -80,7 +80,7 @@ def reader(
     return read
 
 
-def table_reader(
+def _table_reader(
     model: type[T], columns: Sequence[str], decoders: Mapping[str, Decode]
 ) -> Callable[[Iterable[TableRow]], list[T]] | None:
     """How instances of ``model`` are made of a whole table, in one call; None where the class has to be called for each.
@@ -113,7 +113,7 @@ def rows_reader(
         decoders: What makes values of what is stored, for the fields that need it.
         read: What :func:`reader` has made.
     """
-    of_table = table_reader(model, columns, decoders)
+    of_table = _table_reader(model, columns, decoders)
 
     def read_rows(rows: Sequence[StoredRow]) -> tuple[T, ...]:
         if of_table is not None and type(rows) is TableRows and rows.columns == columns:
