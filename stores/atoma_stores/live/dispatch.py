@@ -291,7 +291,7 @@ class LocalLiveQueries:
         if self._in_round or self._lacking or not 0 < self._queued <= STEPS_AT_ONCE or len(self._queue) > STEPS_AT_ONCE:
             return
         states = self._completeness.states
-        if states is not self._states or not all(told.is_short for told in self._queue):
+        if states is not self._states or not all(told.is_known for told in self._queue):
             return
         commit = self._position.heard
         try:

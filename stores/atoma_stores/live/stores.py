@@ -95,6 +95,6 @@ class PendingCommit:
     first: int = 0
 
     @property
-    def is_short(self) -> bool:
+    def is_known(self) -> bool:
         """Whether it is known what it concerns."""
         return not self.unknown and not self.written and self.later is None
