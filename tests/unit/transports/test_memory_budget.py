@@ -187,6 +187,27 @@ async def test_requests_over_grpc_are_taken_as_there_is_room_and_all_are_answere
     assert sorted(answered) == list(range(30))
 
 
+@pytest.mark.virtual_time
+async def test_single_answers_over_http_are_made_as_there_is_room_too() -> None:
+    """Each connection answers one call after the other; all of them together would hold eight megabytes."""
+    body = encode(pull())
+    async with open_port(ChannelLimits(memory_bytes=MB)) as port:
+        account = port.fairness.of("alice").memory
+        most = Most(account)
+        trio.lowlevel.add_instrument(most)
+        clients = [port.connect("http") for _ in range(8)]
+        for client in clients:
+            await client.send(http_head("/v1/pull", content_length=str(len(body))), body)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(600):
+            async with trio.open_nursery() as nursery:
+                for client in clients:
+                    nursery.start_soon(client.until, b"\xa5proof")  # the end of a page
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(most)
+    assert most.held < 3 * MB
+
+
 async def test_nothing_is_held_once_everything_is_answered() -> None:
     calls = {
         "websocket": upgrade() + ws_auth() + fragments(ws_call(), 60_000),

@@ -23,7 +23,7 @@ from atoma_transports.adapters.methods import NOTIFY
 from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports.calls.errors import LATE, STOPPING, explain, large_answer
 from atoma_transports.calls.methods import Method
-from atoma_transports.calls.requests import WireFormat, read_request, rows_size_max, size_max
+from atoma_transports.calls.requests import HeldAnswers, WireFormat, read_request, rows_size_max, size_max
 from atoma_transports.http.answers import RefusedRequest, failure, refused, send_answer
 from atoma_transports.http.asked import Asked
 from atoma_transports.http.batches import RunningBatches, answer_batch, read_batch
@@ -64,6 +64,8 @@ TAKES: Mapping[str, tuple[str, ...]] = {
 }
 """The verbs of each path but those of documents."""
 
+AS_DOCUMENTS = Encoding(JSON, to_json, PLAIN_JSON)
+
 
 class Calls:
     """The calls of one connection, which are answered one after the other."""
@@ -75,6 +77,7 @@ class Calls:
         self._limits = hosting.limits
         self._admission = Admission(hosting.host, hosting.place, wire.share)
         self._declares = hosting.host if isinstance(hosting.host, DeclaresStores) else None
+        self._held = HeldAnswers(hosting.limits.queue_bytes, wire.share)
         self._last: tuple[str, Peer, Session] | None = None
 
     def close(self) -> None:
@@ -132,9 +135,7 @@ class Calls:
             form = Events() if encoding is AS_JSON else Records()
             return await self._stream(asked, served, admitted, service, message, form, trace_id)
         answer = served.answer
-        with admitted.call():
-            reply = await self._wire.attended(lambda: answer(service, message), self._deadline(asked))
-        return await self._reply(encoding, reply)
+        return await self._carry_out(asked, admitted, lambda: answer(service, message), encoding, reads=served.reads)
 
     async def _described(self, asked: Asked, name: str) -> None:
         """What is spoken here, for anybody; or what the stores hold, for whoever has a token."""
@@ -183,9 +184,7 @@ class Calls:
         else:
             pushed = await self._read(asked, most, PLAIN_JSON, PushDocuments)
             work = partial(push_documents, rows, pushed.rows, Environment())
-        with admitted.call():
-            reply = await self._wire.attended(work, self._deadline(asked))
-        await self._send(AS_JSON, to_json(reply))
+        await self._carry_out(asked, admitted, work, AS_DOCUMENTS, reads=path.act == "pull")
 
     def _check(self, asked: Asked, name: str, takes: Collection[str] | None) -> None:
         """Refuse what cannot be answered whoever asks.
@@ -236,6 +235,27 @@ class Calls:
         if not (text.isascii() and text.isdigit()) or len(text) > 15 or int(text) > BUDGET_MS_MAX:
             raise ProtocolError(f"{BUDGET} is a number of milliseconds")
         return deadline_of(int(text))
+
+    async def _carry_out(
+        self,
+        asked: Asked,
+        admitted: Session,
+        work: Callable[[], Awaitable[msgspec.Struct]],
+        encoding: Encoding,
+        *,
+        reads: bool,
+    ) -> None:
+        """Do one piece of ``work`` and send what it returns, once there is room for that; what ``reads`` may be done again."""
+
+        async def make() -> bytes:
+            return encoding.encode(await work())
+
+        with admitted.call():
+            body = await self._wire.attended(lambda: self._held.take(make, reads=reads), self._deadline(asked))
+        try:
+            await self._send(encoding, body)
+        finally:
+            self._held.give(len(body))
 
     async def _special(self, asked: Asked, encoding: Encoding, admitted: Session, service: SyncService) -> None:
         subject = admitted.principal.subject
