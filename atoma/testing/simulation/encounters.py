@@ -122,16 +122,9 @@ keep what a hub has lost, and nobody decides about it; ``calm`` has one restore 
 DISASTERS = (Fault.HUB_RESTORED, Fault.FILE_RESTORED, Fault.CLONED, Fault.EXPIRED)
 """What a repair is for."""
 
-OF_DISKS = (
-    Fault.DISK_FULL,
-    Fault.DISK_FAILING,
-    Fault.TAIL_LOST,
-    Fault.HUB_DISK_FULL,
-    Fault.HUB_DISK_FAILING,
-    Fault.HUB_TAIL_LOST,
-)
+OF_HUB_DISKS = (Fault.HUB_DISK_FULL, Fault.HUB_DISK_FAILING, Fault.HUB_TAIL_LOST)
+OF_DISKS = (Fault.DISK_FULL, Fault.DISK_FAILING, Fault.TAIL_LOST, *OF_HUB_DISKS)
 """What strikes a disk: it has no room, it fails, or the power goes, and with it what was not synced."""
-OF_HUB_DISKS = OF_DISKS[3:]
 OF_FRAMES = (Fault.DROPPED, Fault.DOUBLED, Fault.REORDERED, Fault.TRUNCATED, Fault.BROKEN)
 """What strikes a frame."""
 _OF_A_PROGRAM = (Fault.CLIENT_CRASH, Fault.CANCELLED, Fault.SPLIT)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 
 from atoma.testing.simulation.encounters import Kind
 
+NOT_CALM = ("minds", "lies", "disks", "downgrades")
+"""What a calm run has none of."""
+
 
 def _extra(what: str) -> float:
     return field(default=0.0, metadata={"what": what})
@@ -48,9 +51,9 @@ class Extras:
         """Refuse what a run of ``kind`` cannot have.
 
         Raises:
-            ValueError: ``minds``, ``lies``, ``disks`` or ``downgrades`` in a calm run.
+            ValueError: One of :data:`NOT_CALM` in a calm run.
         """
-        if (self.minds or self.lies or self.disks or self.downgrades) and kind == "calm":
+        if kind == "calm" and any(getattr(self, name) for name in NOT_CALM):
             raise ValueError(
                 "in a calm run nobody changes their mind or lies, no disk fails, and no file is of an earlier version: it is about "
                 "one restore of the hub"
@@ -70,7 +73,7 @@ class Extras:
             disks=dice.choice((0.0, 0.1, 0.3)),
             downgrades=dice.choice((0.0, 0.0, 0.1, 0.3)),
         )
-        return replace(found, minds=0.0, lies=0.0, disks=0.0, downgrades=0.0) if kind == "calm" else found
+        return replace(found, **dict.fromkeys(NOT_CALM, 0.0)) if kind == "calm" else found
 
 
 PLAIN = Extras()
