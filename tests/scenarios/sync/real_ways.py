@@ -25,7 +25,7 @@ from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.memory import MemoryNetwork
 from tests.scenarios.sync.conftest import CARDS, CLIENT, LABELS, MANUAL, SECRETS, SERVER, Device, World
 from tests.scenarios.sync.networks import device, serving
-from tests.scenarios.sync.ways import device_with, free, hub_with, insert, is_told, stoppable, stuck
+from tests.scenarios.sync.ways import AT_ONCE_S, device_with, free, hub_with, insert, is_told, stoppable, stuck
 
 # ---------------------------------------------------------------- tokens and connections
 
@@ -235,27 +235,20 @@ class Broken:
         return "write"
 
 
-async def rules_fail(world: World) -> None:
+async def rules_fail(world: World, code: str = "INTERNAL", within_s: float = AT_ONCE_S) -> None:
     """First each request is made again; in the end the session is given up, which is told as well."""
     rules = Broken()
     async with world.open_hub(rules=rules), world.open_device("a") as a:
         await a.settle()
         rules.away = True
         await insert(world, a)
-        await stuck(a, "INTERNAL")
+        await stuck(a, code, within_s=within_s)
         rules.away = False
         await free(a)
 
 
 async def rules_fail_for_long(world: World) -> None:
-    rules = Broken()
-    async with world.open_hub(rules=rules), world.open_device("a") as a:
-        await a.settle()
-        rules.away = True
-        await insert(world, a)
-        await stuck(a, "PUSH_STALLED", within_s=STALL_FAILURES * 60)
-        rules.away = False
-        await free(a)
+    await rules_fail(world, "PUSH_STALLED", STALL_FAILURES * 60)
 
 
 # ---------------------------------------------------------------- two versions of one program
