@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import trio
 
-from atoma.client import open_client
-from atoma.plugins import Plugin, PluginContext
+from atoma.plugins import PluginContext
 from atoma.ports import PortKey
-from atoma.sync import Sync
-from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite.faults import FaultPlan, fault_vfs
-from tests.scenarios.sync.conftest import SCHEMA, SYNCED, Device, Probe, Wire, World
+from tests.scenarios.sync.conftest import Device, World
+from tests.scenarios.sync.ways import device_with
 
 
 class FillsUp:
@@ -34,14 +31,8 @@ class FillsUp:
         yield
 
 
-@asynccontextmanager
-async def open_where_it_fills_up(world: World, plan: FaultPlan, vfs: str) -> AsyncGenerator[Device]:
-    engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs=vfs))
-    wire, probe = Wire(world.running_hub), Probe()
-    plugins: list[Plugin] = [engine, FillsUp(plan), probe, wire, Sync(SYNCED, ("main",))]
-    environment = world.environment("a")
-    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
-        yield Device("a", client, wire, probe)
+def open_where_it_fills_up(world: World, plan: FaultPlan, vfs: str) -> AbstractAsyncContextManager[Device]:
+    return device_with(world, vfs=vfs, plugins=[FillsUp(plan)])
 
 
 def told(device: Device) -> tuple[str, str, bool]:

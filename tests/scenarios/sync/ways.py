@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ import trio
 from atoma.client import open_client
 from atoma.codes import HELP, row
 from atoma.hub import AllowLoopback, open_hub
+from atoma.plugins import Plugin
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma.sync.conditions import condition_code, state_of
@@ -96,13 +97,19 @@ async def hub_with(
 
 @asynccontextmanager
 async def device_with(
-    world: World, *, schema: Schema = SCHEMA, synced: tuple[StoreSpec[Any], ...] = SYNCED, vfs: str | None = None
+    world: World,
+    *,
+    schema: Schema = SCHEMA,
+    synced: tuple[StoreSpec[Any], ...] = SYNCED,
+    vfs: str | None = None,
+    plugins: Sequence[Plugin] = (),
 ) -> AsyncGenerator[Device]:
+    """The device ``a``; ``plugins`` come right behind its database."""
     wire, probe = Wire(world.running_hub), Probe()
     engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs=vfs))
-    plugins: list[Any] = [engine, probe, wire, Sync(synced, ("main",))]
+    every: list[Plugin] = [engine, *plugins, probe, wire, Sync(synced, ("main",))]
     environment = world.environment("a")
-    async with open_client(schema, plugins=plugins, policy="sync-queue", environment=environment) as client:
+    async with open_client(schema, plugins=every, policy="sync-queue", environment=environment) as client:
         yield Device("a", client, wire, probe)
 
 
