@@ -24,7 +24,7 @@ INCLUDES_DEEP_MAX = 4
 """Maximum depth of includes within includes."""
 INCLUDES_MAX = 16
 """Maximum number of branches of all includes of a query."""
-VALUES_MAX = 1_000
+IN_VALUES_MAX = 1_000
 """Maximum number of values of one ``in_()``."""
 PARAMETERS_MAX = 4_096
 """Maximum number of values that one query compares with, those of every ``in_()`` included."""
@@ -102,7 +102,7 @@ class Bounds(msgspec.Struct, frozen=True):
     plans: int = PLANS_MAX
     includes_deep: int = INCLUDES_DEEP_MAX
     includes: int = INCLUDES_MAX
-    values: int = VALUES_MAX
+    values: int = IN_VALUES_MAX
     parameters: int = PARAMETERS_MAX
     parameters_bytes: int = PARAMETERS_BYTES_MAX
     query_bytes: int = QUERY_BYTES_MAX

@@ -9,7 +9,7 @@ from typing import cast
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.limits import PARAMETERS_BYTES_MAX, VALUES_MAX
+from atoma.contracts.limits import IN_VALUES_MAX, PARAMETERS_BYTES_MAX
 from atoma.contracts.query import Agg, BoundQuery, Call, Derived, Expr, Named, Param, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.check import is_visible
@@ -47,7 +47,7 @@ def in_parts(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
     size = 0
     for id in ids:
         size += len(id.encode())
-        if part and (len(part) == VALUES_MAX or size > PARAMETERS_BYTES_MAX):
+        if part and (len(part) == IN_VALUES_MAX or size > PARAMETERS_BYTES_MAX):
             yield tuple(part)
             part, size = [], len(id.encode())
         part.append(id)

@@ -24,7 +24,7 @@ from atoma.schema.spec import StoreSpec
 from atoma.schema.terms import Term
 
 TEMPLATES_MAX = 1_024
-VALUES_MAX = 16
+SHAPE_VALUES_MAX = 16
 LONG = 1_000
 """Texts of more characters, and as many bytes, are held against the bounds of a whole query."""
 
@@ -130,7 +130,7 @@ def shape_of(parts: Parts) -> QueryShape | None:
                 return None
             key.append(pair)
             compared.append(pair)
-    if len(values) > VALUES_MAX:
+    if len(values) > SHAPE_VALUES_MAX:
         return None
     for each in parts.order:
         sorted_by = _sorted_by(source, each)

@@ -18,6 +18,7 @@ from atoma.contracts.limits import (
     CONDITIONS_MAX,
     DEPTH_MAX,
     GROUPS_MAX,
+    IN_VALUES_MAX,
     INCLUDES_DEEP_MAX,
     INCLUDES_MAX,
     OFFSET_MAX,
@@ -28,7 +29,6 @@ from atoma.contracts.limits import (
     QUERY_BYTES_MAX,
     REGEXES_MAX,
     SOURCES_MAX,
-    VALUES_MAX,
     WILDCARDS_MAX,
 )
 from atoma.contracts.query import (
@@ -173,10 +173,10 @@ TOO_MUCH: dict[str, tuple[Plan, str]] = {
     ),
     "deep conditions": (where(nested(DEPTH_MAX + 1)), "nested at most 32 deep"),
     "deep conditions in a subquery": (where(Exists(where(nested(DEPTH_MAX)))), "nested at most 32 deep"),
-    "a long list": (where(among(VALUES_MAX + 1)), "at most 1,000 values, got 1,001"),
-    "many values": (where(*[among(VALUES_MAX)] * 5), "at most 4,096 values"),
+    "a long list": (where(among(IN_VALUES_MAX + 1)), "at most 1,000 values, got 1,001"),
+    "many values": (where(*[among(IN_VALUES_MAX)] * 5), "at most 4,096 values"),
     "many values in several queries": (
-        where(*[among(VALUES_MAX)] * 3, Exists(where(*[among(VALUES_MAX)] * 2))),
+        where(*[among(IN_VALUES_MAX)] * 3, Exists(where(*[among(IN_VALUES_MAX)] * 2))),
         "at most 4,096 values",
     ),
     "many sources": (Plan(CARD, joins=(TWIN,) * SOURCES_MAX), "reads at most 8 stores together"),
@@ -219,7 +219,7 @@ ROWS_FIT: dict[str, Plan] = {
     "all the patterns": where(*[like(LONGEST)] * SEVERAL, fn="or"),
     "all the conditions": where(*[EQUAL] * (CONDITIONS_MAX - 1)),
     "the deepest condition": where(nested(DEPTH_MAX)),
-    "all the values": where(*[among(VALUES_MAX)] * 4),
+    "all the values": where(*[among(IN_VALUES_MAX)] * 4),
     "all the sort keys": Plan(CARD, order=(Order(TITLE), Order(ID))),
     "the largest offset": Plan(CARD, offset=OFFSET_MAX),
     "the longest value": where(Call("eq", (TITLE, Lit("text", "x" * PARAMETERS_BYTES_MAX)))),
@@ -287,7 +287,7 @@ BOUND_BY: dict[str, str] = {
     "PLANS_MAX": "many queries",
     "INCLUDES_DEEP_MAX": "deep includes",
     "INCLUDES_MAX": "many includes",
-    "VALUES_MAX": "a long list",
+    "IN_VALUES_MAX": "a long list",
     "PARAMETERS_MAX": "many values",
     "PARAMETERS_BYTES_MAX": "a long value",
     "QUERY_BYTES_MAX": "a long query",
@@ -313,7 +313,7 @@ def test_a_sentence_about_one_place_says_which() -> None:
     with pytest.raises(QueryError, match=r"^where › like: a pattern of like\(\) has at most 256 bytes"):
         bind(written(where(EQUAL, like(LONGEST + "x")), SCHEMA), SCHEMA)
     with pytest.raises(QueryError, match=r"^where › in: in_\(\) takes at most 1,000 values, got 1,001; ask in several"):
-        bind(select(CARDS).where(col("title").in_(["a"] * (VALUES_MAX + 1))), SCHEMA)
+        bind(select(CARDS).where(col("title").in_(["a"] * (IN_VALUES_MAX + 1))), SCHEMA)
 
 
 @pytest.mark.parametrize("door", DOORS)

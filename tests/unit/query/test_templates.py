@@ -17,7 +17,7 @@ from atoma.contracts.limits import PARAMETERS_BYTES_MAX
 from atoma.errors import AtomaError
 from atoma.query.binding import Asked, asked
 from atoma.query.builder import Condition, Rows
-from atoma.query.templates import LONG, VALUES_MAX
+from atoma.query.templates import LONG, SHAPE_VALUES_MAX
 from atoma.schema.expressions import SortKey
 from atoma.schema.terms import Term
 
@@ -118,7 +118,7 @@ def test_values_are_held_against_the_bounds_of_a_query() -> None:
     asked(select(TICKETS).where(col("title") == "a"), schema)
     with pytest.raises(AtomaError, match="bytes together"):
         asked(select(TICKETS).where(col("title") == "x" * PARAMETERS_BYTES_MAX + "y"), schema)
-    assert VALUES_MAX * LONG * len("\U0001f600".encode()) <= PARAMETERS_BYTES_MAX, (
+    assert SHAPE_VALUES_MAX * LONG * len("\U0001f600".encode()) <= PARAMETERS_BYTES_MAX, (
         "so many short ones never are too long"
     )
 
