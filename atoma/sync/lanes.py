@@ -183,12 +183,15 @@ class Lanes:
             self._let_go(scope)
         for scope in self._pulling.keys() & self._session.refused.keys():
             self._pulling.pop(scope).cancel()
+        waiting = self._session.refused.keys() - self._session.partless
+        for scope in self._waiting.keys() - waiting:  # in other shapes it is given out
+            self._waiting.pop(scope).cancel()
         given_out(self._replica, self._session)
         for scope in self._session.given(self._replica.scopes) if "pull" in self._kinds else ():
             if scope not in self._pulling:
                 self._pulling[scope] = trio.CancelScope()
                 nursery.start_soon(self._pull, scope, self._pulling[scope], nursery.cancel_scope)
-        for scope in self._session.refused.keys() - self._session.partless - self._waiting.keys():
+        for scope in waiting - self._waiting.keys():
             self._waiting[scope] = trio.CancelScope()
             nursery.start_soon(self._ask_again, scope, self._waiting[scope])
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from atoma.contracts.sync import OpenReply, PullRequest, ShapeRefusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
+from atoma.ports.service import Principal
 from atoma.query import col
 from atoma.query.shapes import Shapes
 from atoma.schema import Schema, ScopePart, Shape, param
@@ -164,3 +165,39 @@ async def test_a_part_is_not_dropped_while_something_waits_in_one_of_its_rows(wo
         await a.sync.drop(NOTES.of())
         await put_in(a)
         assert await a.rows(MANUAL) == {}
+
+
+class Granted:
+    """Everybody may use every scope that has not been closed."""
+
+    def __init__(self) -> None:
+        self.closed: set[str] = set()
+
+    def scope_access(self, principal: Principal, scope: str) -> str:
+        return "none" if scope in self.closed and principal.subject != "boss" else "write"
+
+
+async def test_a_scope_that_was_refused_and_is_given_in_other_shapes_is_asked_for_no_more(world: World) -> None:
+    """It was let go of at once and agreed on anew: what waited to ask again was woken by what was to be pulled."""
+    rules = Granted()
+    async with world.open_hub(rules=rules), world.open_device("writer", principal="boss") as writer:
+        await writer.store(CARDS).insert_many([Card(id=lane, lane=lane) for lane in ("todo", "done")])
+        await put_in(writer)
+        async with world.open_device("a", scopes=("other", TODO)) as a:
+            async with a.sync.scope(DONE):
+                await put_in(a)
+            a.wire.cut()
+            rules.closed = {"main"}
+            a.wire.repair()
+            await put_in(a)
+            assert a.sync.status.scope("main").error.code == "PERMISSION_DENIED"
+            rules.closed = set()
+            asked = a.wire.count("open")
+            await a.sync.drop(DONE)
+            await trio.sleep(300)
+            assert (set(await a.rows()), a.sync.status.scope("main").error) == ({"todo"}, None)
+            assert a.wire.count("open") == asked + 1
+            await writer.store(CARDS).insert(Card(id="news"))
+            await put_in(writer)
+            await trio.sleep(1)
+            assert set(await a.rows()) == {"todo", "news"}
