@@ -1,4 +1,4 @@
-"""What a call is, whatever language it is made in: its method, its bounds, its deadline, its errors, its caller's share."""
+"""Calls, independent of the protocol that carries them: method, limits, deadline, errors, and the caller's share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors on their way: code ↔ ``ErrorInfo`` ↔ typed error, by the one table of codes."""
+"""Errors on the wire: code ↔ ``ErrorInfo`` ↔ typed error, by the one table of codes."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from atoma.ports.tasks import single_error
 MESSAGE_LENGTH_MAX = 2000
 CUT_LENGTH = 500
 ERROR_BYTES_MAX = 4096
-"""What an error may take as MessagePack. Other people's gRPC clients take 8 KiB of metadata, and binary metadata grows by
+"""Maximum size of an error as MessagePack, in bytes. Other gRPC clients accept 8 KiB of metadata, and binary metadata grows by
 a third on the wire; an error is the same on every transport."""
 WAIT_MS_MAX = 2**31 - 1
 
 
 def info_of(error: AtomaError) -> ErrorInfo:
-    """``error`` as it goes over the wire: never with a trace, SQL or a path, and never more than any transport carries."""
+    """Return ``error`` as it is sent: never with a trace, SQL or a path, and never larger than any transport carries."""
     return fitting(_info_of(error))
 
 
 def fitting(info: ErrorInfo) -> ErrorInfo:
-    """``info`` as every transport can carry it; what is too long loses the end of its message, then its facts."""
+    """Return ``info`` as every transport can carry it; if it is too long, its message is cut short, then its facts go."""
     facts = {_text(name): _text(fact) for name, fact in info.info.items()}
     wait_ms = min(max(info.retry_after_ms, 0), WAIT_MS_MAX)
     code, message = _text(info.code), _text(info.message)
@@ -51,12 +51,12 @@ def fitting(info: ErrorInfo) -> ErrorInfo:
 
 
 def _text(text: str) -> str:
-    """``text`` with a mark in place of half a surrogate pair, which no message can hold."""
+    """Return ``text`` with a mark in place of each half of a surrogate pair, which no message can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _wait_ms(seconds: float) -> int:
-    """Milliseconds to wait: whatever an application gave, a number that can be sent."""
+    """Return the milliseconds to wait as a number that can be sent, whatever the application gave."""
     return round(min(seconds * 1000, WAIT_MS_MAX)) if seconds > 0 else 0
 
 
@@ -71,7 +71,7 @@ def _info_of(error: AtomaError) -> ErrorInfo:
     if isinstance(error, AuthenticationError | ProtocolError):
         return ErrorInfo(error.code, message, retryable)
     if isinstance(error, StoreError | ConfigurationError | TransportError):
-        # Their messages speak of files and set-up: of use to whoever runs the server, not to its peers.
+        # Their messages are about files and set-up: useful to the operator of the server, not to its peers.
         return ErrorInfo(error.code, "the server cannot answer this; its log says why", retryable)
     info: dict[str, str] = {}
     if isinstance(error, ConflictError | WriteRejected | ValidationError):
@@ -86,7 +86,7 @@ def _info_of(error: AtomaError) -> ErrorInfo:
 
 
 def error_of(info: ErrorInfo) -> AtomaError:
-    """The error that a reply with ``info`` raises at the caller: the same type and code on every transport."""
+    """Return the error that a reply with ``info`` raises at the caller: the same type and code on every transport."""
     match row(info.code).category:
         case "auth":
             return (TokenExpired if info.code == TokenExpired.code else AuthenticationError)(info.message)
@@ -100,7 +100,7 @@ logger = logging.getLogger("atoma.transports")
 
 
 def explain(error: Exception, method: str, trace_id: str) -> ErrorInfo:
-    """``error`` for the caller; an unexpected one is logged, and the caller learns no more than that it happened."""
+    """Return ``error`` for the caller; an unexpected one is logged, and the caller only learns that there was one."""
     cause = single_error(error)
     if isinstance(cause, AtomaError):
         return info_of(cause)
@@ -109,10 +109,10 @@ def explain(error: Exception, method: str, trace_id: str) -> ErrorInfo:
 
 
 def check_request(size: int, most: int) -> None:
-    """See that a request of ``size`` bytes can be sent.
+    """Check that a request of ``size`` bytes can be sent.
 
     Raises:
-        RemoteError: ``TOO_LARGE``: it has more than ``most``; nothing was sent.
+        RemoteError: ``TOO_LARGE``: it has more than ``most`` bytes; nothing was sent.
     """
     if size > most:
         text = f"the request takes {size} bytes; the limit is {most}; nothing was sent"
@@ -122,25 +122,25 @@ def check_request(size: int, most: int) -> None:
 LATE = refusal("TIMEOUT", "the caller's deadline has passed")
 STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
 CUT_OFF = refusal("UNAVAILABLE", "the server ends this connection")
-"""What ends a call, or refuses one, in the same words on every transport."""
+"""The error that ends or refuses a call when the server ends the connection, in the same words on every transport."""
 
 
 def large_answer(size: int, most: int) -> ErrorInfo:
-    """The refusal of an answer that has more bytes than a message may have."""
+    """Return the refusal of an answer that is larger than a message may be."""
     return refusal("TOO_LARGE", f"the answer takes {size} bytes; the limit is {most}: ask for less")
 
 
 def large_item(size: int) -> ErrorInfo:
-    """What ends a stream with an item that has more bytes than a message may have."""
+    """Return the error that ends a stream with an item that is larger than a message may be."""
     return refusal("TOO_LARGE", f"an item takes {size} bytes")
 
 
 def memory_taken(most: int) -> ErrorInfo:
-    """What ends a connection on which nothing moves while others of the same principal wait for memory."""
+    """Return the error that ends a connection on which nothing moves while others of its principal wait for memory."""
     text = f"nothing moved here while others waited: all connections of a principal may hold {most} bytes"
     return refusal("SLOW_CONSUMER", text)
 
 
 def slow_reader(seconds: float) -> ErrorInfo:
-    """What ends a stream whose reader is too slow."""
+    """Return the error that ends a stream whose reader is too slow."""
     return refusal("SLOW_CONSUMER", f"nothing was read from the stream for {seconds:g} s")

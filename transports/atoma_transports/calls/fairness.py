@@ -1,20 +1,20 @@
-"""What one peer may take of a port: one rule for every language that is spoken on it.
+"""The share that one peer may have of a port: one rule for every protocol that is spoken on it.
 
-*The loop.* A parser is given a bounded number of events at a time, then others run. The seconds that it takes, and those of
-decoding, are counted: a guest who has taken more than :data:`GUEST_SHARE` of the last second waits, and so does a
-principal, over all its connections, beyond :data:`KNOWN_SHARE`. Of all guests one is read on in a pass of the loop, so that
-others wait no longer when many come at once. A call that is taken earns what reading an honest call costs, so that whoever
-sends calls is not slowed down, however many.
+*The loop.* A parser is given a bounded number of events at a time, then others run. The seconds that parsing and decoding
+take are counted: a guest that has taken more than :data:`GUEST_SHARE` of the last second waits, and so does a principal
+beyond :data:`KNOWN_SHARE`, over all its connections. Only one of all guests is read in each pass of the loop, so that
+the others do not wait longer when many guests arrive at once. A call that is accepted earns back what reading an honest
+call costs, so that a client is not slowed down for sending calls, however many.
 
-*The line.* Bytes are counted against ``bytes_per_s``, and each request, chunk, fragment and frame as :data:`UNIT_BYTES` at
-least: what it costs here goes by their number. Pieces that carry next to nothing have a bound of their own.
+*The line.* Bytes are counted against ``bytes_per_s``, and each request, chunk, fragment and frame as at least
+:data:`UNIT_BYTES`, because the cost depends on their number. Pieces that carry next to nothing have their own bound.
 
-*Memory.* What requests and answers take is one account for all connections of a principal; see
+*Memory.* The memory for requests and answers is one account for all connections of a principal; see
 :mod:`atoma_transports.calls.memory`.
 
-*Connections.* A principal has ``ChannelLimits.connections`` of them on a port, whatever is spoken on them.
+*Connections.* A principal has ``ChannelLimits.connections`` of them on a port, over all protocols.
 
-The seconds are those of Trio's clock, so a test can hold them.
+The seconds are those of Trio's clock, so a test can control them.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.memory import Holding, Memory
 
 TURN_EVENTS = 100
-"""Events that a parser may give before others run; one or two milliseconds."""
+"""Number of events that a parser may produce before others run; one or two milliseconds."""
 TINY_BYTES = 16
-"""A chunk, fragment, frame of data or opened window of less carries next to nothing; so does a control frame."""
+"""A chunk, fragment, data frame or window update of fewer bytes carries next to nothing; so does a control frame."""
 TINY_PER_S = 1_000
 UNIT_BYTES = 1024
-"""As so many bytes a request, chunk, fragment or frame of less is counted: 16 thousand of them in a second at 16 MiB/s."""
+"""The least number of bytes that a request, chunk, fragment or frame counts as: 16 thousand a second at 16 MiB/s."""
 GUEST_SHARE = 0.02
 GUESTS_SHARE = 0.1
-"""Of a core, for all guests together who are over their own share."""
+"""The part of a core for all guests together that have exceeded their own share."""
 KNOWN_SHARE = 0.1
 TURN_S_MAX = 0.005
-"""A turn that took longer was held up by another program, which is nobody's fault."""
+"""A turn that took longer was held up by another program, so no more than this is counted."""
 DECODING_S_MAX = 0.02
-"""The same of a step of decoding, which nothing interrupts."""
+"""The same for a step of decoding, which cannot be interrupted."""
 CALL_S = 0.0002
 BYTE_S = 2e-8
-"""What a call that is taken, and each of its bytes, earns."""
+"""Seconds that an accepted call, and each of its bytes, earns back."""
 RESTED_S = 1.0
-"""A kept connection that has waited for a request for so long gives way to another one of its principal."""
+"""Seconds after which an idle connection gives way to another one of its principal."""
 AGAIN_S = 5.0
-"""When somebody with too many connections may try again."""
+"""Seconds after which a client with too many connections may try again."""
 
 
 class TinyPieces(ProtocolError):
-    """The peer sends pieces that carry next to nothing, without end."""
+    """An endless run of pieces from the peer that carry next to nothing."""
 
     def __init__(self) -> None:
         super().__init__(f"more than {TINY_PER_S:,} pieces of less than {TINY_BYTES} bytes in a second")
@@ -69,12 +69,12 @@ class Owner:
     """The reads and connections that belong to one principal.
 
     Attributes:
-        permit: Held while a large request of theirs is read.
-        line: Where guests stand who may go on.
-        seconds: What reading their requests takes.
-        memory: What their requests and answers take.
-        connections: How many they have.
-        resting: Those of them that only wait for a request, the one that has waited longest first.
+        permit: Held while a large request of the principal is read.
+        line: The queue of the guests that may go on.
+        seconds: The time that reading their requests takes.
+        memory: The memory that their requests and answers take.
+        connections: The number of connections they have.
+        resting: The connections that only wait for a request, the one that has waited longest first.
     """
 
     permit: trio.Lock = field(default_factory=trio.Lock)
@@ -86,14 +86,14 @@ class Owner:
 
     @property
     def idle(self) -> bool:
-        """Whether it is as good as a fresh one."""
+        """Whether it is no different from a new one."""
         return not (self.connections or self.permit.locked() or self.memory.held or self.seconds.debt_s())
 
     def make_room(self, most: int) -> None:
-        """See that one more connection has a place among ``most``; one that has rested gives way to it.
+        """Make room for one more connection among ``most``; one that has been idle gives way to it.
 
         Raises:
-            RemoteError: ``OVERLOADED``: there are that many, and all are in use.
+            RemoteError: ``OVERLOADED``: there are that many, and all of them are in use.
         """
         if self.connections < most:
             return
@@ -105,7 +105,7 @@ class Owner:
 
 
 class Fairness:
-    """The order in which those on one port are read."""
+    """The shares of all peers on one port."""
 
     def __init__(self) -> None:
         self._guests: Owner | None = None  # made on a running loop
@@ -113,18 +113,18 @@ class Fairness:
 
     @property
     def guests(self) -> Owner:
-        """What the guests have together who are over their own share."""
+        """The share that all guests over their own share have together."""
         if self._guests is None:
             self._guests = Owner(seconds=Meter(GUESTS_SHARE))
         return self._guests
 
     def of(self, subject: str) -> Owner:
-        """What belongs to the principal ``subject``."""
+        """Return the reads and connections of the principal ``subject``."""
         return self._owners.of(subject)
 
     @contextmanager
     def connection(self, limits: ChannelLimits, peer: Peer) -> Generator[Share]:
-        """What one connection may take, as long as the block runs; on this machine, bytes are not counted."""
+        """Open the share of one connection for the block; bytes from this machine are not counted."""
         share = Share(self, limits)
         share.comes_from(peer)
         try:
@@ -134,7 +134,7 @@ class Fairness:
 
 
 class Share:
-    """The share of one connection; a guest's until :meth:`admit`. Made by :meth:`Fairness.connection`."""
+    """The share of one connection, which is a guest's until :meth:`admit`; made by :meth:`Fairness.connection`."""
 
     def __init__(self, fairness: Fairness, limits: ChannelLimits) -> None:
         self._fairness = fairness
@@ -144,17 +144,17 @@ class Share:
         self._own: Meter | None = Meter(GUEST_SHARE)
         self._tiny = Meter(TINY_PER_S)
         self._bytes: Meter | None = None
-        self._fresh = 0  # bytes that have come, and do not count against what they bring
+        self._fresh = 0  # bytes that have arrived, and do not count against the request they carry
         self._end: Callable[[], None] | None = None
         self._holding = Holding(limits.memory_bytes)
 
-    # ------------------------------------------------------------------ whose it is
+    # ------------------------------------------------------------------ its principal
 
     def admit(self, subject: str) -> None:
-        """Count for the principal ``subject`` from now on, and for nobody else.
+        """Count towards the principal ``subject`` from now on, and towards nobody else.
 
         Raises:
-            RemoteError: ``OVERLOADED``: they have as many connections as they may.
+            RemoteError: ``OVERLOADED``: the principal has as many connections as it may have.
         """
         if subject == self._subject:
             return
@@ -167,7 +167,7 @@ class Share:
         self.hold(**held)
 
     def leave(self) -> None:
-        """Be nobody's connection any more, and hold nothing; what reading takes goes on counting for whom it did."""
+        """Leave the principal and hold nothing any more; the time for reading keeps counting towards the principal."""
         self._owner.memory.drop(self._holding)
         if self._subject is not None:
             self._subject = None
@@ -175,41 +175,41 @@ class Share:
             self._owner.resting.pop(self, None)
 
     def comes_from(self, peer: Peer) -> None:
-        """Count bytes from now on if ``peer``, for whom somebody may pass a request on, is on another machine."""
+        """Count bytes from now on if ``peer``, whose requests a proxy may forward, is on another machine."""
         if self._bytes is None and not peer.loopback and self._limits.bytes_per_s:
             self._bytes = Meter(self._limits.bytes_per_s)
 
     @property
     def permit(self) -> trio.Lock:
-        """Held while a large request is read; its principal has it once."""
+        """The lock that is held while a large request is read; there is one for each principal."""
         return self._owner.permit
 
     def rest(self, end: Callable[[], None]) -> None:
-        """Note that the connection waits for a request; ``end`` ends it when another one needs the place."""
+        """Note that the connection waits for a request; ``end`` closes it when another one needs the place."""
         if self._subject is not None:
             self._end = end
             self._owner.resting[self] = trio.current_time()
 
     def work(self) -> None:
-        """Note that it does not wait any more."""
+        """Note that the connection no longer waits."""
         if self._end is not None:
             self._end = None
             self._owner.resting.pop(self, None)
 
     def give_way(self) -> None:
-        """End the connection, which rests."""
+        """End the connection, which is idle."""
         assert self._end is not None
         self.leave()
         self._end()
 
-    # ------------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------------ its memory
 
     def ends_by(self, end: Callable[[], None]) -> None:
-        """Have ``end`` called when nothing moves on the connection, and it has to give way."""
+        """Set ``end``, which is called when nothing moves on the connection and it has to give way."""
         self._holding.end = end
 
     def hold(self, *, parts: int = 0, unread: int = 0, requests: int = 0, answers: int = 0) -> None:
-        """Note that it holds so many bytes more, or less: of what :class:`Holding` names."""
+        """Note that it holds so many bytes more, or less; the kinds are those of :class:`Holding`."""
         memory = self._owner.memory
         memory.count(self._holding, parts=parts, unread=unread, requests=requests, answers=answers)
 
@@ -222,45 +222,48 @@ class Share:
         return self._owner.memory.fits(self._holding, size)
 
     async def read_on(self) -> float:
-        """Wait until there is room for more of a request; for how long, in seconds. No checkpoint when there is."""
+        """Wait until there is room for more of a request, and return how many seconds that took.
+
+        This is not a checkpoint when there is room.
+        """
         return await self._owner.memory.read_on(self._holding)
 
     async def take_request(self) -> None:
-        """Wait until there is room for a request that has not been read yet. No checkpoint when there is."""
+        """Wait until there is room for an unread request; this is not a checkpoint when there is."""
         await self._owner.memory.take_request(self._holding)
 
     def make_answer(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Wait until there is room for an answer of ``size`` bytes, which nobody else who waits takes during the block."""
+        """Wait until there is room for an answer of ``size`` bytes; no other waiting task takes it during the block."""
         return self._owner.memory.make_answer(self._holding, size)
 
-    # ------------------------------------------------------------------ what it takes
+    # ------------------------------------------------------------------ its time and its bytes
 
     def took(self, began: float, at_most: float = TURN_S_MAX) -> None:
-        """Note that a turn took the time since ``began``, on Trio's clock."""
+        """Note that a turn took the time since ``began``, on Trio's clock, counted up to ``at_most`` seconds."""
         seconds = min(at_most, trio.current_time() - began)
         self._owner.seconds.count(seconds)
         if self._own is not None:
             self._own.count(seconds)
 
     def earned(self, size: int, calls: int = 1) -> None:
-        """Note that a request of ``size`` bytes was taken, with so many calls in it."""
+        """Note that a request of ``size`` bytes with so many calls in it was accepted."""
         if self._own is None:
             self._owner.seconds.count(-(calls * CALL_S + size * BYTE_S))
 
     def came(self, size: int) -> None:
-        """Note that ``size`` bytes came; they count from :meth:`is_over` or :meth:`turn` on."""
+        """Note that ``size`` bytes arrived; they count from the next :meth:`is_over` or :meth:`turn`."""
         self._fresh += size
 
     def unit(self, size: int) -> None:
-        """Note that ``size`` of the bytes that came are a request, chunk, fragment or frame."""
+        """Note that ``size`` of the bytes that arrived are a request, chunk, fragment or frame."""
         if size < UNIT_BYTES:
             self._fresh += UNIT_BYTES - size
 
     def piece(self, size: int) -> None:
-        """Note a unit that is a part of something, or says nothing.
+        """Note a unit that is only a part of something, or has no content.
 
         Raises:
-            TinyPieces: Too many carry next to nothing.
+            TinyPieces: Too many of them carry next to nothing.
         """
         self.unit(size)
         if size < TINY_BYTES:
@@ -269,17 +272,17 @@ class Share:
                 raise TinyPieces
 
     def check_rate(self) -> None:
-        """See that a call may be taken.
+        """Check that a call may be accepted.
 
         Raises:
-            RemoteError: ``RATE_LIMITED``: more bytes came before it than waiting a moment makes good.
+            RemoteError: ``RATE_LIMITED``: more bytes have arrived than a short wait makes up for.
         """
         if self._bytes is not None and (debt_s := self._bytes.debt_s()) > PAUSE_S:
             text = f"more than {self._limits.bytes_per_s} bytes per second arrived on one connection"
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
 
     def is_over(self) -> bool:
-        """Whether it has to wait before more is read, as guests always have; to be asked before anything is."""
+        """Whether the connection has to wait before more is read, as guests always do; to be checked before every read."""
         return self._owes_bytes() or self._late_s() > 0 or self._own is not None
 
     def _owes_bytes(self) -> bool:
@@ -294,12 +297,12 @@ class Share:
         return meter.debt_s()
 
     async def turn(self) -> None:
-        """Let others run; wait while the share is used up, and a moment while too many bytes have come.
+        """Let others run; wait while the share is used up, and for a moment while too many bytes have arrived.
 
-        Of all guests one goes on in each pass of the loop, those within their own share included.
+        Only one of all guests continues in each pass of the loop, even of those within their own share.
         """
         holding = self._holding
-        holding.came_at = math.inf  # it is not the peer that waits with what comes next
+        holding.came_at = math.inf  # the peer is not the one that delays what comes next
         try:
             await self._wait_its_turn()
         finally:
@@ -314,8 +317,8 @@ class Share:
         if self._late_s():
             if self._own is not None:
                 await trio.sleep(self._own.debt_s())
-            # the turns of the others make this longer, so that one goes on after the other
+            # the turns of the others make this longer, so that they continue one after the other
             await trio.sleep(self._owner.seconds.debt_s())
         if self._own is not None:
-            async with self._owner.line:  # a checkpoint at least
-                pass  # whoever is next goes on in the next pass
+            async with self._owner.line:  # at least a checkpoint
+                pass  # the next one continues in the next pass

@@ -1,4 +1,4 @@
-"""How much memory the requests and answers of one principal take, over all its connections."""
+"""The memory that the requests and answers of one principal take, over all its connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 PATIENCE_S = 5.0
-"""When somebody waits for room, a connection whose peer has moved nothing for so long gives way."""
+"""Seconds without progress after which a connection gives way when another one waits for room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,14 +18,14 @@ class Holding:
     """The bytes that one connection holds.
 
     Attributes:
-        most: How many all connections of its principal may hold.
-        parts: Those of requests that have come in part.
-        unread: Those that have come, and that nobody has looked at.
+        most: Maximum number that all connections of its principal may hold.
+        parts: Those of requests that have arrived in part.
+        unread: Those that have arrived and have not been read.
         requests: Those of requests that are being answered.
         answers: Those of answers that have not been sent.
-        came_at: When a part came last, or could have come; infinite while it is this side that does not read.
-        sent_at: When an answer came, or a piece of one was sent.
-        end: Ends the connection; None while that cannot be done, or was.
+        came_at: When a part last arrived, or could have arrived; infinite while this side is not reading.
+        sent_at: When an answer was added, or a piece of one was sent.
+        end: Ends the connection; None if that is not possible or has been done.
     """
 
     most: int
@@ -38,30 +38,31 @@ class Holding:
     end: Callable[[], None] | None = None
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of each kind, by the names under which :meth:`Memory.count` takes them."""
+        """Return the bytes of each kind, by the names of the arguments of :meth:`Memory.count`."""
         return {"parts": self.parts, "unread": self.unread, "requests": self.requests, "answers": self.answers}
 
 
 class Memory:
-    """The account of one principal.
+    """The memory account of one principal.
 
-    Whoever finds no room waits: a request to be read on, an answer to be made. Three rules see to it that some of them always go
-    on: of the requests that have come in part the first is read on, without answers one is made, and when neither a request
-    nor an answer is held, one request is taken. If nothing moves all the same, the connection whose peer has moved nothing for the
-    longest time gives way: the first of those that are read, or one with answers. So a peer that reads nothing stops none of the others.
+    A task that finds no room waits: to read more of a request, or to make an answer. Three rules ensure that one of them can
+    always continue: of the requests that have arrived in part, the first is read on; if there are no answers, one is
+    made; and if there is neither a request nor an answer, one request is accepted. If nothing moves nevertheless, the
+    connection whose peer has been idle for the longest time gives way: the first of those that are read, or one with
+    answers. So a peer that reads nothing cannot block the others.
     """
 
     def __init__(self) -> None:
         self.held = 0
-        """Bytes that are held."""
+        """The number of bytes that are held."""
         self._requests = self._answers = 0
-        self._reading: dict[Holding, None] = {}  # those that hold parts, the first one first
+        self._reading: dict[Holding, None] = {}  # the connections that hold parts, in the order of their arrival
         self._unsent: dict[Holding, None] = {}
-        self._taking, self._making = trio.Lock(), trio.Lock()  # two: what is made lets go of what was taken
+        self._taking, self._making = trio.Lock(), trio.Lock()  # two, as an answer releases its request
         self._freed = trio.lowlevel.ParkingLot()
 
     def count(self, of: Holding, *, parts: int = 0, unread: int = 0, requests: int = 0, answers: int = 0) -> None:
-        """Note that ``of`` holds so many bytes more, or less; of what was let go already nothing is let go again."""
+        """Note that ``of`` holds so many bytes more, or less; bytes that were released already are not released twice."""
         before = self.held
         if parts:
             parts = max(parts, -of.parts)
@@ -89,7 +90,7 @@ class Memory:
             self._freed.unpark_all()
 
     def drop(self, of: Holding) -> None:
-        """Note that ``of`` holds nothing any more."""
+        """Note that ``of`` no longer holds anything."""
         self.count(of, **{kind: -size for kind, size in of.sizes().items()})
 
     def fits(self, of: Holding, size: int) -> bool:
@@ -97,7 +98,7 @@ class Memory:
         return not self._answers or self.held + size <= of.most
 
     async def read_on(self, of: Holding) -> float:
-        """Wait until ``of`` may be read on; for how long, in seconds. No checkpoint when there is room."""
+        """Wait until ``of`` may be read on, and return how many seconds that took; no checkpoint when there is room."""
         if self.held < of.most:
             return 0.0
         began = trio.current_time()
@@ -110,7 +111,7 @@ class Memory:
         return of.came_at - began
 
     async def take_request(self, of: Holding) -> None:
-        """Wait until ``of`` may take a request that has not been read; one after the other. No checkpoint when there is room."""
+        """Wait until ``of`` may accept an unread request, one after the other; no checkpoint when there is room."""
         if self.held >= of.most:
             async with self._taking:
                 while self.held >= of.most and (self._requests or self._answers):
@@ -118,14 +119,14 @@ class Memory:
 
     @asynccontextmanager
     async def make_answer(self, of: Holding, size: int) -> AsyncGenerator[None]:
-        """Wait until an answer of ``size`` bytes may be made; nobody else who waits makes one meanwhile."""
+        """Wait until an answer of ``size`` bytes may be made; no other waiting task makes one during the block."""
         async with self._making:
             while not self.fits(of, size):
                 await self._until_freed()
             yield
 
     async def _until_freed(self) -> None:
-        """Wait until somebody has let something go; when nobody has for too long, the slowest gives way."""
+        """Wait until memory is released; if none is for too long, the slowest connection gives way."""
         with trio.move_on_after(PATIENCE_S) as patience:
             await self._freed.park()
         if patience.cancelled_caught:

@@ -1,4 +1,4 @@
-"""A method of the service as one row: how it is called, and how it is answered."""
+"""The methods of the service, each as one row: how it is called and how it is answered."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ LaneName: TypeAlias = Literal["query", "write", "sync"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One row, as transports read it.
+    """One row of the table, as transports read it.
 
     Attributes:
-        name: Its name in the service and in every language.
-        request: Type of the message that asks.
-        reply: Type of the message that answers, or of each item of a stream.
-        answer: Has a service make the reply; None for a stream.
-        feed: Has a service make the items; None for a call.
-        reads: ``answer`` changes nothing, so that an answer for which there is no room may be made again.
-        carries_rows: Its requests may be as large as what they write; all others are small.
-        lane: With which calls it may wait for a request of the HTTP client.
+        name: Its name in the service and in every protocol.
+        request: Type of the request message.
+        reply: Type of the reply message, or of each item of a stream.
+        answer: Calls a service for the reply; None for a stream.
+        feed: Opens the stream of a service; None for a call.
+        reads: Whether ``answer`` changes nothing, so that an answer for which there is no room may be made again.
+        carries_rows: Whether its requests may be as large as the rows they write; all others are small.
+        lane: The group of calls with which it may share a request of the HTTP client.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Method:
 
     @property
     def streams(self) -> bool:
-        """Whether it answers with a stream."""
+        """Whether the answer is a stream."""
         return self.feed is not None
 
 
@@ -65,8 +65,8 @@ class UnaryMethod(Method, Generic[Q, R]):
 
     Attributes:
         of: The method of a service.
-        message: The message that asks for a request.
-        result: What a message answers to a request; raises ``ProtocolError`` when it does not fit.
+        message: Makes the message for a request.
+        result: Makes the result from a request and the reply to it; raises ``ProtocolError`` if they do not fit.
     """
 
     of: Callable[[SyncService], Callable[[Q], Awaitable[R]]]
@@ -76,11 +76,11 @@ class UnaryMethod(Method, Generic[Q, R]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamMethod(Method, Generic[W, V]):
-    """A call with a stream of replies, whose messages are what the service takes and gives.
+    """A call with a stream of replies, whose messages are the values of the service themselves.
 
     Attributes:
         of: The method of a service.
-        item: An item that came; raises ``ProtocolError`` when it is of another type.
+        item: Checks an item that arrived; raises ``ProtocolError`` if it has another type.
     """
 
     of: Callable[[SyncService], Callable[[W], AbstractAsyncContextManager[AsyncIterator[V]]]]
@@ -89,15 +89,15 @@ class StreamMethod(Method, Generic[W, V]):
 
 @dataclass(frozen=True, slots=True)
 class Translation(Generic[Q, R, W, V]):
-    """The way in which a method's requests and results are written as messages.
+    """The translation of a method's requests and results to messages and back.
 
     Attributes:
-        call: Type of the message that asks.
-        reply: Type of the message that answers.
-        to_call: The message for a request.
-        to_request: The request that a message stands for, with the caller's deadline on Trio's clock.
-        to_reply: The message for the result of a request.
-        to_result: The result of a request that a message stands for.
+        call: Type of the request message.
+        reply: Type of the reply message.
+        to_call: Makes the message for a request.
+        to_request: Makes the request from a message and the caller's deadline on Trio's clock.
+        to_reply: Makes the message for the result of a request.
+        to_result: Makes the result of a request from a message.
     """
 
     call: type[W]
@@ -117,7 +117,7 @@ def unary(
     carries_rows: bool = False,
     lane: LaneName = "sync",
 ) -> UnaryMethod[W, V]:
-    """The row of a call whose request and reply are sent as they are."""
+    """Make the row of a call whose request and reply are sent as they are."""
     of = cast("Callable[[SyncService], Callable[[W], Awaitable[V]]]", attrgetter(method.__name__))
 
     def answer(service: SyncService, message: msgspec.Struct) -> Awaitable[msgspec.Struct]:
@@ -137,7 +137,7 @@ def translated(
     carries_rows: bool = False,
     lane: LaneName = "sync",
 ) -> UnaryMethod[Q, R]:
-    """The row of a call whose request and result are written as other messages."""
+    """Make the row of a call whose request and result are translated to other messages."""
     of = cast("Callable[[SyncService], Callable[[Q], Awaitable[R]]]", attrgetter(method.__name__))
 
     async def answer(service: SyncService, message: msgspec.Struct) -> msgspec.Struct:
@@ -153,7 +153,7 @@ def translated(
 def stream(
     method: Callable[[SyncService, W], AbstractAsyncContextManager[AsyncIterator[V]]], request: type[W], item: type[V]
 ) -> StreamMethod[W, V]:
-    """The row of a stream, whose request and items are sent as they are."""
+    """Make the row of a stream, whose request and items are sent as they are."""
     of = cast(
         "Callable[[SyncService], Callable[[W], AbstractAsyncContextManager[AsyncIterator[V]]]]",
         attrgetter(method.__name__),
@@ -174,10 +174,10 @@ def _expect(message: msgspec.Struct, kind: type[W]) -> W:
 
 
 def table_of(port: type[object], *rows: Method) -> MethodTable:
-    """``rows`` by their names.
+    """Return ``rows`` by their names.
 
     Raises:
-        TypeError: They are not those of the methods that ``port`` has.
+        TypeError: They are not the methods of ``port``.
     """
     table = {row.name: row for row in rows}
     check_methods(port, table)
@@ -185,7 +185,7 @@ def table_of(port: type[object], *rows: Method) -> MethodTable:
 
 
 def check_methods(kind: type[object], table: MethodTable) -> None:
-    """See that the public methods of ``kind`` are those of ``table``, so that none is forgotten.
+    """Check that the public methods of ``kind`` are those of ``table``, so that none is forgotten.
 
     Raises:
         TypeError: They are not.
@@ -198,7 +198,7 @@ def check_methods(kind: type[object], table: MethodTable) -> None:
 
 
 def find_method(table: MethodTable, name: str, *, streams: bool) -> Method:
-    """The row of the call or stream called ``name``.
+    """Return the row of the call or stream called ``name``.
 
     Raises:
         ProtocolError: There is none; nothing was sent.

@@ -1,4 +1,4 @@
-"""The places of one channel: how many calls may be in flight on it."""
+"""The places of one channel, which bound the number of calls in flight."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class CallPlaces:
     """The places for calls, or for streams, of one channel.
 
     Args:
-        what: What is full where there is none, for the error.
-        limit: How many there are.
+        what: The message of the error when all places are taken.
+        limit: The number of places.
 
     Attributes:
-        limit: See there; it may become smaller.
+        limit: As above; it may become smaller.
     """
 
     __slots__ = ("_taken", "_what", "limit")
@@ -28,10 +28,10 @@ class CallPlaces:
 
     @contextmanager
     def take(self) -> Generator[None]:
-        """Have a place for as long as the block lasts.
+        """Take a place for the duration of the block.
 
         Raises:
-            Overloaded: There is none.
+            Overloaded: All places are taken.
         """
         if self._taken >= self.limit:
             raise self.full()
@@ -42,5 +42,5 @@ class CallPlaces:
             self._taken -= 1
 
     def full(self, told: str = "") -> Overloaded:
-        """What is raised where there is no place; ``told`` is what the other side says of that."""
+        """Return the error for a channel without a free place; ``told`` is the reason that the other side gives."""
         return Overloaded(f"{self._what} ({told})" if told else self._what, self.limit)

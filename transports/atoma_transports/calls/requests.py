@@ -1,7 +1,7 @@
-"""How requests are read: within bounds of size and of content, and never two large ones of a principal at a time.
+"""Reading requests: within bounds of size and content, and never two large ones of a principal at a time.
 
-Decoding cannot be interrupted. So what is in a large request is counted first, in steps between which other tasks run, and
-what one step takes of the loop is bounded, whatever was sent.
+Decoding cannot be interrupted. So the contents of a large request are counted first, in steps between which other tasks run,
+and the time that one step takes of the loop is bounded, whatever was sent.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ R = TypeVar("R")
 
 
 class WireFormat(Protocol):
-    """The way in which requests are written."""
+    """A format in which requests are encoded."""
 
     @property
     def growth(self) -> float:
-        """How many bytes one byte of a row's content may take."""
+        """The maximum number of bytes for one byte of a row's content."""
         ...
 
     def decode(self, data: bytes, kind: type[S]) -> S:
-        """The request; raises ``ProtocolError``."""
+        """Decode the request; raises ``ProtocolError``."""
         ...
 
     def decode_in_steps(self, data: bytes, kind: type[S]) -> Generator[None, None, S]:
-        """The request, unless there is too much in it; others may run between two steps.
+        """Decode the request unless there is too much in it; others may run between two steps.
 
         Raises:
-            RemoteError: ``TOO_LARGE``.
+            RemoteError: ``TOO_LARGE``: there is too much in it.
             ProtocolError: It is malformed.
         """
         ...
@@ -64,10 +64,10 @@ MESSAGEPACK = MessagePack()
 
 
 def count_values(data: bytes) -> Generator[None]:
-    """See, in steps, that MessagePack holds no more than one request may.
+    """Check, in steps, that MessagePack holds no more than one request may.
 
     Raises:
-        RemoteError: ``TOO_LARGE``: it does.
+        RemoteError: ``TOO_LARGE``: it holds more.
     """
     survey = Survey()
     yield from survey.turns(data)
@@ -75,44 +75,44 @@ def count_values(data: bytes) -> Generator[None]:
 
 
 def check_survey(survey: Survey) -> None:
-    """See that no more was found than one request may hold.
+    """Check that no more was found than one request may hold.
 
     Raises:
-        RemoteError: ``TOO_LARGE``: there was.
+        RemoteError: ``TOO_LARGE``: there was more.
     """
     if survey.too_many:
         raise too_much(f"at most {VALUES_MAX:,} values, {CONTAINERS_MAX:,} of them lists and maps")
 
 
 def too_much(bound: str) -> RemoteError:
-    """The refusal of a request that holds too much."""
+    """Return the refusal of a request that holds too much."""
     return RemoteError(f"a request may hold {bound}: send it in parts", remote_code="TOO_LARGE")
 
 
 def size_max(served: Method, limits: ChannelLimits, form: WireFormat) -> int:
-    """Bytes that a request for ``served`` may have."""
+    """Return the maximum size of a request for ``served``, in bytes."""
     return rows_size_max(limits, form) if served.carries_rows else min(limits.frame_bytes, limits.query_bytes)
 
 
 def rows_size_max(limits: ChannelLimits, form: WireFormat) -> int:
-    """Bytes that a request with rows may have."""
+    """Return the maximum size of a request with rows, in bytes."""
     return min(limits.frame_bytes, int(limits.write_bytes * form.growth))
 
 
 def check_size(size: int, most: int) -> None:
-    """See that a request of ``size`` bytes may be read.
+    """Check that a request of ``size`` bytes may be read.
 
     Raises:
-        RemoteError: ``TOO_LARGE``: it may not.
+        RemoteError: ``TOO_LARGE``: it is larger than ``most``.
     """
     if size > most:
         raise RemoteError(f"a request of this kind may have at most {most} bytes, not {size}", remote_code="TOO_LARGE")
 
 
 async def read_request(data: bytes, kind: type[S], form: WireFormat, share: Share) -> S:
-    """The ``kind`` that ``data`` is; a large one is read under the permit of ``share``, which counts what that takes.
+    """Decode ``data``; a large request is read under the permit of ``share``, which counts the time for it.
 
-    No checkpoint for a small one.
+    This is not a checkpoint for a small request.
 
     Raises:
         RemoteError: ``TOO_LARGE``: there is too much in it.
@@ -124,7 +124,7 @@ async def read_request(data: bytes, kind: type[S], form: WireFormat, share: Shar
 
 
 async def in_turns(steps: Generator[None, None, R], share: Share) -> R:
-    """What ``steps`` return; other tasks run before, between and after them, and ``share`` counts their seconds."""
+    """Return the result of ``steps``; other tasks run before, between and after them, and ``share`` counts the time."""
     async with share.permit:
         done: list[R] = []
         while not done:
@@ -139,7 +139,7 @@ async def in_turns(steps: Generator[None, None, R], share: Share) -> R:
 
 
 def at_once(steps: Generator[None, None, R]) -> R:
-    """What ``steps`` return, of a small request."""
+    """Return the result of ``steps`` for a small request, without a pause."""
     done: list[R] = []
     while not done:
         step(steps, done)
@@ -147,7 +147,7 @@ def at_once(steps: Generator[None, None, R]) -> R:
 
 
 def step(steps: Generator[None, None, R], done: list[R]) -> None:
-    """One of ``steps``; what they return is put into ``done``."""
+    """Run one of ``steps``, and append their result to ``done`` after the last one."""
     try:
         next(steps)
     except StopIteration as stop:
@@ -155,15 +155,16 @@ def step(steps: Generator[None, None, R], done: list[R]) -> None:
 
 
 class HeldAnswers:
-    """Room for answers that are made and not sent yet.
+    """Room for answers that have been made and not yet sent.
 
-    A call takes a few bytes and its answer may have megabytes: a caller who asks for much and reads nothing would
-    have all of it kept here. The answer of a *read* that finds no room, here or in the memory of the principal, is dropped,
-    and made again once there is. Other answers are counted and never dropped; they are about as small as their requests.
+    A call takes a few bytes and its answer may take megabytes: a caller that requests a lot and reads nothing would
+    make the server keep all of it. The answer to a *read* that finds no room, here or in the memory of the principal, is
+    dropped and made again once there is room. Other answers are counted and never dropped, as they are about as small
+    as their requests.
 
     Args:
-        bytes_max: Bytes that may wait; a single answer may have more.
-        share: What the connection may hold.
+        bytes_max: Maximum number of bytes that wait to be sent; a single answer may have more.
+        share: The share of the connection.
     """
 
     def __init__(self, bytes_max: int, share: Share) -> None:
@@ -173,7 +174,7 @@ class HeldAnswers:
         self._room = trio.lowlevel.ParkingLot()
 
     async def take(self, make: Callable[[], Awaitable[bytes]], *, reads: bool) -> bytes:
-        """What ``make`` returns, counted until :meth:`give`; ``reads`` says that it may be called more than once."""
+        """Return the answer of ``make``, counted until :meth:`give`; with ``reads`` it may be called more than once."""
         size = 1
         while True:
             if reads and self._bytes >= self._max:
@@ -195,7 +196,7 @@ class HeldAnswers:
                     del data
 
     def give(self, size: int) -> None:
-        """An answer of ``size`` bytes was sent, or will not be."""
+        """Stop counting an answer of ``size`` bytes, which was sent or will not be."""
         self._bytes -= size
         self._share.hold(answers=-size)
         self._tell()
@@ -213,7 +214,7 @@ class HeldAnswers:
         try:
             return await make()
         except BaseException:
-            self._tell()  # the room that was found is somebody else's now
+            self._tell()  # the room is free for somebody else now
             raise
 
     def _tell(self) -> None:

@@ -1,4 +1,4 @@
-"""Frames over message pipes: what is the same on every transport that moves whole messages."""
+"""Frames over message pipes: the part that all transports that move whole messages have in common."""
 
 from __future__ import annotations
 

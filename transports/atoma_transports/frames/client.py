@@ -40,12 +40,12 @@ logger = logging.getLogger("atoma.transports")
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One call in flight, one stream, or one token under way.
+    """One call in flight, one stream, or one token that is being renewed.
 
     Attributes:
-        id: Given by this end.
-        expected: The kind of frame that ends it well.
-        items: Where the items of a stream go.
+        id: Its id, assigned by this end.
+        expected: The kind of frame that ends it successfully.
+        items: The channel on which the items of a stream are passed on.
     """
 
     id: int
@@ -59,7 +59,7 @@ class _Call:
 
 
 class FrameChannel:
-    """A :class:`atoma.ports.Channel` over a message pipe. Made by ``handshake.open_channel``."""
+    """A :class:`atoma.ports.Channel` over a message pipe; made by ``handshake.open_channel``."""
 
     def __init__(self, pipe: MessagePipe, welcome: Welcome, limits: ChannelLimits) -> None:
         self._pipe = pipe
@@ -73,7 +73,7 @@ class FrameChannel:
         self._failure: AtomaError | None = None
         self._understood = welcome.queries
         self.principal = welcome.principal
-        """Who the server says the client is."""
+        """The subject that the server takes the client for."""
 
     @property
     def is_open(self) -> bool:
@@ -81,7 +81,7 @@ class FrameChannel:
         return self._failure is None
 
     async def understood(self) -> Understood:
-        """See :class:`atoma.ports.Announced`; no connection is made, and the answer is there."""
+        """See :class:`atoma.ports.Announced`; the server has announced it already, so nothing is sent."""
         return self._understood
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
@@ -106,10 +106,10 @@ class FrameChannel:
             self._forget(call)
 
     async def renew(self, token: str) -> Welcome:
-        """Go on with another token of the same subject.
+        """Continue with another token of the same subject.
 
         Raises:
-            AuthenticationError: The server refuses it; the old one is as good as before.
+            AuthenticationError: The server refuses it; the old one stays valid.
             RemoteError: It belongs to another subject; the connection ends.
             ChannelBroken: The connection was lost.
         """
@@ -125,7 +125,7 @@ class FrameChannel:
         return welcome
 
     async def _answer_to(self, call: _Call, send: Callable[[], Awaitable[None]]) -> None:
-        """Send and wait for what the server says; raises what it refused with."""
+        """Send, wait for the server's answer, and raise its error if it refuses."""
         try:
             await send()
             await call.done.wait()
@@ -134,7 +134,7 @@ class FrameChannel:
         await self._check_end(call)
 
     async def _check_end(self, call: _Call) -> None:
-        """Raise what ended a call or a stream, unless it simply ended."""
+        """Raise the error that ended a call or a stream, if there was one."""
         if call.refused is not None:
             await leave_to_scope(call.refused)
             raise error_of(call.refused)
@@ -159,7 +159,7 @@ class FrameChannel:
         self, call: _Call, kind: FrameKind, method: str, message: msgspec.Struct, credit: int = 0
     ) -> None:
         budget_ms = budget_now()
-        if budget_ms == 0:  # a caller without time sends nothing; otherwise the wait for the answer is the checkpoint
+        if budget_ms == 0:  # a caller with no time left sends nothing; else the wait for the answer is the checkpoint
             await trio.lowlevel.checkpoint()
         data = encode_frame(
             kind,
@@ -181,7 +181,7 @@ class FrameChannel:
             raise self._lost(call) from None
 
     def _forget(self, call: _Call) -> None:
-        """Free the call's place; a call that the other side may still be working on is cancelled there."""
+        """Free the call's place, and cancel it at the server if it may still be running there."""
         self._calls.pop(call.id, None)
         if call.items is not None:
             call.items.close()
@@ -197,7 +197,7 @@ class FrameChannel:
             pass  # nobody is left to receive it
 
     def _lost(self, call: _Call | None) -> AtomaError:
-        """The error for ``call``, or for one that was never begun: a new one each time, as each has its own trace."""
+        """Return the error for ``call``, or for one that never began: a new instance each time, as each has its own trace."""
         failure = self._failure or ChannelBroken("the connection is lost")
         sent = call is not None and call.ticket is not None and call.ticket.taken
         if isinstance(failure, ProtocolError):
@@ -219,14 +219,14 @@ class FrameChannel:
     async def _until_lost(self, part: Callable[[], Awaitable[AtomaError]], rest: trio.CancelScope) -> None:
         try:
             failure = await part()
-        except Exception:  # a pipe that raises what it should not is a lost connection to its user
+        except Exception:  # to its user, a pipe that raises something undocumented is a lost connection
             logger.exception("the pipe of a connection failed")
             failure = ChannelBroken("the transport failed; the log says how")
         self.fail(failure)
         rest.cancel()
 
     def fail(self, failure: AtomaError) -> None:
-        """End every call in flight; the first failure is the one that is reported."""
+        """End every call in flight; only the first failure is reported."""
         if self._failure is None:
             self._failure = failure
         self._out.close()
@@ -264,7 +264,7 @@ class FrameChannel:
         return ChannelBroken("the other side no longer answers")
 
     def _take(self, frame: Frame) -> None:
-        """Give ``frame`` to whom it is for. Answers to calls that were given up are dropped."""
+        """Pass ``frame`` on to its recipient; answers to calls that were given up are dropped."""
         if frame.kind not in SERVER_KINDS:
             raise ProtocolError(f"a server must not send {frame.kind!r} frames")
         if frame.kind == "ping":
@@ -289,7 +289,7 @@ class FrameChannel:
             except trio.WouldBlock:
                 raise ProtocolError("the other side sent more items than it had credit for") from None
             except trio.BrokenResourceError:
-                pass  # the reader is just leaving
+                pass  # the reader is leaving right now
             return
         if frame.kind == "error":
             call.refused = decode(frame.payload, ErrorInfo)
@@ -303,7 +303,7 @@ class FrameChannel:
 
 
 class Items:
-    """Reads a stream. Not a generator, which could be left half-way and would then have to be collected."""
+    """The items of a stream; not a generator, as one that is left half-way would wait for the garbage collector."""
 
     def __init__(
         self,
@@ -337,7 +337,7 @@ class Items:
 
 
 def _is_final(failure: AtomaError) -> bool:
-    """Whether connecting again in the same way would end in the same way, so that the reason matters more."""
+    """Whether connecting again would fail in the same way, so that this failure is the reason worth reporting."""
     if isinstance(failure, RemoteError):
         return row(failure.remote_code).category in ("auth", "agreement", "protocol")
     return isinstance(failure, AuthenticationError)

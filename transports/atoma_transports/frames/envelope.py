@@ -20,25 +20,25 @@ FrameKind: TypeAlias = Literal[
 ]
 KINDS = frozenset(get_args(FrameKind))
 CLIENT_KINDS = frozenset({"auth", "call", "stream", "cancel", "credit", "ping", "pong"})
-"""What a client may send once it is welcome."""
+"""The kinds of frames that a client may send once it has been welcomed."""
 SERVER_KINDS = frozenset({"welcome", "reply", "item", "end", "error", "ping", "pong"})
-"""What a server may send once it has said welcome."""
+"""The kinds of frames that a server may send once it has sent its welcome."""
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One message on the wire: an array, so that no field can come twice.
+    """One message on the wire: an array, so that no field can occur twice.
 
-    A payload is a map whose last value counts when a key comes twice: everybody reads it through the one decoder, and
-    what is handed on is written anew, so nobody can be shown something else.
+    A payload is a map, in which the last value counts if a key occurs twice. Everybody reads it with the same decoder, and
+    whatever is passed on is encoded again, so two readers cannot be shown different values.
 
     Attributes:
-        version: Version of this envelope.
-        kind: What it is.
-        id: Call or stream it belongs to, given by the client; 0 for the connection itself.
-        method: What is called; only in ``call`` and ``stream``.
+        version: The version of the envelope.
+        kind: The kind of frame.
+        id: The call or stream that it belongs to, assigned by the client; 0 for the connection itself.
+        method: The method that is called; only in ``call`` and ``stream``.
         budget_ms: Milliseconds until the caller's deadline, -1 without one; only in ``call`` and ``stream``.
         trace_id: The caller's trace; only in ``call`` and ``stream``.
-        credit: Items the sender of this frame is ready to take; only in ``stream`` and ``credit``.
+        credit: Number of items that the sender of this frame is ready to take; only in ``stream`` and ``credit``.
         payload: The encoded message, or an encoded ``ErrorInfo``.
     """
 
@@ -53,9 +53,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Payload of the first frame of a client, and of every frame that brings a new token later.
+    """The payload of a client's first frame, and of every later frame that carries a new token.
 
-    The first one has the id 0; a later one has an id of its own, which its answer repeats.
+    The first one has the id 0; a later one has its own id, which the answer repeats.
     """
 
     token: str
@@ -65,14 +65,14 @@ class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """Payload of a server's answer to a token: who the client is, and the server's bounds.
+    """The payload of a server's answer to a token: who the client is, and the limits of the server.
 
     Attributes:
         principal: The subject of the token.
-        frame_bytes: Largest frame the server takes.
-        calls: Calls and streams the server takes in flight.
-        expires_in: Seconds until the token stops being good; None for never.
-        queries: What the server understands of queries.
+        frame_bytes: Size of the largest frame that the server accepts.
+        calls: Number of calls and streams that the server accepts in flight.
+        expires_in: Seconds until the token expires; None for never.
+        queries: The parts of the query language that the server understands.
     """
 
     principal: str
@@ -83,10 +83,10 @@ class Welcome(msgspec.Struct, frozen=True):
 
 
 def read_welcome(payload: bytes) -> Welcome:
-    """The welcome that ``payload`` is.
+    """Decode the welcome in ``payload``.
 
     Raises:
-        ProtocolError: It is none, or its limits leave no room for any call.
+        ProtocolError: It is not a welcome, or its limits leave no room for any call.
     """
     welcome = decode(payload, Welcome)
     if welcome.frame_bytes < 1 or welcome.calls < 1:
@@ -104,12 +104,12 @@ def encode_frame(
     trace_id: str = "",
     credit: int = 0,
 ) -> bytes:
-    """The bytes of a frame."""
+    """Encode a frame."""
     return encode(Frame(FRAME_VERSION, kind, id, method, budget_ms, trace_id, credit, payload))
 
 
 def decode_frame(data: bytes, size_max: int) -> Frame:
-    """The frame that ``data`` is, every field within its bounds.
+    """Decode the frame in ``data``, with every field within its bounds.
 
     Raises:
         ProtocolError: It is not a frame, too large, of another version or of an unknown kind.

@@ -1,4 +1,4 @@
-"""The first frames of a connection, seen from either end; and a new token before the old one expires."""
+"""The first frames of a connection, seen from either end; and the renewal of tokens before they expire."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from atoma_transports.frames.pipe import LOST, MessagePipe, allow, close_pipe, e
 
 logger = logging.getLogger("atoma.transports")
 
-EARLY = 0.25  # of the time a token is good, the last part in which a new one is asked for …
+EARLY = 0.25  # the last part of a token's lifetime, in which a new one is requested …
 EARLY_S_MAX = 60.0  # … but no longer than this
 PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
 
 UNVERIFIED = refusal("TIMEOUT", "looking at the token took too long")
-"""What is told where the verifier does not answer in time: it says nothing about the token."""
+"""The answer when the verifier does not finish in time: it says nothing about the token."""
 
 AskToken = Callable[[], Awaitable[str]]
 
 
 def early_s(expires_in: float) -> float:
-    """Seconds before its end at which a token that is good for ``expires_in`` is replaced."""
+    """Return how many seconds before its end a token that is valid for ``expires_in`` is replaced."""
     return min(expires_in * EARLY, EARLY_S_MAX)
 
 
 async def keep_token(channel: FrameChannel, ask: AskToken, expires_in: float | None, limits: ChannelLimits) -> None:
-    """Ask for a new token whenever the old one is about to expire; never raises, ends with the connection.
+    """Request a new token whenever the old one is about to expire; never raises, and returns when the connection ends.
 
-    A failure is tried again with growing pauses, also for a while after the end: the server waits a little before it
-    closes the connection.
+    After a failure it tries again with growing pauses, even for a while after the expiry, as the server waits a little
+    before it closes the connection.
     """
     while expires_in is not None:
         await trio.sleep(max(PAUSES.initial_s, expires_in - early_s(expires_in)))
@@ -91,9 +91,9 @@ async def _greeted(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welc
 async def open_channel(
     pipe: MessagePipe, *, token: Token = "", limits: ChannelLimits | None = None
 ) -> AsyncGenerator[FrameChannel]:
-    """Authenticate over ``pipe`` and carry calls over it inside the block; the pipe is taken over and closed.
+    """Authenticate over ``pipe`` and make calls over it inside the block; takes the pipe over and closes it.
 
-    A transport that moves whole messages need not call anything else.
+    A transport that moves whole messages needs to call nothing else.
 
     Args:
         pipe: The message pipe to the server.
@@ -102,9 +102,9 @@ async def open_channel(
         limits: Limits of the connection.
 
     Raises:
-        AuthenticationError: The other side refused the token, or the function returned none.
-        ConnectFailed: The other side did not answer within ``limits.handshake_s``, or closed the connection.
-        ProtocolError: The other side speaks another protocol.
+        AuthenticationError: The server refused the token, or the function returned none.
+        ConnectFailed: The server did not answer within ``limits.handshake_s``, or closed the connection.
+        ProtocolError: The server speaks another protocol.
     """
     limits = limits or ChannelLimits()
     ask = partial(ask_for, token)
@@ -126,14 +126,14 @@ async def open_channel(
 
 
 def welcome(session: Session, limits: ChannelLimits, host: ServiceHost) -> bytes:
-    """The payload that describes a session to its client."""
+    """Return the payload that describes a session to its client."""
     expires_in = None if math.isinf(session.expires_at) else max(0.0, session.expires_at - trio.current_time())
     subject = session.principal.subject
     return encode(Welcome(subject, limits.frame_bytes, limits.calls, expires_in, understood_by(host)))
 
 
 async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
-    """What the token in ``frame`` brings: a session, or why there is none."""
+    """Return the session that the token in ``frame`` opens, or the reason why there is none."""
     try:
         return await begin_session(decode(frame.payload, Auth).token, host, peer)
     except AtomaError as error:
@@ -143,9 +143,9 @@ async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | 
 async def first_session(
     pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits, accept: Callable[[str], None]
 ) -> Session | None:
-    """The session of whoever is at the other end, who has been greeted; None when they may not come in.
+    """Return the session of the client at the other end once it has been welcomed; None if it is refused.
 
-    ``accept`` is called with their subject before they are greeted, and may refuse them by an error.
+    ``accept`` is called with the subject before the welcome is sent, and may refuse the client by raising an error.
     """
     found: Session | ErrorInfo = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
     greeted = False
@@ -154,7 +154,7 @@ async def first_session(
             frame = decode_frame(await pipe.receive(), limits.first_frame_bytes)
             if frame.kind != "auth":
                 raise AuthenticationError("the first frame has to be 'auth'")
-            found = UNVERIFIED  # unless it is, in time
+            found = UNVERIFIED  # replaced if the verifier finishes in time
             found = await session_for(frame, host, peer)
             if isinstance(found, Session):
                 accept(found.principal.subject)

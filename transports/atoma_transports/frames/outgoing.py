@@ -1,4 +1,4 @@
-"""What waits for its turn on the wire, or for a caller who takes it: bounded in bytes."""
+"""The queue of frames that wait to be sent, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import trio
 from atoma_transports.calls.fairness import Share
 from atoma_transports.frames.pipe import LOST, EagerPipe, MessagePipe
 
-CONTROL_BYTES = 64 * 1024  # pings and the like beside a full queue
-FRAMES_MAX = 8 * 1024  # that wait, however small: each takes some hundred bytes here
+CONTROL_BYTES = 64 * 1024  # for pings and the like beside a full queue
+FRAMES_MAX = 8 * 1024  # that may wait, however small: each takes a few hundred bytes of memory
 SLOW_BYTES_S = 16 * 1024  # a peer that takes a large frame at this rate or better is slow, not gone
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A frame in the queue; ``taken`` once it may have reached the wire."""
+    """A frame in the queue; ``taken`` is true once it may have reached the wire."""
 
     data: bytes
     taken: bool = False
 
 
 class Outgoing:
-    """Frames in the order in which they were put.
+    """The frames of a connection, in the order in which they were put.
 
-    A frame goes out at once, in the task that puts it, when nothing is in front of it and ``pipe`` can take it
-    without waiting; everything else is sent by the one task in :meth:`run`. So a task that calls is never cancelled
-    in the middle of a frame, and a quiet connection costs no change of tasks.
+    A frame is sent at once, in the task that puts it, if no other frame is waiting and ``pipe`` can take it without
+    blocking; everything else is sent by the single task in :meth:`run`. So a caller is never cancelled in the middle
+    of a frame, and a quiet connection costs no switch between tasks.
     """
 
     def __init__(self, pipe: MessagePipe, bytes_max: int, slow_s: float, share: Share | None = None) -> None:
@@ -46,9 +46,9 @@ class Outgoing:
         self._quiet = trio.lowlevel.ParkingLot()
 
     async def put(self, ticket: Ticket) -> None:
-        """Send ``ticket`` or queue it, waiting while the queue is full; when cancelled, it was not queued.
+        """Send ``ticket`` or queue it, waiting while the queue is full; if this is cancelled, it was not queued.
 
-        No checkpoint when there is room.
+        This is not a checkpoint when there is room.
 
         Raises:
             trio.BrokenResourceError: The connection is gone.
@@ -58,15 +58,15 @@ class Outgoing:
         self.put_now(ticket)
 
     def _is_full(self, size: int) -> bool:
-        """Whether a queue that is not empty has no room for so many bytes."""
+        """Whether ``size`` more bytes do not fit; an empty queue takes a frame of any size."""
         if self._bytes + size > self._bytes_max:
             return True
         return self._share is not None and not self._share.fits(size)
 
     def put_now(self, ticket: Ticket) -> None:
-        """Send or queue without waiting; for small frames that are bounded otherwise (one cancel per call, one ping …).
+        """Send or queue without waiting; for small frames whose number has another bound (one cancel per call, one ping …).
 
-        Whoever answers what comes in like this reads no further before :meth:`room`.
+        A reader that answers with it must wait in :meth:`room` before it reads on.
 
         Raises:
             trio.BrokenResourceError: The connection is gone.
@@ -91,7 +91,7 @@ class Outgoing:
         return ticket.taken
 
     def withdraw(self, ticket: Ticket) -> bool:
-        """Take ``ticket`` back; False when it may have been sent."""
+        """Remove ``ticket`` from the queue; False if it may have been sent."""
         if ticket.taken or ticket not in self._queue:
             return not ticket.taken
         self._queue.remove(ticket)
@@ -101,29 +101,29 @@ class Outgoing:
         return True
 
     def close(self) -> None:
-        """Refuse further frames and wake those who wait for space."""
+        """Refuse further frames and wake the tasks that wait for room."""
         self._closed = True
         self._space.unpark_all()
         self._quiet.unpark_all()
 
     async def room(self) -> None:
-        """Wait while more is queued than there should be, which :meth:`put_now` alone brings about."""
+        """Wait while the queue is longer than its bound, which only :meth:`put_now` can cause."""
         while len(self._queue) > 1 and not self._closed:
             if self._bytes <= self._bytes_max + CONTROL_BYTES and len(self._queue) <= FRAMES_MAX:
                 return
             await self._space.park()
 
     async def flushed(self) -> None:
-        """Wait until nothing is left to send, or nothing can be sent any more."""
+        """Wait until everything has been sent, or nothing can be sent any more."""
         while (self._queue or self._sending) and not self._closed:
             await self._quiet.park()
 
     async def run(self) -> None:
-        """Send what could not be sent at once, until cancelled.
+        """Send the frames that could not be sent at once, until cancelled.
 
         Raises:
             trio.BrokenResourceError: The connection is lost.
-            trio.TooSlowError: The peer took nothing for too long.
+            trio.TooSlowError: The peer has read nothing for too long.
         """
         while True:
             if self._eager is not None and self._eager.unsent:

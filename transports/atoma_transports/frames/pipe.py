@@ -1,4 +1,4 @@
-"""What a transport has to supply, a way for whole messages to go to and fro; and whether anybody is at its other end."""
+"""The pipe for whole messages that a transport has to supply, and the check whether the peer is still there."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from atoma_transports.calls.limits import ChannelLimits
 
 @runtime_checkable
 class MessagePipe(Protocol):
-    """An ordered, reliable and bounded way for whole messages, in both directions.
+    """An ordered, reliable and bounded channel for whole messages, in both directions.
 
     One task sends and one task receives at a time. A cancelled :meth:`receive` loses nothing; after a cancelled
-    :meth:`send` the pipe is only closed.
+    :meth:`send` the pipe can only be closed.
     """
 
     async def send(self, message: bytes) -> None:
-        """Hand ``message`` over, waiting while the peer is behind.
+        """Send ``message``, waiting while the peer is behind.
 
         Raises:
             trio.BrokenResourceError: The connection is lost.
@@ -29,35 +29,35 @@ class MessagePipe(Protocol):
         ...
 
     async def receive(self) -> bytes:
-        """The next message.
+        """Return the next message.
 
         Raises:
             trio.EndOfChannel: The peer closed the connection.
             trio.BrokenResourceError: The connection is lost.
             trio.ClosedResourceError: This end is closed.
             ProtocolError: The peer sent something that is not a message, or is too large.
-            AtomaError: The peer said why it closed the connection.
+            AtomaError: The peer gave a reason when it closed the connection.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close politely; when cancelled, close at once. Closing twice is harmless."""
+        """Close properly, or at once when cancelled. Closing twice is harmless."""
         ...
 
 
 @runtime_checkable
 class EagerPipe(Protocol):
-    """A pipe that can take a message at once when nothing is in its way, which spares a change of tasks for each message."""
+    """A pipe that can take a message without blocking if it is idle, which saves a switch between tasks for each message."""
 
     @property
     def unsent(self) -> bool:
-        """Whether a part of a message that was taken at once still waits for :meth:`flush`."""
+        """Whether a part of a message that was taken at once still has to be sent by :meth:`flush`."""
         ...
 
     def send_now(self, message: bytes) -> bool:
-        """Take ``message`` without waiting; false when nothing of it was taken, as something is in its way.
+        """Take ``message`` without waiting; False if the pipe is busy and has taken nothing of it.
 
-        Never called while :meth:`MessagePipe.send` or :meth:`flush` is under way, nor while something is unsent.
+        It must not be called during :meth:`MessagePipe.send` or :meth:`flush`, nor while something is unsent.
 
         Raises:
             trio.BrokenResourceError: The connection is lost.
@@ -66,7 +66,7 @@ class EagerPipe(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Send what is unsent. Raises as :meth:`MessagePipe.send` does."""
+        """Send the rest of the message; raises as :meth:`MessagePipe.send` does."""
         ...
 
 
@@ -76,11 +76,11 @@ class WatchedPipe(Protocol):
 
     @property
     def moved_at(self) -> float:
-        """When, on Trio's clock, bytes moved last: a large message that is under way is a sign of life."""
+        """The time, on Trio's clock, at which bytes last moved: a large message in transit is a sign of life."""
         ...
 
     def watch(self, on_part: Callable[[], None]) -> None:
-        """Call ``on_part`` whenever bytes have come of a message that is not whole yet."""
+        """Call ``on_part`` whenever a part of a message has arrived that is not yet complete."""
         ...
 
 
@@ -89,37 +89,37 @@ class GuardedPipe(Protocol):
     """A pipe that refuses a message while it arrives, before it has been buffered."""
 
     def allow(self, message_bytes: int) -> None:
-        """Take messages of this size from now on; before the first call only those of a stranger."""
+        """Accept messages of up to this size from now on; until the first call, only those that a stranger may send."""
         ...
 
 
 @runtime_checkable
 class ExplainingPipe(Protocol):
-    """A pipe whose goodbye can say why."""
+    """A pipe that can tell the peer why it is closed."""
 
     def explain(self, reason: ErrorInfo) -> None:
-        """Give ``reason`` when closing; of several, the first one."""
+        """Give ``reason`` when closing; if there are several, the first one."""
         ...
 
 
 LOST = (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError)
-"""What a pipe raises when there is no connection any more."""
+"""The errors that a pipe raises when the connection is gone."""
 
 
 def allow(pipe: MessagePipe, message_bytes: int) -> None:
-    """Let messages of this size pass, on a pipe that guards against larger ones."""
+    """Accept messages of up to this size, on a pipe that guards against larger ones."""
     if isinstance(pipe, GuardedPipe):
         pipe.allow(message_bytes)
 
 
 def explain_close(pipe: MessagePipe, reason: ErrorInfo) -> None:
-    """Say ``reason`` in the goodbye, on a pipe that has one."""
+    """Tell the peer ``reason`` when closing, on a pipe that can."""
     if isinstance(pipe, ExplainingPipe):
         pipe.explain(reason)
 
 
 async def close_pipe(pipe: MessagePipe, seconds: float) -> None:
-    """Close ``pipe`` politely within ``seconds``, also while the caller is being cancelled."""
+    """Close ``pipe`` properly within ``seconds``, even while the caller is being cancelled."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
         try:
             await pipe.aclose()
@@ -127,14 +127,14 @@ async def close_pipe(pipe: MessagePipe, seconds: float) -> None:
             pass
 
 
-GRACE_S = 0.05  # after a long pause of this process, what has arrived meanwhile is read first
+GRACE_S = 0.05  # after this process was stopped for a while, whatever has arrived meanwhile is read first
 
 
 class Pulse:
-    """The time of the last sign of life from the peer: a whole frame, or a part of one where the pipe sees parts.
+    """The time of the last sign of life from the peer: a complete frame, or a part of one if the pipe reports parts.
 
-    While a large frame arrives slowly, ``reply`` sends the peer a sign of life: its pings and their answers wait behind
-    the frame.
+    While a large frame arrives slowly, ``reply`` sends the peer a sign of life, since its pings and their answers
+    are stuck behind the frame.
     """
 
     def __init__(self, pipe: MessagePipe, reply: Callable[[], None], limits: ChannelLimits) -> None:
@@ -142,12 +142,12 @@ class Pulse:
         self._reply = reply
         self._period_s = limits.pong_s / 2
         self.frame_at = self._told_at = trio.current_time()
-        """When the last frame was whole; kept by the reader."""
+        """The time at which the last frame was complete; set by the reader."""
         if self._watched is not None:
             self._watched.watch(self._part_came)
 
     def last_sign(self) -> float:
-        """When the last sign of life came, on Trio's clock."""
+        """The time of the last sign of life, on Trio's clock."""
         return self.frame_at if self._watched is None else max(self.frame_at, self._watched.moved_at)
 
     def _part_came(self) -> None:
@@ -158,7 +158,7 @@ class Pulse:
 
 
 async def until_mute(pulse: Pulse, ping: Callable[[], None], limits: ChannelLimits) -> None:
-    """Return once the peer has left a ping unanswered and no byte of anything else has moved either."""
+    """Return once the peer has left a ping unanswered and no other byte has moved either."""
     while True:
         quiet_until = pulse.last_sign() + limits.ping_s
         if trio.current_time() < quiet_until:

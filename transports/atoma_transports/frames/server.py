@@ -43,7 +43,7 @@ from atoma_transports.frames.pipe import LOST, MessagePipe, Pulse, close_pipe, e
 
 logger = logging.getLogger("atoma.transports")
 
-RENEWALS_REFUSED_MAX = 3  # who brings that many bad tokens in a row on one connection has to connect anew
+RENEWALS_REFUSED_MAX = 3  # a client that sends this many bad tokens in a row has to connect again
 EXPIRED = refusal("AUTH_EXPIRED", "the token of this connection has expired: send a new one, or connect again")
 CHANGED = refusal("UNAVAILABLE", "the rights of this connection have changed: ask again")
 
@@ -60,7 +60,7 @@ class _Credit:
         self._lot.unpark_all()
 
     async def take(self, patience_s: float) -> bool:
-        """Use one up; false when none has come for that long."""
+        """Use up one item; False if none was granted within ``patience_s`` seconds."""
         if self._amount <= 0:
             with trio.move_on_after(patience_s):
                 while self._amount <= 0:
@@ -73,7 +73,7 @@ class _Credit:
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """One call being answered."""
+    """One call that is being answered."""
 
     scope: trio.CancelScope
     credit: _Credit | None = None
@@ -81,7 +81,7 @@ class _Running:
 
 
 class ServerConnection:
-    """One authenticated connection. Made by :func:`serve_pipe`."""
+    """One authenticated connection; made by :func:`serve_pipe`."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class ServerConnection:
         self._share = share
         self._counted = counted
         self._running: dict[int, _Running] = {}
-        self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
+        self._tasks = 0  # answers in progress, given up but winding down, or waiting to be sent
         self._idle = trio.lowlevel.ParkingLot()
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s, share)
         self._held = HeldAnswers(limits.queue_bytes, share)
@@ -116,11 +116,11 @@ class ServerConnection:
 
     @property
     def session(self) -> Session:
-        """Whose connection it is."""
+        """The session of the client."""
         return self._session
 
     async def run(self) -> None:
-        """Answer until the connection ends or ``drain`` has been set and everything is answered."""
+        """Answer until the connection ends, or until ``drain`` is set and everything has been answered."""
         async with open_tasks() as nursery:
             for part in (self._write, self._watch, self._wait_drained):
                 nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
@@ -130,12 +130,12 @@ class ServerConnection:
                 await self._read(nursery)
             except LOST:
                 pass
-            except AtomaError as error:  # the peer breaks the protocol, or says why it leaves
+            except AtomaError as error:  # the peer violates the protocol, or says why it disconnects
                 await self._dismiss(info_of(error))
             nursery.cancel_scope.cancel()
 
     def _use(self, session: Session, nursery: trio.Nursery) -> None:
-        """Go on with ``session``; the one before is over."""
+        """Continue with ``session``; the previous one has ended."""
         before, self._session = self._session, session
         if before is not session:
             session.since_ms = before.since_ms
@@ -148,7 +148,7 @@ class ServerConnection:
                 nursery.start_soon(self._until_lost, self._until_expired, nursery.cancel_scope)
 
         def end(reason: RemoteError) -> None:
-            """Whatever is under way ends now, and so does the connection, as soon as the client has been sent the reason."""
+            """End everything that is in progress now, and the connection once the client has been sent the reason."""
             info = info_of(reason)
             self._stop(info, streams_only=False)
             nursery.start_soon(self._until_lost, partial(self._leave, info), nursery.cancel_scope)
@@ -159,7 +159,7 @@ class ServerConnection:
             end(session_ended(session.ended))
 
     def _give_way(self, connection: trio.CancelScope) -> None:
-        """End the connection, on which nothing moves: others of the same principal need its memory."""
+        """End the connection, on which nothing moves, as others of the same principal need its memory."""
         explain_close(self._pipe, memory_taken(self._limits.memory_bytes))
         self._out.close()
         connection.cancel()
@@ -180,7 +180,7 @@ class ServerConnection:
             frame = decode_frame(data, self._limits.frame_bytes)
             self._pulse.frame_at = trio.current_time()
             self._take(frame, nursery)
-            await self._out.room()  # or a client that reads nothing would have its answers gathered here
+            await self._out.room()  # otherwise the answers for a client that reads nothing would pile up here
             if await self._share.read_on():
                 self._pulse.frame_at = trio.current_time()
             if not self._counted:
@@ -205,7 +205,7 @@ class ServerConnection:
         await self._flush()
 
     async def _until_expired(self) -> None:
-        """Return once a token has expired and no new one came in time to save the connection."""
+        """Return once a token has expired and no new one has arrived in time to save the connection."""
         while True:
             with trio.CancelScope(deadline=self._session.expires_at):
                 await self._renewed.park()
@@ -218,14 +218,14 @@ class ServerConnection:
                 return await self._dismiss(EXPIRED)
 
     def _stop(self, reason: ErrorInfo, *, streams_only: bool = True) -> None:
-        """End what is under way, streams at least."""
+        """End everything that is in progress, or only the streams."""
         for call in self._running.values():
             if call.credit is not None or not streams_only:
                 call.stop = reason
                 call.scope.cancel()
 
     async def _leave(self, reason: ErrorInfo) -> None:
-        """Let what was stopped report why to its callers, then send the client the reason; the caller ends the connection."""
+        """Let the stopped calls report why to their callers, then send the client the reason; the caller ends the connection."""
         with trio.move_on_after(self._limits.close_s):
             while self._tasks:
                 await self._idle.park()
@@ -273,7 +273,7 @@ class ServerConnection:
         nursery.start_soon(self._renew, frame, nursery)
 
     async def _renew(self, frame: Frame, nursery: trio.Nursery) -> None:
-        """Go on with the token in ``frame``; a bad one changes nothing, one of somebody else ends the connection."""
+        """Continue with the token in ``frame``: a bad one changes nothing, one of another subject ends the connection."""
         found: Session | ErrorInfo = UNVERIFIED
         with trio.move_on_after(self._limits.handshake_s):
             found = await session_for(frame, self._host, self._peer)
@@ -302,7 +302,7 @@ class ServerConnection:
             nursery.cancel_scope.cancel()
 
     def _start(self, frame: Frame, nursery: trio.Nursery) -> None:
-        """Begin to answer; a frame that came twice while its call is running is dropped."""
+        """Begin to answer; a frame that is repeated while its call is running is dropped."""
         if frame.id == 0:
             raise _unexpected("a call without an id")
         if frame.id in self._running:
@@ -339,7 +339,7 @@ class ServerConnection:
         return None
 
     async def _answer(self, frame: Frame, call: _Running, served: Method) -> None:
-        """Answer one call; whatever it raises goes to its caller and harms nobody else."""
+        """Answer one call; whatever the handler raises goes to the caller and affects nobody else."""
         refused: ErrorInfo | None = None
         payload = b""
         try:
@@ -354,7 +354,7 @@ class ServerConnection:
                     refused = await self._stream(frame.id, call, served, request)
             if call.scope.cancelled_caught:
                 refused = call.stop or LATE
-        except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
+        except Exception as error:  # whatever a handler raises is sent to the caller, and logged if it was unexpected
             refused = explain(error, frame.method, frame.trace_id)
         finally:
             if self._running.get(frame.id) is call:
@@ -393,7 +393,7 @@ class ServerConnection:
             try:
                 return await self._send_items(id, call.credit, items)
             finally:
-                if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+                if isinstance(items, AsyncGenerator):  # one that is left half-way would wait for the garbage collector
                     await items.aclose()
 
     async def _send_items(self, id: int, credit: _Credit, items: AsyncIterator[msgspec.Struct]) -> ErrorInfo | None:
@@ -425,17 +425,17 @@ async def serve_pipe(
     """Authenticate and answer one connection until it ends; takes the pipe over and closes it.
 
     Args:
-        pipe: The way to the client.
-        host: Authenticates, and hands out the service.
-        peer: Where the connection comes from.
+        pipe: The pipe to the client.
+        host: Authenticates clients and provides the service.
+        peer: The address that the connection comes from.
         limits: Limits of the connection.
-        drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
-        accept: Called when the token is good, before the client is welcomed; a ``RemoteError`` that it raises is sent
+        drain: Once it is set, calls in flight are finished and new ones refused with ``UNAVAILABLE``; then this returns.
+        accept: Called when the token is valid, before the client is welcomed; a ``RemoteError`` that it raises is sent
             to the client instead.
-        fairness: What principals have once, over several connections.
-        share: What this one may take, where the pipe counts what comes.
+        fairness: The shares of the principals, over all their connections.
+        share: The share of this connection, if the pipe counts what arrives.
 
-    Raises nothing but cancellation: what goes wrong concerns this connection only. Cancelling stops every handler of
+    It raises nothing but cancellation: a failure concerns this connection only. Cancelling stops every handler of
     the connection and closes it.
     """
     limits = limits or ChannelLimits()
