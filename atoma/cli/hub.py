@@ -157,12 +157,12 @@ def _named(digits: str, records: Sequence[EpochRecord]) -> bytes:
 def _print_epoch(record: EpochRecord) -> None:
     ended, absent = record.ended, record.absent
     print(ended.epoch.hex())
-    held = "held back on the devices; --allow-deletes allows them"
+    deletions = "allowed" if ended.deletes else "held back on the devices; --allow-deletes allows them"
     pairs(
         [
             ("ended", moment(ended.ended_ms)),
             ("devices", f"{ended.devices}: {WORDS[ended.devices]}"),
-            ("deletions", "allowed" if ended.deletes else held),
+            ("deletions", None if ended.devices == "forget" else deletions),  # nothing is offered
             ("unproven", "accepted" if ended.unproven else None),
             (
                 "not back yet",

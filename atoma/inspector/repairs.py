@@ -96,12 +96,13 @@ async def epoch_views(hub: Hub) -> Sequence[EpochView]:
     found: list[EpochView] = []
     for ended in reversed(await hub.epochs()):
         absent = await hub.absent(ended.epoch)
+        deletions = "allowed" if ended.deletes else "kept on the devices"
         found.append(
             EpochView(
                 epoch=ended.epoch.hex()[:SHORT],
                 ended_ms=ended.ended_ms,
                 devices=_WORDS[ended.devices],
-                deletions="allowed" if ended.deletes else "kept on the devices",
+                deletions=None if ended.devices == "forget" else deletions,
                 absent=len(absent),
                 awaited=tuple(
                     AbsentView(client.client_id.hex()[:SHORT], client.principal, client.seen_ms)

@@ -207,12 +207,15 @@ class AbsentView(msgspec.Struct, frozen=True):
 
 
 class EpochView(msgspec.Struct, frozen=True):
-    """An epoch of the hub that has ended, and how many devices have not called since."""
+    """An epoch of the hub that has ended, and how many devices have not called since.
+
+    What becomes of deletions is None where devices bring nothing back.
+    """
 
     epoch: str
     ended_ms: int
     devices: str
-    deletions: str
+    deletions: str | None
     absent: int
     awaited: tuple[AbsentView, ...]
 

@@ -173,7 +173,7 @@ function repairItem(repair) {
 function epochItem(epoch) {
   return h("li", {},
     h("p", {}, h("b", {}, `Restored ${moment(epoch.ended_ms)}`), " ", h("span", {class: "dim"}, `epoch ${epoch.epoch} ended`)),
-    h("p", {}, sentence(`${epoch.devices}; deletions are ${epoch.deletions}`)),
+    h("p", {}, sentence(epoch.deletions ? `${epoch.devices}; deletions are ${epoch.deletions}` : epoch.devices)),
     h("p", {class: "dim"}, epoch.absent ? `${plural(epoch.absent, "device")} not connected since:` : "Every device that has written has connected since."),
     epoch.awaited.length > 0 && h("ul", {class: "awaited"}, epoch.awaited.map((device) => h("li", {}, `${device.principal || "nobody"} · ${device.client} · last seen ${moment(device.seen_ms)}`))));
 }

@@ -34,7 +34,7 @@ from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
 from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, GroupWriter, drive
 from atoma_stores.sqlite.hub_lock import sole_hub
-from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_stores.sqlite.hub_witness import HubWitness, refuse_others
 
 T = TypeVar("T")
 
@@ -167,6 +167,7 @@ class SQLiteHubStore:
 
         with ExitStack() as stack:
             if self._path != MEMORY:
+                refuse_others(self._path, self._vfs)
                 witness = HubWitness(self._path, stack.enter_context(sole_hub(self._path)), self._vfs, environment)
                 witness.set_foreign_log_aside()
                 stack.callback(witness.close)  # once the file is closed

@@ -14,12 +14,15 @@ import contextlib
 import logging
 import os
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 
 import apsw
 
 from atoma.ports.environment import Environment
+from atoma_stores.sqlite.ddl import check_layout, check_ours
 from atoma_stores.sqlite.hub_lock import Beside, LockFile
+from atoma_stores.sqlite.meta import read_meta
 
 EVERY_S = 1.0
 WRITE_VERSION, ROLLBACK = 18, b"\x01"
@@ -27,20 +30,39 @@ WRITE_VERSION, ROLLBACK = 18, b"\x01"
 _log = logging.getLogger(__name__)
 
 
-def commits_of_main(path: str, vfs: str | None) -> int | None:
-    """Commits in the main file alone, its WAL left out; None when it is none of ours, or cannot be read alone."""
+@contextmanager
+def _main_alone(path: str, vfs: str | None) -> Generator[apsw.Connection]:
+    """A connection that reads the main file alone, its WAL left out, and touches nothing."""
     uri = f"file:{urllib.parse.quote(os.path.realpath(path))}?immutable=1"
+    connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
     try:
-        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
-    except apsw.Error:
-        return None
-    try:
-        found: object = connection.execute("SELECT commits FROM _atoma_hub_info").get
-        return found if isinstance(found, int) else None
-    except apsw.Error:
-        return None
+        yield connection
     finally:
         connection.close()
+
+
+def commits_of_main(path: str, vfs: str | None) -> int | None:
+    """Commits in the main file alone, its WAL left out; None when it is none of ours, or cannot be read alone."""
+    try:
+        with _main_alone(path, vfs) as connection:
+            found: object = connection.execute("SELECT commits FROM _atoma_hub_info").get
+            return found if isinstance(found, int) else None
+    except apsw.Error:
+        return None
+
+
+def refuse_others(path: str, vfs: str | None) -> None:
+    """Refuse a file that says by itself that it is none of a hub, before a lock is made beside it, which would stay.
+
+    One that cannot be read without its WAL may be anybody's: opening it tells.
+
+    Raises:
+        StoreCorrupt: It is another application's, or a device's.
+    """
+    with contextlib.suppress(apsw.Error), _main_alone(path, vfs) as connection:
+        check_ours(connection)
+        if read_meta(connection, "layout") == "client":
+            check_layout(connection, "hub")
 
 
 def _has_no_log(path: str) -> bool:

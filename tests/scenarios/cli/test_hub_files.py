@@ -225,6 +225,24 @@ async def test_offers_are_allowed_later(tmp_path: Path) -> None:
         assert titles(hub_file) == numbers(2, 3)
 
 
+async def test_an_epoch_whose_devices_bring_nothing_back_says_nothing_of_deletions(tmp_path: Path) -> None:
+    hub_file, backup, _ = await lose(tmp_path)
+    for devices, told in (("forget", False), ("offer", True)):
+        assert (await atoma_beside("hub", "restore", backup, hub_file, "--devices", devices)).code == 0
+        shown = (await atoma_beside("hub", "epochs", hub_file)).out
+        assert f"devices       {devices}: " in shown
+        assert ("deletions" in shown) is told
+
+
+def test_a_hub_is_not_started_on_a_devices_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.db"
+    trio.run(fill, tmp_path / "hub.db", file, 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    answer = atoma("hub", "serve", file, "--schema", "tests.scenarios.cli.kit:SCHEMA", "--loopback")
+    assert answer.code == 1 and "the file of a client, not of a hub" in answer.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 async def test_a_look_from_outside_replays_no_foreign_log(tmp_path: Path) -> None:
     """After kill -9 and a copy over the main file its old log is not this file's; a tool that opens it must not mix them."""
     hub_file, backup, file = tmp_path / "hub.db", tmp_path / "backup.db", tmp_path / "a.db"
