@@ -129,13 +129,18 @@ class Refusals:
 
     def __init__(self, tx: LocalTx) -> None:
         self._tx = tx
-        incarnation = tx.outbox.identity().incarnation
         self._refused = {
             (entry.mid, entry.store, entry.id)
             for entry in tx.inbox.entries()
-            if entry.code != "MERGED" and entry.incarnation in (0, incarnation)
+            if entry.code != "MERGED" and self._is_of_this_life(entry)
         }
         self._held: dict[RowKey, int] = {}
+
+    def _is_of_this_life(self, entry: InboxEntry) -> bool:
+        if entry.incarnation:
+            return entry.incarnation == self._tx.outbox.identity().incarnation
+        # an earlier version did not say whose number it was; one that waits in the outbox has not been refused in this life
+        return self._tx.outbox.by_mid(entry.mid) is None
 
     def _root(self, body: MutationBody) -> int:
         """The number of a refused mutation that ``body`` builds on, 0 for none."""

@@ -89,3 +89,31 @@ async def test_a_file_of_before_that_has_followed_the_hub_since_has_proofs(world
         await put_in(a)
         assert await a.sync.lost.entries() == [] == await inbox(a)
         assert await titles(a) == {"1": ("lost", "todo")}
+
+
+async def test_a_number_that_was_refused_in_an_earlier_life_takes_nothing_along_that_builds_on_it_now(
+    world: World,
+) -> None:
+    """Its inbox does not say in which life of the file a number was refused; that one waits in the outbox does."""
+    async with world.open_hub() as hub, world.open_device("c") as c:
+        await c.store(world.CARDS).insert(world.Card(id="1", title="c's"))
+        await c.settle()
+        async with world.open_device("a", down=True) as a:
+            cards = a.store(world.CARDS)
+            await cards.insert(world.Card(id="in the first life"))
+            await cards.insert(world.Card(id="1", title="refused"))
+            await put_in(a)
+            assert await inbox(a) == [("ALREADY_EXISTS", "1")]
+            a.wire.cut()
+            await hub.compact(client_days=-1)
+            await cards.insert(world.Card(id="in the second life"))
+            await put_in(a)
+            a.wire.cut()
+            await cards.update("1", title="a's")
+            await cards.update("1", lane="done")
+        make_earlier(world.folder / "a.db")
+        await hub.compact(client_days=-1)
+        async with world.open_device("a") as a:
+            await a.settle()
+            assert await inbox(a) == [("ALREADY_EXISTS", "1")]
+            assert (await a.rows())["1"] == world.Card(id="1", title="a's", lane="done")
