@@ -1,4 +1,4 @@
-"""How batches get to their readers: in bounded buffers, and seen by all readers of a database in the same moment."""
+"""The delivery of batches: in bounded buffers, and visible to all readers of a database at the same moment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CHECKPOINT_EVERY_BATCHES = 32
 
 @dataclass(slots=True)
 class LivePosition:
-    """The point that the live queries of a database have come to.
+    """The point that the live queries of a database have reached.
 
     Attributes:
-        heard: The latest commit that they know of; -1 while nothing was read or heard.
-        shown: The latest commit whose batches may be read; those of a later one are on their way into the buffers.
-        unseen: The latest commit of which nobody has looked yet what it concerns; -1 while there is none.
-        waiting: Those who wait until somebody has looked.
-        read: Batches that were there when a reader asked.
+        heard: The latest commit that they know of; -1 until something was read or reported.
+        shown: The latest commit whose batches may be read; those of a later one are still being put into the buffers.
+        unseen: The latest commit that has not been examined for what it concerns; -1 if there is none.
+        waiting: The tasks that wait for that examination.
+        read: Number of batches that were ready when a reader asked for one.
     """
 
     heard: int = -1
@@ -45,16 +45,16 @@ class Followed(Protocol):
 
     @property
     def position(self) -> int:
-        """The latest commit heard of at which the rows are the result."""
+        """The latest known commit at which the rows are the result."""
         ...
 
     @property
     def completeness(self) -> Completeness:
-        """How complete they are, as was told last."""
+        """The completeness of the rows, as it was last reported."""
         ...
 
     def is_at(self, commit: int) -> bool:
-        """Whether the rows may be read, and hold every change up to ``commit``."""
+        """Whether the rows may be read and contain every change up to ``commit``."""
         ...
 
 
@@ -62,11 +62,11 @@ class Subscription:
     """One reader of a result: an asynchronous iterator of batches with a bounded buffer.
 
     Args:
-        followed: What it reads.
-        position: How far the database's live queries have come.
-        buffer: Batches it holds for its reader; when one more comes, all are dropped and the next is a ``Reset``.
-        since: The first ``Reset`` waits until the result is at this commit at least.
-        advance: Takes a round that is due, if it is short.
+        followed: The result that it reads.
+        position: The point that the live queries of the database have reached.
+        buffer: Number of batches that it holds for its reader; one more, and all are dropped and the next is a ``Reset``.
+        since: The first ``Reset`` waits until the result has reached this commit.
+        advance: Runs a round that is due, if it is short.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class Subscription:
         self._since = since
         self._advance = advance
         self._batches: deque[LiveBatch[ResultRow]] = deque()
-        self._behind = True  # what the reader has is not the result minus the buffer: it needs a Reset
+        self._behind = True  # the reader's rows and the buffer do not add up to the result: it needs a Reset
         self._error: Callable[[], Exception] | None = None
         self._readers = trio.lowlevel.ParkingLot()
 
     def __aiter__(self) -> Subscription:
-        """The iterator is its own."""
+        """Return the subscription itself."""
         return self
 
     async def __anext__(self) -> LiveBatch[ResultRow]:
-        """The next batch; waits for one. A cancelled wait loses nothing.
+        """Wait for the next batch and return it; a cancelled wait loses nothing.
 
         Raises:
             ClosedError: The database or this subscription was closed.
@@ -111,7 +111,7 @@ class Subscription:
             await self._readers.park()
 
     async def _breathe(self) -> None:
-        """A full checkpoint now and then: a tight loop of readers must not starve the other tasks."""
+        """Run a full checkpoint now and then, so that a tight loop of readers cannot starve the other tasks."""
         self._position.read += 1
         if self._position.read % CHECKPOINT_EVERY_BATCHES:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -122,7 +122,7 @@ class Subscription:
         return self._error is not None or bool(self._batches) or (self._behind and self._followed.is_at(self._since))
 
     def push(self, batch: LiveBatch[ResultRow]) -> None:
-        """Take a batch; the reader sees it once its commit is shown, and is woken by :meth:`wake`."""
+        """Add a batch; the reader sees it once its commit is shown, and is woken by :meth:`wake`."""
         if self._behind:
             return
         if len(self._batches) >= self._size:
@@ -132,21 +132,21 @@ class Subscription:
             self._batches.append(batch)
 
     def wake(self) -> None:
-        """Let the reader look whether there is something for it."""
+        """Wake the reader so that it looks for a batch."""
         self._readers.unpark()
 
     def end(self, error: Callable[[], Exception]) -> None:
-        """Raise ``error()`` for the reader once it has read what is there; the first call counts."""
+        """Raise ``error()`` for the reader once it has read the remaining batches; only the first call counts."""
         self._error = self._error or error
         self._position.waiting.pop(self, None)
         self._readers.unpark_all()
 
 
 def closed() -> ClosedError:
-    """What ends every subscription of a database."""
+    """Return the error that ends every subscription of a database."""
     return ClosedError("the database is closed; its live queries ended with it")
 
 
 def left() -> ClosedError:
-    """What ends a subscription that somebody reads behind the block in which it was open."""
+    """Return the error for a subscription that is read after the block in which it was open."""
     return ClosedError("this live query was left; open it again")

@@ -12,16 +12,16 @@ from atoma_stores.live.rows import KeyOf, same
 R = TypeVar("R")
 
 RESET_ABOVE = 32
-"""With more insertions, removals and moves than this, and than half the result, a ``Reset`` says it shorter."""
+"""With more insertions, removals and moves than this, and than half of the result, a ``Reset`` is shorter."""
 MOVE_COST_MAX = 2_000_000
-"""Moves times rows: beyond it finding the positions costs more than sending the rows."""
+"""Moves times rows above which finding the positions costs more than sending the rows."""
 
 
 def diff(old: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> tuple[Change[R], ...]:
-    """The changes that lead from ``old`` to ``new``, to be applied in order; empty when they are equal.
+    """Return the changes that lead from ``old`` to ``new``, in the order to apply them; empty if they are equal.
 
     Removals come first (from the end), then insertions and moves from the front, then updates in place. A row moves only
-    if it left the longest run of rows that kept their order.
+    if it is not in the longest run of rows that kept their order.
     """
     old_keys, new_keys = list(map(key_of, old)), list(map(key_of, new))
     first, old_end, new_end = _differing_part(old_keys, new_keys)
@@ -33,7 +33,7 @@ def diff(old: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> tuple[Change[R
     source = {key: at for at, key in enumerate(before)}
     target = set(after)
     if len(source) < len(before) or len(target) < len(after):
-        return (Reset(tuple(new)),)  # a key twice: positions by key mean nothing
+        return (Reset(tuple(new)),)  # with a repeated key, positions by key mean nothing
     removed = [at for at, key in enumerate(before) if key not in target]
     kept = [source[key] for key in after if key in source]
     settled = set(_longest_increasing(kept))
@@ -51,7 +51,7 @@ def diff(old: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> tuple[Change[R
 
 
 def _differing_part(old: Sequence[ResultKey], new: Sequence[ResultKey]) -> tuple[int, int, int]:
-    """``(first, end in old, end in new)`` of the part between the longest common head and tail of keys."""
+    """Return ``(first, end in old, end in new)`` of the part between the longest common head and tail of keys."""
     first, old_end, new_end = 0, len(old), len(new)
     shorter = min(old_end, new_end)
     while first < shorter and old[first] == new[first]:
@@ -75,7 +75,7 @@ def _placements(
     settled: set[int],
     first: int,
 ) -> list[Change[R]]:
-    """Insertions and moves, front to back: each row is put right behind the one that precedes it in ``after``."""
+    """Return insertions and moves, front to back: each row is put right behind its predecessor in ``after``."""
     wanted = set(after)
     current = [key for key in before if key in wanted]
     unsettled = len(current) - len(settled)
@@ -90,7 +90,7 @@ def _placements(
             unsettled -= 1
         else:
             start = -1
-        # with every row settled the position is the target's own; else rows that will leave may stand in front
+        # once every row is settled, the position is the target's own; before, rows that will leave may be in front
         behind = at if not unsettled or at == 0 else current.index(after[at - 1]) + 1
         current.insert(behind, key)
         changes.append(Insert(first + behind, row) if start < 0 else Move(first + start, first + behind, row))
@@ -98,9 +98,9 @@ def _placements(
 
 
 def _longest_increasing(values: Sequence[int]) -> list[int]:
-    """Members of one longest increasing subsequence of distinct ``values``."""
+    """Return the members of one longest increasing subsequence of distinct ``values``."""
     tails: list[int] = []  # smallest last value of a run of each length
-    holders: list[int] = []  # where in `values` that last value stands
+    holders: list[int] = []  # the index of that last value in `values`
     previous: list[int] = []
     for at, value in enumerate(values):
         length = bisect_left(tails, value)

@@ -1,9 +1,9 @@
-"""Live queries over a database that tells its commits: each takes what concerns it, and all are told at one commit.
+"""Live queries over a database that reports its commits: each takes the changes that concern it, and all report together.
 
-A commit is heard on the loop before its writer goes on; only an index is asked then. One task does the rest in rounds, or a
-reader that would wait for a short one. A round takes every change up to one commit and then tells the results, all of them
-at that commit. Where something has to be read, a snapshot is opened first, and its commit is the one that the round goes up
-to: what is read and what was told are the same state. ``docs/adr/0090-live-queries-take-changes.md`` has the proof.
+A commit is reported on the loop before its writer continues; at that point only an index is searched. One task does the rest
+in rounds, or a reader that would otherwise wait for a short one. A round takes every change up to one commit and then reports
+the results, all of them as of that commit. If something has to be read, a snapshot is opened first, and its commit is the one
+that the round goes up to: rows and changes belong to one state. ``docs/adr/0090-live-queries-take-changes.md`` has the proof.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ log = logging.getLogger("atoma.live")
 BUFFER = 64
 SUBSCRIPTIONS_MAX = 100_000
 HEARING_S = 1.0
-"""A commit that was read is heard at once; one that is not heard for so long is not going to be."""
+"""Seconds to wait for the report of a commit that was read; after that, it is not going to come."""
 ROWS_AT_ONCE = 256
-"""A commit with more rows in a store is looked at later, in steps, so that its writer does not wait for it."""
+"""A commit with more rows in a store is examined later, in steps, so that its writer does not wait for that."""
 TESTS_AT_ONCE = 2_000
-"""Rows times views that are looked at before the writer goes on."""
+"""Rows times views that are examined before the writer continues."""
 QUEUED_MAX = 50_000
-"""Changed rows that wait for a round; beyond it the results are read again instead."""
+"""Number of changed rows that may wait for a round; beyond that the results are read again instead."""
 STEP_S = 0.002
-"""How long the loop is kept at a time."""
+"""Seconds for which the loop is held at a time."""
 STEPS_AT_ONCE = 16
-"""Changed rows, and commits, that a reader takes itself, where it would wait until the others have taken them."""
+"""Number of changed rows, and of commits, up to which a reader runs the round itself instead of waiting for the task."""
 TOGETHER = 256
-"""Views that are read, or readers that are told, in one step."""
+"""Number of views that are read, or of readers that are notified, in one step."""
 MEMORY = 64 * 1024 * 1024
-"""Bytes, estimated, that the views of a database may keep beside their results."""
+"""Estimated bytes that the views of a database may keep in addition to their results."""
 
 
 class LocalLiveQueries:
@@ -61,10 +61,10 @@ class LocalLiveQueries:
     Args:
         source: The database.
         schema: The declared stores.
-        buffer: Batches that a subscriber may be behind before it gets one ``Reset`` instead.
-        completeness: What is known of how complete the rows are.
-        clock: Seconds.
-        memory: Bytes that the views may keep beside their results.
+        buffer: Number of batches that a subscriber may lag behind before it gets one ``Reset`` instead.
+        completeness: The completeness of the rows, as far as it is known.
+        clock: A clock, in seconds.
+        memory: Bytes that the views may keep in addition to their results.
         least_tier: The lowest tier that a view may be followed at.
     """
 
@@ -93,16 +93,16 @@ class LocalLiveQueries:
         self._subscribed = 0
         self._queue: deque[PendingCommit] = deque()
         self._queued = 0
-        self._lacking: dict[View, None] = {}  # something has to be read for them
-        self._taken: dict[View, None] = {}  # they have taken something that is not told yet
-        self._asking: tuple[View, trio.CancelScope] | None = None  # what a statement is running for
+        self._lacking: dict[View, None] = {}  # views for which something has to be read
+        self._taken: dict[View, None] = {}  # views that have taken changes which are not reported yet
+        self._asking: tuple[View, trio.CancelScope] | None = None  # the view that a statement is running for
         self._work = trio.Event()
         self._step_began = 0.0
         self._in_round = False
-        self._kept = 0  # bytes that the views keep beside their results
+        self._kept = 0  # bytes that the views keep in addition to their results
         self._closed = False
 
-    # what subscribers and inspectors call
+    # for subscribers and inspectors
 
     @asynccontextmanager
     async def open_live(self, query: BoundQuery) -> AsyncGenerator[Subscription]:
@@ -202,30 +202,30 @@ class LocalLiveQueries:
         self._lacking.pop(view, None)
         self._taken.pop(view, None)
         if self._asking is not None and self._asking[0] is view:
-            self._asking[1].cancel()  # nobody waits for it any more
+            self._asking[1].cancel()  # nobody waits for it any longer
 
     def _unfile(self, view: View) -> None:
         for name in view.planned.needs:
             self._stores[name].remove(view)
 
-    # hearing: on the loop, while the writer waits
+    # reports of commits: on the loop, while the writer waits
 
     def hear(self, change: CommitDelta) -> None:
-        """A commit was made: find the views that it may concern."""
+        """Find the views that a new commit may concern."""
         before = change.commit - 1 if change.before is None else change.before
         heard = self._position.heard
         self._position.heard = max(heard, change.commit)
         if self._hearing:
             self._hearing.unpark_all()
         if not self._views:
-            return  # most writes: nobody follows anything
+            return  # the case of most writes: nobody follows anything
         told = PendingCommit(change.commit, {}, unknown=0 <= heard < before, first=heard + 1)
         told.written = [group for name in change.unknown if (group := self._stores.get(name))]
         followed = [(group, delta) for name, delta in change.changes.items() if (group := self._stores.get(name))]
         for group in {*(group for group, _ in followed), *told.written}:
             group.commits += 1
         rows = sum(len(delta) for _, delta in followed)
-        # numbers have no gaps: of what is missing nothing is known, and everything is going to be read
+        # numbers have no gaps: nothing is known of what is missing, so everything will be read
         if not told.unknown and (rows > ROWS_AT_ONCE or not self._look(followed, told.hits)):
             told.later, told.hits = change, {}
             if followed:
@@ -234,7 +234,7 @@ class LocalLiveQueries:
             self._enqueue(told)
 
     def _look(self, followed: Sequence[tuple[StoreViews, StoreDelta]], hits: Hits) -> bool:
-        """Find what ``followed`` concerns; False when that is too much for now."""
+        """Find what ``followed`` concerns; False if that is too much work for now."""
         tests, every = 0, self._position.unseen >= 0
         for group, delta in followed:
             found: ConcernedViews = {}
@@ -262,7 +262,7 @@ class LocalLiveQueries:
         self._work.set()
 
     def judge(self) -> None:
-        """The rows are complete in another way than before: have a round tell it."""
+        """Have a round report that the completeness of the rows has changed."""
         self._work.set()
 
     # rounds
@@ -287,7 +287,7 @@ class LocalLiveQueries:
                 self._in_round = False
 
     def advance(self) -> None:
-        """Take a round at once, for a reader that would wait for it, if it is short: little is taken, and nothing is read."""
+        """Run a round at once for a reader that would wait for it, if it is short: few changes, and nothing to read."""
         if self._in_round or self._lacking or not 0 < self._queued <= STEPS_AT_ONCE or len(self._queue) > STEPS_AT_ONCE:
             return
         states = self._completeness.states
@@ -297,7 +297,7 @@ class LocalLiveQueries:
         try:
             deque(self._taking(commit), maxlen=0)
             if self._lacking:
-                return  # which is read, and told, by the task
+                return  # the task reads and reports it
             deque(self._telling(commit, states), maxlen=0)
             self._keep_to_memory()
         except Exception as error:
@@ -309,8 +309,8 @@ class LocalLiveQueries:
         self._work.set()
 
     async def _round(self) -> None:
-        """Take every change up to one commit, read what is lacking right there, and tell."""
-        states = self._completeness.states  # looked at first: whatever they were due to has been committed and heard
+        """Take every change up to one commit, read what is missing as of that commit, and report."""
+        states = self._completeness.states  # read first: whatever led to them has been committed and reported by now
         commit = self._position.heard
         await self._in_steps(self._taking(commit))
         if self._lacking:
@@ -326,8 +326,8 @@ class LocalLiveQueries:
             self._work.set()
 
     async def _caught_up(self, commit: int) -> bool:
-        """Wait until ``commit`` was heard; False if it is not ours to hear."""
-        if self._position.heard < 0:  # the first read of all: no result stands at an earlier commit
+        """Wait until ``commit`` was reported; False if it will not be, as another program made it."""
+        if self._position.heard < 0:  # the very first read: no result is at an earlier commit
             self._position.heard = commit
         if self._position.heard < commit:
             await self._source.hear_others()
@@ -340,7 +340,7 @@ class LocalLiveQueries:
         return ours
 
     def _forget(self, commit: int, views: Iterable[View]) -> None:
-        """Have ``views`` read again: commits up to ``commit`` were made of which nobody tells what concerns them."""
+        """Have ``views`` read again, as the changes of some commits up to ``commit`` are unknown."""
         for view in views:
             if view.at < commit and view.since <= commit:
                 view.touch(commit)
@@ -348,7 +348,7 @@ class LocalLiveQueries:
                 self._lacking[view] = self._taken[view] = None
 
     def _taking(self, commit: int) -> Iterator[None]:
-        """Let the views take what was told up to ``commit``, step by step."""
+        """Let the views take the changes that were reported up to ``commit``, step by step."""
         while self._queue and self._queue[0].commit <= commit:
             told = self._queue.popleft()
             self._queued -= told.rows
@@ -370,7 +370,7 @@ class LocalLiveQueries:
                         self._lacking[view] = None
                     yield
         if self._queue and self._queue[0].unknown and self._queue[0].first <= commit:
-            self._forget(commit, self._views.values())  # some of what is not known belongs to it
+            self._forget(commit, self._views.values())  # some of the unknown changes belong to it
 
     def _looking_later(self, told: PendingCommit, change: CommitDelta) -> Iterator[None]:
         """Find what a large commit concerns, step by step."""
@@ -391,7 +391,7 @@ class LocalLiveQueries:
             self._position.unseen = -1
 
     async def _read(self, snapshot: Snapshot) -> None:
-        """Read what views lack, until nothing is lacking; all of it in one state of the database."""
+        """Read what the views lack until nothing is missing, all of it in one state of the database."""
         while views := [view for view in self._lacking if view.since <= snapshot.commit][:TOGETHER]:
             asked = self._asked_by(views)
             started = self._clock()
@@ -403,7 +403,7 @@ class LocalLiveQueries:
                 await self._load(answers, self._clock() - started)
 
     def _asked_by(self, views: Sequence[View]) -> list[_Asked]:
-        """What each view lacks; without those that cannot say it, which end."""
+        """Return what each view lacks, and end the views that fail to say it."""
         asked: list[_Asked] = []
         for view in views:
             try:
@@ -413,7 +413,7 @@ class LocalLiveQueries:
         return asked
 
     async def _load(self, answers: Sequence[_Answered], seconds: float) -> None:
-        """Let views take what they lacked, all of which took ``seconds`` to read."""
+        """Let views take the answers, all of which took ``seconds`` to read."""
         for view, results in answers:
             if not self._is_open(view):
                 continue
@@ -427,7 +427,7 @@ class LocalLiveQueries:
             await self._breathe()
 
     async def _answers(self, snapshot: Snapshot, asked: Sequence[_Asked]) -> list[_Answered]:
-        """What each view has asked; without those whose query the engine refuses, which end."""
+        """Answer what each view has asked, and end the views whose query the engine refuses."""
         try:
             results = iter(await snapshot.answer([question for _, each in asked for question in each]) if asked else ())
             return [(view, [next(results) for _ in each]) for view, each in asked]
@@ -438,7 +438,7 @@ class LocalLiveQueries:
         return [found for each in asked for found in await self._answers(snapshot, [each])]
 
     async def _rows_of_statement(self, snapshot: Snapshot, asked: _Asked) -> list[_Answered]:
-        """What a view has asked in SQL of a program's own: for as long as that may take, and as somebody follows it."""
+        """Answer a program's own SQL for a view, within the time that it may take and while somebody follows it."""
         view = asked[0]
         with trio.move_on_after(LIVE_SQL_S) as scope:
             self._asking = (view, scope)
@@ -452,11 +452,11 @@ class LocalLiveQueries:
         return []
 
     def _telling(self, commit: int, states: States) -> Iterator[None]:
-        """Hand out what has changed, step by step: first into the buffers, then all of it is shown in one step, then readers wake."""
+        """Hand out the changes step by step: first into the buffers, then all become visible at once, then readers are woken."""
         taken = [view for view in self._taken if not view.lacks]
         ready: list[View] = []
         for view in taken:
-            if view not in self._taken:  # it was left meanwhile
+            if view not in self._taken:  # its last reader has left meanwhile
                 continue
             del self._taken[view]
             try:
@@ -473,8 +473,8 @@ class LocalLiveQueries:
         if states is not self._states:
             yield from self._telling_completeness(commit, states, ready)
         self._position.shown = max(self._position.shown, commit)
-        woken = list(chain.from_iterable([view.subscriptions for view in ready]))  # with those who came meanwhile
-        if self._position.unseen < 0:  # what nothing was done to is the result now
+        woken = list(chain.from_iterable([view.subscriptions for view in ready]))  # also those that have just come
+        if self._position.unseen < 0:  # results that nothing was done to are current as well
             woken += self._position.waiting
             self._position.waiting.clear()
         for subscription in woken:
@@ -482,7 +482,7 @@ class LocalLiveQueries:
             yield
 
     def _telling_completeness(self, commit: int, states: States, ready: list[View]) -> Iterator[None]:
-        """Hand out how complete those results are that have not changed."""
+        """Hand out the completeness of the results that have not changed."""
         self._states = states
         for view in tuple(self._views.values()):
             batch = view.follow(commit, states) if view not in self._taken and not view.lacks else None
@@ -493,7 +493,7 @@ class LocalLiveQueries:
             yield
 
     def _keep_to_memory(self) -> None:
-        """Ask the largest results again from now on where all together keep too much."""
+        """Run the queries of the largest results again from now on, if all views together keep too much."""
         while self._kept > self._memory:
             largest = max(self._views.values(), key=lambda view: view.weight)
             assert isinstance(largest.query, BoundQuery), "a function keeps nothing beside its value"
@@ -513,7 +513,7 @@ class LocalLiveQueries:
         return self._views.get(view.query) is view
 
     def _end_one(self, view: View, error: Exception) -> None:
-        """End ``view``, which failed, and nobody else."""
+        """End ``view``, which failed, and no other."""
         log.error("a live query of %s could not be followed", view.query.store, exc_info=error)
         self._fail([view], error)
 
@@ -522,13 +522,13 @@ class LocalLiveQueries:
             await self._breathe()
 
     async def _breathe(self) -> None:
-        """Let others run when the loop was kept long enough."""
+        """Let others run once the loop was held long enough."""
         if self._clock() - self._step_began > STEP_S:
             await trio.lowlevel.checkpoint()
             self._step_began = self._clock()
 
     def _fail(self, views: Iterable[View], error: Exception) -> None:
-        """End ``views``: their queries cannot be run."""
+        """End ``views``, whose queries cannot be run."""
         for view in views:
             self._drop(view.query, view)
             view.end(lambda: error)
@@ -546,9 +546,9 @@ class LocalLiveQueries:
 
 
 _Asked: TypeAlias = tuple[View, Sequence[Question]]
-"""A view, and what it lacks."""
+"""A view and the questions that it has."""
 _Answered: TypeAlias = tuple[View, Sequence[QueryResult]]
-"""A view, and the answers."""
+"""A view and the answers to its questions."""
 
 
 def _is_sql(asked: _Asked) -> bool:
@@ -569,13 +569,13 @@ async def open_live_queries(
     """Follow the commits of ``database`` for as long as the block runs.
 
     Args:
-        database: Where to read and whose commits to hear.
+        database: The database to read from, whose commits are followed.
         schema: The declared stores.
-        buffer: Batches that a subscriber may be behind before it gets one ``Reset`` instead.
-        completeness: What is known of how complete the rows are; None when no other machine has any.
-        clock: Seconds, for what is measured.
-        memory: Bytes, estimated, that the views may keep beside their results; the largest are asked again beyond it.
-        least_tier: The lowest tier that a view may be followed at: 2 asks every query again, to compare with.
+        buffer: Number of batches that a subscriber may lag behind before it gets one ``Reset`` instead.
+        completeness: The completeness of the rows, as far as it is known; None if no other machine has any rows.
+        clock: A clock in seconds, for measurements.
+        memory: Estimated bytes that the views may keep in addition to their results; beyond that, the largest are run again.
+        least_tier: The lowest tier that a view may be followed at; with 2 every query is run again, for comparison.
 
     Leaving the block, or cancelling it, ends every subscription with ``ClosedError``; no task is left.
     """
@@ -588,7 +588,7 @@ async def open_live_queries(
             undo = [database.subscribe_commits(views.hear), known.subscribe(views.judge)]
             try:
                 yield views
-            except Exception as error:  # kept out of the nursery, which would wrap it in a group
+            except Exception as error:  # not raised in the nursery, which would wrap it in a group
                 failure = error
             finally:
                 for take_back in undo:

@@ -1,4 +1,4 @@
-"""Queries of one shape, which differ in their values alone: what was found out for one of them holds for all."""
+"""Queries of one shape, which differ only in their values: what was found out for one of them holds for all."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from atoma_stores.live.planner import Planned, checked, plan_view
 
 
 class Family:
-    """The queries of one plan in normal form.
+    """The queries that share one plan in normal form.
 
-    Its plan is checked once, and read by one prepared statement. Where its members are listings, and nothing but their
-    conditions looks at their values, they also have the functions in common that make, order and tell apart their rows.
+    The plan is checked once and read by one prepared statement. If the members are listings whose values are used only in
+    their conditions, they also share the functions that make, order and identify their rows.
 
     Attributes:
         types: The types of its values.
 
     Args:
         query: The member that is planned first.
-        planned: How that one is followed.
+        planned: The way in which it is followed.
     """
 
     __slots__ = ("__weakref__", "_reason", "_shape", "types")
@@ -36,7 +36,7 @@ class Family:
             self._shape = None
 
     def planned(self, query: BoundQuery) -> Planned | None:
-        """How ``query``, another member, is followed; None where that has to be planned for each."""
+        """Return how ``query``, another member, is followed; None if each member has to be planned."""
         if self._shape is None:
             return None
         return Planned(Listing(self._shape, query.params), {query.store: needs_of(query)}, 0, self._reason)
@@ -56,7 +56,7 @@ class Families:
         self._known: WeakValueDictionary[Plan, Family] = WeakValueDictionary()
 
     def checked(self, query: BoundQuery) -> BoundQuery:
-        """``query`` in normal form; one whose plan is followed already was checked with it.
+        """Return ``query`` in normal form; if its plan is followed already, it was checked with that.
 
         Raises:
             QueryError: It does not fit the schema.
@@ -66,7 +66,7 @@ class Families:
         return query if family is not None and family.types == _types_of(query) else checked(query, self._schema)
 
     def plan(self, query: BoundQuery) -> tuple[Planned, Family]:
-        """How ``query``, which was checked, is followed, and the family that is known for as long as somebody holds it."""
+        """Return how ``query``, which was checked, is followed, and its family, which lives as long as somebody holds it."""
         family = self._known.get(query.plan)
         planned = None if family is None else family.planned(query)
         if planned is None:
@@ -81,6 +81,6 @@ def _types_of(query: BoundQuery) -> tuple[type, ...]:
 
 
 def _is_made_of_values(plan: Plan) -> bool:
-    """Whether what its rows show, or how they are sorted, depends on the values that a query has."""
+    """Whether the values of a query decide what its rows show or how they are sorted."""
     shown = [named.expr for named in plan.columns or ()] + [each.expr for each in plan.order]
     return any(isinstance(expr, Param) for top in shown for expr in expressions(top))

@@ -1,4 +1,4 @@
-"""Which views a changed row may concern, found by its values: views that ask for others are not even looked at."""
+"""The index that finds, by the values of a changed row, the views that it may concern; no other view is visited."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FieldNames: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The values a row must have to concern a view; without columns any row may.
+    """The values that a row must have to concern a view; without columns, any row may.
 
     Attributes:
-        columns: The columns it is found by.
-        values: The values of these columns, one tuple for each combination that will do; None for a range.
-        low: Where the range of the only column begins, it included; None where it has no beginning.
-        high: Where it ends, it included.
-        beside: Whether the only column has to hold the id of a row that the view has at the time, so that it says which.
+        columns: The columns by which the view is found.
+        values: The values of these columns, one tuple for each combination that matches; None for a range.
+        low: The lowest value of the only column's range; None if it has no lower bound.
+        high: The highest value of the range; None if it has no upper bound.
+        beside: Whether the only column has to hold the id of a row that the view has at that time.
     """
 
     columns: FieldNames = ()
@@ -47,7 +47,7 @@ ANY_ROW = Needs()
 
 
 def needs_of(query: BoundQuery) -> Needs:
-    """What ``query`` demands of the rows of its first source: equal columns if there are any, else a list, else a range."""
+    """Return what ``query`` demands of the rows of its first source: equal columns if any, else a list, else a range."""
     equal: dict[str, Any] = {}
     among: tuple[str, tuple[tuple[Any, ...], ...]] | None = None
     bounds: dict[str, list[Any]] = {}
@@ -76,9 +76,9 @@ def needs_of(query: BoundQuery) -> Needs:
 
 
 class Beside(Generic[V]):
-    """The views beside whose rows others stand, by the ids of their rows.
+    """The views whose rows have rows of another store beside them, by the ids of their own rows.
 
-    A view that has changes to take may come to have other rows by them, so it is found by every id until it has settled.
+    The changes that a view has not taken yet may give it other rows, so it is found by every id until it has settled.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Beside(Generic[V]):
         self._loose.pop(view, None)
 
     def loosen(self, view: V) -> None:
-        """Find ``view`` by every id from now on: its rows are not those that were told."""
+        """Find ``view`` by every id from now on, as its rows are no longer those that were reported."""
         self._loose[view] = None
 
     def settle(self, view: V, moved: Mapping[str, bool]) -> None:
@@ -109,7 +109,7 @@ class Beside(Generic[V]):
 
         Args:
             view: The view.
-            moved: The ids of rows that it may have got or lost since it settled last; whether it has them now.
+            moved: The ids of rows that it may have gained or lost since it last settled, each with whether it has the row now.
         """
         self._loose.pop(view, None)
         ids = self._ids[view]
@@ -128,13 +128,13 @@ class Beside(Generic[V]):
             del self._held[id]
 
     def find(self, id: object, found: dict[V, None], *, every: bool) -> None:
-        """Add to ``found`` the views that have the row of that id, or may have it; with ``every`` all of them."""
+        """Add to ``found`` the views that have, or may have, the row of that id; with ``every``, all of them."""
         found.update(self._ids if every else self._loose)  # type: ignore[arg-type]
         found.update(self._held.get(id, ()))
 
 
 class PredicateIndex(Generic[V]):
-    """The views of one store by what they need."""
+    """The views of one store, by the values that they need."""
 
     def __init__(self) -> None:
         self._equal: dict[FieldNames, dict[tuple[Any, ...], dict[V, None]]] = {}
@@ -143,7 +143,7 @@ class PredicateIndex(Generic[V]):
         self._rest: dict[V, None] = {}
 
     def add(self, needs: Needs, view: V) -> Beside[V] | None:
-        """File ``view`` under what it needs; where that is beside its rows, what has to be told which these are."""
+        """Add ``view`` under what it needs; if that depends on its rows, return what has to be notified of these."""
         if needs.beside:
             beside = self._beside.setdefault(needs.columns[0], Beside())
             beside.add(view)
@@ -158,7 +158,7 @@ class PredicateIndex(Generic[V]):
         return None
 
     def remove(self, needs: Needs, view: V) -> None:
-        """Take ``view`` out of every place where :meth:`add` has put it."""
+        """Remove ``view`` from every place where :meth:`add` has put it."""
         if needs.beside:
             beside = self._beside[needs.columns[0]]
             beside.remove(view)
@@ -171,7 +171,7 @@ class PredicateIndex(Generic[V]):
             ranges.remove(view)
             if not ranges:
                 del self._ranges[needs.columns[0]]
-        elif needs.values:  # a list may be empty, and nothing is found by it
+        elif needs.values:  # a list may be empty, and then nothing is found by it
             self._take_out(needs.columns, needs.values, view)
 
     def _take_out(self, columns: FieldNames, combinations: Sequence[tuple[Any, ...]], view: V) -> None:
@@ -189,8 +189,8 @@ class PredicateIndex(Generic[V]):
 
         Args:
             row: The row.
-            found: Where they are added.
-            every: Whether views may come to have other rows by changes that nobody has looked at yet.
+            found: The views that were found.
+            every: Whether changes that have not been examined yet may give views other rows.
         """
         for columns, filed in self._equal.items():
             views = filed.get(tuple([row.column(name) for name in columns]))

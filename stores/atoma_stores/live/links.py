@@ -1,4 +1,4 @@
-"""How the rows that a result is made of hang together: from a row of any store to the rows of the first one that look at it."""
+"""The links between the rows of a result: from a row of any store to the rows of the first store that use it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from atoma_stores.changes import BeforeAfter
 
 
 class Unlinked(Exception):
-    """Nothing leads from a store to the rows of the first one; says why."""
+    """A refusal: nothing leads from some store to the rows of the first one; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoreLink:
-    """One place where rows of a store are looked at.
+    """One place in a plan that reads rows of a store.
 
     Attributes:
         store: The store.
-        parent: The place whose rows look at these; None for the first source of the plan.
+        parent: The place whose rows refer to these; None for the first source of the plan.
         above: The column of the parent's row that is equal to ``own``.
-        own: The column of the row that is looked at.
-        beside: Whether the rows only stand beside those of the first source, and do not decide which of these there are.
-        columns: The columns that are looked at; None for all.
+        own: The column of this store's row.
+        beside: Whether the rows are only shown beside those of the first source, and do not decide which of these there are.
+        columns: The columns that are read; None for all.
     """
 
     store: str
@@ -45,10 +45,10 @@ Links: TypeAlias = tuple[StoreLink, ...]
 
 
 def links_of(plan: Plan) -> Links:
-    """Every place of ``plan``, which is checked, where it looks at rows; that of its first source comes first.
+    """Return every place where ``plan``, which was checked, reads rows; that of its first source comes first.
 
     Raises:
-        Unlinked: There is one from which nothing leads to the first source.
+        Unlinked: From one of them nothing leads to the first source.
     """
     if not isinstance(plan.source, Store):
         raise Unlinked("it reads another plan")
@@ -60,7 +60,7 @@ def links_of(plan: Plan) -> Links:
 
 
 def beside_of(links: Links) -> dict[str, str]:
-    """The stores whose rows only stand beside those of the first source; the column in which each of them has the id of one."""
+    """Return the stores whose rows are only shown beside those of the first source, with the column that holds its id."""
     columns: dict[str, set[str]] = {}
     for link in links:
         columns.setdefault(link.store, set()).add(link.own if link.beside and link.is_direct else "")
@@ -68,17 +68,17 @@ def beside_of(links: Links) -> dict[str, str]:
 
 
 def is_of_source(expr: Expr) -> bool:
-    """Whether an expression looks at the row of the first source alone."""
+    """Whether an expression reads only the row of the first source."""
     return not any(map(looks_elsewhere, expressions(expr)))
 
 
 def looks_elsewhere(expr: Expr) -> bool:
-    """Whether ``expr`` itself, whatever is below it, looks at another row than that of the first source."""
+    """Whether ``expr`` itself, regardless of its parts, reads another row than that of the first source."""
     return isinstance(expr, (Exists, Scalar)) or (isinstance(expr, Col) and expr.source != 0)
 
 
 def columns_of(plan: Plan) -> frozenset[str] | None:
-    """The columns that ``plan`` looks at, in any store; None where whole rows are told, so that it looks at all."""
+    """Return the columns that ``plan`` reads, in any store; None if its rows are whole rows, so that it reads all."""
     return None if plan.columns is None else _column_names(plan)
 
 
@@ -104,7 +104,7 @@ class _Tracer:
         self._columns = _column_names(plan)
 
     def plan(self, plan: Plan, outer: _Places, first: StoreLink, *, beside: bool = False) -> None:
-        """Find what ``plan`` looks at, beside its first source."""
+        """Find what ``plan`` reads besides its first source."""
         own = self._sources(plan, outer, first, beside=beside)
         self._subqueries(plan, (*own, *outer), beside=beside)
         for include in plan.include:
@@ -123,7 +123,7 @@ class _Tracer:
         self._subqueries(plan, (*own, *outer), beside=beside)
 
     def _sources(self, plan: Plan, outer: _Places, first: StoreLink | None, *, beside: bool) -> _Places:
-        """The places of the sources of ``plan``, each led to from one that is known already."""
+        """Return the places of the sources of ``plan``, each linked to one that is known already."""
         known: dict[int, StoreLink] = {-1 - at: place for at, place in enumerate(outer)}
         if first is not None:
             known[0] = first
@@ -140,7 +140,7 @@ class _Tracer:
         return tuple([known[number] for number in range(len(plan.sources))])
 
     def _next(self, plan: Plan, known: dict[int, StoreLink], waiting: Sequence[int]) -> tuple[int, int, str, str]:
-        """``(source, source above it, column there, own column)`` of one that can be led to."""
+        """Return ``(source, source above it, column there, own column)`` of one that can be linked."""
         for only, left, right in _equalities(plan):
             for own, above in ((left, right), (right, left)):
                 if own.source in waiting and above.source in known and only in (None, own.source):
@@ -161,7 +161,7 @@ class _Tracer:
 
 
 def _equalities(plan: Plan) -> Iterator[tuple[int | None, Col, Col]]:
-    """The equalities of columns that have to hold; with the only source that they decide about, if there is one."""
+    """Return the equalities of columns that have to hold, each with the only source that it filters, if there is one."""
     conditions = [(None, part) for part in conjuncts(plan.where)]
     for number, join in enumerate(plan.joins, 1):
         only = number if join.kind == "left" else None

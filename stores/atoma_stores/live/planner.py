@@ -1,4 +1,4 @@
-"""How a query is followed: the tier, the reason, and by which values of a changed row its view is found."""
+"""The planner of live queries: the tier, the reason, and the values of a changed row by which a view is found."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ class Planned:
     """The way in which one query is followed.
 
     Attributes:
-        operator: What keeps its result up.
-        needs: By which values of the rows of each store its view is found.
-        tier: 0: in Python, from the changed rows. 1: what is made of changed rows is read again. 2: it is asked again when a change may concern it.
-        reason: Why, in words.
+        operator: The operator that keeps its result up to date.
+        needs: The values of each store's rows by which its view is found.
+        tier: 0: in Python, from the changed rows. 1: the parts that depend on changed rows are read again. 2: the query is run
+            again when a change may concern it.
+        reason: The reason for the tier, in words.
     """
 
     operator: Operator
@@ -49,7 +50,7 @@ class Planned:
 
 
 def checked(query: BoundQuery, schema: Schema) -> BoundQuery:
-    """``query`` in normal form.
+    """Return ``query`` in normal form.
 
     Raises:
         QueryError: It does not fit the schema.
@@ -59,7 +60,7 @@ def checked(query: BoundQuery, schema: Schema) -> BoundQuery:
 
 
 def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
-    """How ``query``, which was checked, is followed.
+    """Plan how ``query``, which was checked, is followed.
 
     Args:
         query: The query.
@@ -87,7 +88,7 @@ _NO_KEYS = "its columns do not tell its rows apart"
 
 
 def _in_python(query: BoundQuery, schema: Schema) -> Planned:
-    """``query``, of one store, followed from the changed rows alone."""
+    """Plan ``query``, which is about one store, to be followed from the changed rows alone."""
     plan, needs = query.plan, needs_of(query)
     operator: Operator
     if plan.distinct or is_grouped(plan):
@@ -106,10 +107,10 @@ def _kept(grouping: Grouping) -> str:
 
 
 def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
-    """``query`` followed by reading again what is made of changed rows.
+    """Plan ``query`` to be followed by reading the parts again that depend on changed rows.
 
     Raises:
-        Unlinked: It is not known what that is.
+        Unlinked: These parts cannot be found.
     """
     plan = query.plan
     operator: Operator
@@ -118,7 +119,7 @@ def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
         links = links_of(grouping.bindings)
         operator, kept = AssembledGroups(grouping, links, schema), _kept(grouping)
     else:
-        links = links_of(with_values(query))  # so that equal expressions are equal, wherever their values stand
+        links = links_of(with_values(query))  # equal expressions compare equal, whatever their numbers
         operator = Assembled(query, links, schema)
         kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
     needs = _needs_of_links(query, links, {} if isinstance(operator, AssembledGroups) else beside_of(links))
@@ -127,11 +128,11 @@ def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
 
 
 def _needs_of_links(query: BoundQuery, links: Links, beside: Mapping[str, str]) -> dict[str, Needs]:
-    """By which values of the rows of each store a view is found that looks at them by ``links``.
+    """Return the values of each store's rows by which a view that reads them through ``links`` is found.
 
     Args:
         query: The query of the view.
-        links: Where it looks at rows.
+        links: The places where it reads rows.
         beside: The stores whose rows find it by the rows that it has; see ``beside_of``.
     """
     read = Counter(link.store for link in links)
@@ -143,19 +144,19 @@ def _needs_of_links(query: BoundQuery, links: Links, beside: Mapping[str, str]) 
         if link.parent is None:
             needs[link.store] = wanted
         elif link.parent is links[0] and wanted.columns == (link.above,):
-            needs[link.store] = replace(wanted, columns=(link.own,))  # what is looked at by a row has its value
+            needs[link.store] = replace(wanted, columns=(link.own,))  # a row that another one refers to has its value
     return needs
 
 
 def _beyond_one_store(plan: Plan) -> str:
-    """Why the rows of the result of ``plan`` are not made of the rows of one store, each by itself or in groups."""
+    """Return why the result of ``plan`` is not made of the rows of one store, each by itself or in groups; ``""`` if it is."""
     if plan.joins or plan.include:
         return "its rows are made of more than one"
     return "" if isinstance(plan.source, Store) else "it reads another plan"
 
 
 def plan_function(body: Callable[[Ask], Coroutine[object, object, object]], schema: Schema) -> Planned:
-    """How the value of a function is followed: it is carried out again when a change concerns what it has read.
+    """Plan how the value of a function is followed: it runs again when a change concerns what it has read.
 
     Args:
         body: Makes its coroutine.
@@ -174,19 +175,19 @@ def plan_function(body: Callable[[Ask], Coroutine[object, object, object]], sche
 
 
 def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None = None) -> Planned:
-    """``query`` asked again whenever a change may concern it.
+    """Plan ``query`` to be run again whenever a change may concern it.
 
     Args:
         query: The query.
-        why: Why it is not followed at a lower cost.
-        rows: What it was told last; None before the first time.
+        why: The reason why it is not followed at a lower cost.
+        rows: The result that was last reported; None before the first time.
     """
     plan = query.plan
     read = Counter(stores_of(plan))
     tests: dict[str, ChangeTest | None] = dict.fromkeys(read, _by_columns(plan))
     needs = dict.fromkeys(read, ANY_ROW)
     source = plan.source
-    if isinstance(source, Store) and read[source.name] == 1:  # what its rows must have is said by the plan itself
+    if isinstance(source, Store) and read[source.name] == 1:  # the plan itself says what its rows must have
         needs[source.name] = needs_of(query)
         if len(read) == 1 and not _beyond_python(Plan(source, where=plan.where)):
             tests[source.name] = _by_condition(query)
@@ -194,16 +195,16 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
 
 
 def plan_statement(query: SqlQuery, reads: RawReads, schema: Schema) -> Planned:
-    """How the rows of a statement that a program wrote itself are followed: it is asked again when a change reaches what it reads.
+    """Plan how a program's own statement is followed: it is run again when a change reaches what it reads.
 
     Args:
         query: The statement.
-        reads: The stores that it reads, with the fields.
+        reads: The stores that it reads, and the fields.
         schema: The declared stores.
     """
     tests: dict[str, ChangeTest | None] = {}
     for name, fields in reads.items():
-        hidden = {HIDDEN} if schema.store(name).soft_delete else set[str]()  # rows that it does not see
+        hidden = {HIDDEN} if schema.store(name).soft_delete else set[str]()  # the field of rows that it does not see
         tests[name] = partial(reaches, columns=fields | hidden)
     read = [f"{name} ({', '.join(sorted(fields))})" if fields else name for name, fields in sorted(reads.items())]
     why = f"asked again: it is SQL of a program's own, which reads {', '.join(read) or 'no store'}"
@@ -211,13 +212,13 @@ def plan_statement(query: SqlQuery, reads: RawReads, schema: Schema) -> Planned:
 
 
 def _by_columns(plan: Plan) -> ChangeTest | None:
-    """Whether a change reaches a column that ``plan`` looks at; None where every one does."""
+    """Make the test whether a change reaches a column that ``plan`` reads; None if every change does."""
     columns = columns_of(plan)
     return None if columns is None else lambda change: reaches(change, columns)
 
 
 def _by_condition(query: BoundQuery) -> ChangeTest:
-    """Whether a row that has changed fits what ``query`` asks for, or did, and a column that it looks at is reached."""
+    """Make the test whether a changed row matches ``query``, or did before, in a column that it reads."""
     fits, columns = condition(query.plan.where, query.params), columns_of(query.plan)
 
     def concerns(change: BeforeAfter) -> bool:
@@ -229,7 +230,7 @@ def _by_condition(query: BoundQuery) -> ChangeTest:
 
 
 def _beyond_python(plan: Plan) -> str:
-    """Why the expressions of ``plan`` cannot be evaluated on a row in Python; ``""`` when they can."""
+    """Return why the expressions of ``plan`` cannot be evaluated on a row in Python; ``""`` if they can."""
     for place, top in top_expressions(plan):
         for expr in expressions(top):
             why = _beyond(expr)

@@ -1,4 +1,4 @@
-"""Ranges by the values within them: a balanced tree laid out in an array, which knows the highest end below each place."""
+"""Ranges, found by a value within them: a balanced tree in an array, which has the highest end below each place."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Generic, TypeVar
 V = TypeVar("V")
 
 PENDING_MAX = 64
-"""So many ranges are gone through one by one before the tree is made anew."""
+"""The number of ranges that are searched one by one before the tree is built again."""
 
 
 class Ranges(Generic[V]):
-    """Ranges of values of one type, both ends included, None for no end; each belongs to a member."""
+    """Ranges of values of one type, each of which belongs to a member; both ends are included, None is no end."""
 
     def __init__(self) -> None:
         self._members: dict[V, tuple[Any, Any]] = {}
         self._new: dict[V, tuple[Any, Any]] = {}  # not in the tree yet
-        self._open: list[tuple[Any, V]] = []  # without a beginning: by their ends
-        self._tree: list[tuple[Any, Any, V]] = []  # by their beginnings
-        self._ends: list[Any] = []  # for each place of the tree the highest end within its part; None for no end
+        self._open: list[tuple[Any, V]] = []  # those without a beginning, by their ends
+        self._tree: list[tuple[Any, Any, V]] = []  # the others, by their beginnings
+        self._ends: list[Any] = []  # for each place of the tree, the highest end within its part; None for no end
         self._gone = 0
 
     def __len__(self) -> int:
@@ -29,13 +29,13 @@ class Ranges(Generic[V]):
         self._members[member] = self._new[member] = (low, high)
 
     def remove(self, member: V) -> None:
-        """Take the range of ``member`` out."""
+        """Remove the range of ``member``."""
         del self._members[member]
         if self._new.pop(member, None) is None:
             self._gone += 1
 
     def find(self, value: Any, found: dict[V, None]) -> None:
-        """Add to ``found`` every member whose range holds ``value``."""
+        """Add to ``found`` every member whose range contains ``value``."""
         if len(self._new) > PENDING_MAX or self._gone > PENDING_MAX + len(self._tree) // 4:
             self._build()
         for member, (low, high) in self._new.items():
@@ -75,7 +75,7 @@ class Ranges(Generic[V]):
         self._fill(0, len(self._tree))
 
     def _fill(self, start: int, end: int) -> tuple[bool, Any]:
-        """``(there is one, the highest end)`` of a part of the tree; None is the highest of all."""
+        """Fill in a part of the tree and return ``(it is not empty, its highest end)``; None is higher than all others."""
         if start >= end:
             return False, None
         middle = (start + end) // 2

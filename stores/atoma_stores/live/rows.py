@@ -1,4 +1,4 @@
-"""Rows of results: what tells them apart, and when one still shows what it did."""
+"""Rows of results: what identifies them, and when two of them show the same."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KeyOf: TypeAlias = Callable[[R], ResultKey]
 
 
 def by_id(row: StoredRow) -> str:
-    """The key of a row of a store."""
+    """Return the key of a row of a store."""
     return row.id
 
 
 def same(one: object, other: object) -> bool:
-    """Whether both show the same; that the hub has confirmed a row is not a change that anybody sees."""
+    """Whether both show the same; a confirmation by the hub is not a visible change."""
     if one is other:
         return True
     alike = type(one) is type(other)
@@ -37,9 +37,9 @@ def same(one: object, other: object) -> bool:
 
 
 def keep_unchanged(known: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> list[R]:
-    """``new`` with every row that shows what a known row of the same key did replaced by that very object.
+    """Return ``new``, reusing the known object for every row that shows the same as the known row of its key.
 
-    So is every row of a store within a row that has changed, or that is made anew.
+    The rows of stores within a row that is new or has changed are reused in the same way.
     """
     before = {key_of(row): row for row in known}
     kept = [old if (old := before.get(key_of(row))) is not None and same(old, row) else row for row in new]
@@ -54,7 +54,7 @@ def keep_unchanged(known: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> li
 
 
 class _Parts:
-    """The rows of stores that the rows of a result are made of.
+    """The rows of stores that make up the rows of a result.
 
     Args:
         known: The rows of the result.
@@ -67,7 +67,7 @@ class _Parts:
         self._every: dict[str, list[StoredRow]] | None = None
 
     def made_of(self, row: object, old: object) -> object:
-        """``row`` made of what is known: what was in ``old``, the row in its place, comes first."""
+        """Return ``row`` made of known objects, preferably those of ``old``, the row that was in its place."""
         return self._made(row, _by_id([old]))
 
     def _made(self, row: object, own: Mapping[str, Sequence[StoredRow]]) -> object:
@@ -75,7 +75,7 @@ class _Parts:
             for part in own.get(row.id, ()):
                 if same(part, row):
                     return part
-            if self._every is None:  # most often what has changed is made of what was there
+            if self._every is None:  # most often a changed row consists of objects of the old one
                 self._every = _by_id(self._known)
             return next((part for part in self._every.get(row.id, ()) if same(part, row)), row)
         if isinstance(row, tuple):
@@ -84,14 +84,14 @@ class _Parts:
 
 
 def _by_id(rows: Sequence[object]) -> dict[str, list[StoredRow]]:
-    """The rows of stores that ``rows`` are made of, by their ids; of those that show the same, one."""
+    """Return the rows of stores within ``rows`` by their ids; of several that show the same, only one."""
     found: dict[str, list[StoredRow]] = {}
     left: list[object] = [*rows]
     while left:
         row = left.pop()
         if isinstance(row, StoredRow):
             alike = found.setdefault(row.id, [])
-            if not any(same(part, row) for part in alike):  # what a thousand rows are joined to is there once
+            if not any(same(part, row) for part in alike):  # a row that a thousand others are joined to is kept once
                 alike.append(row)
         elif isinstance(row, tuple):
             left.extend(cast("tuple[object, ...]", row))
@@ -99,7 +99,7 @@ def _by_id(rows: Sequence[object]) -> dict[str, list[StoredRow]]:
 
 
 def key_of_rows(plan: Plan) -> KeyOf[Any]:
-    """What tells the rows of the result of ``plan`` apart."""
+    """Return the function that makes the keys of the rows of the result of ``plan``."""
     if plan.whole_rows:
         return by_id
     if plan.include:
@@ -122,11 +122,11 @@ def key_of_rows(plan: Plan) -> KeyOf[Any]:
 
 
 def tells_its_keys(query: BoundQuery) -> bool:
-    """Whether the columns of ``query``, which has some, hold what its rows are sorted by, and so what tells them apart."""
-    plan = with_values(query)  # so that equal expressions are equal, wherever their values stand
+    """Whether the columns of ``query``, which has some, contain its sort keys, and therefore identify its rows."""
+    plan = with_values(query)  # equal expressions compare equal, whatever their numbers
     return {each.expr for each in plan.order} <= {named.expr for named in plan.columns or ()}
 
 
 def by_all_of_it(row: tuple[Any, ...]) -> ResultKey:
-    """The key of a row that nothing less tells from others."""
+    """Return the whole row as its key, as nothing less identifies it."""
     return row

@@ -1,4 +1,4 @@
-"""What live queries need of a database."""
+"""The ports through which live queries see a database."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from atoma_stores.changes import CommitListener
 
 
 class SnapshotMoved(Exception):
-    """The database could not keep its state for the snapshot; nothing was read, and a new one has to be opened."""
+    """A lost snapshot: the database could not keep its state; nothing was read, and a new one has to be opened."""
 
 
 class Snapshot(Protocol):
-    """The database as it stands right behind one commit, whatever is committed meanwhile."""
+    """The state of the database right after one commit, whatever is committed meanwhile."""
 
     @property
     def commit(self) -> int:
@@ -24,7 +24,7 @@ class Snapshot(Protocol):
         ...
 
     async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
-        """Answer ``queries``, in their order.
+        """Answer ``queries`` in their order.
 
         Raises:
             SnapshotMoved: The state is lost.
@@ -36,14 +36,14 @@ class Snapshot(Protocol):
 
 @runtime_checkable
 class LiveSource(Protocol):
-    """A database that tells its commits, and lets one of them be looked at."""
+    """A database that reports its commits, and can be read as of one of them."""
 
     def subscribe_commits(self, listener: CommitListener) -> Callable[[], None]:
-        """Call ``listener`` on the loop's thread after each COMMIT, in commit order; returns how to stop it."""
+        """Call ``listener`` on the loop's thread after each COMMIT, in commit order; return a function that ends this."""
         ...
 
     async def hear_others(self) -> None:
-        """Tell the listeners what other programs have committed until now.
+        """Report to the listeners what other programs have committed so far.
 
         Raises:
             StoreError: The engine failed.
@@ -51,5 +51,5 @@ class LiveSource(Protocol):
         ...
 
     def open_snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
-        """Hold the latest commit for as long as the block runs; those of this program are told before or soon."""
+        """Hold the latest commit for the block; a commit of this program has been reported, or soon will be."""
         ...

@@ -1,4 +1,4 @@
-"""The views of one store, and which of them a commit may concern."""
+"""The views of one store, and the search for those that a commit may concern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.view import View
 
 ConcernedViews: TypeAlias = dict[View, dict[str, BeforeAfter]]
-"""View → the changed rows that it may be concerned by, judged by the values it is filed under."""
+"""View → the changed rows that may concern it, according to the values in its index entry."""
 Hits: TypeAlias = dict[View, Deltas]
 """View → the changes that concern it."""
 
@@ -22,7 +22,7 @@ class StoreViews:
 
     Attributes:
         name: The store.
-        commits: Commits that changed it since it is followed.
+        commits: Number of commits that have changed it since it was first followed.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,13 +48,13 @@ class StoreViews:
         self._index.remove(view.planned.needs[self.name], view)
 
     def find(self, id: str, change: BeforeAfter, found: ConcernedViews, *, every: bool) -> int:
-        """Add to ``found`` the views that a changed row may concern by its values; how many they are.
+        """Add to ``found`` the views that a changed row may concern by its values, and return their number.
 
         Args:
-            id: Of the row.
-            change: What was done to it.
-            found: Where they are added.
-            every: Whether there are changes before this one that nobody has looked at yet.
+            id: The id of the row.
+            change: The change.
+            found: The views that were found.
+            every: Whether earlier changes have not been examined yet.
         """
         views: dict[View, None] = {}
         old, new = change
@@ -67,23 +67,23 @@ class StoreViews:
         return len(views)
 
     def judge(self, view: View, changes: StoreDelta, hits: Hits, clock: Callable[[], float]) -> None:
-        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do; what that costs is measured by ``clock``."""
+        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any; ``clock`` measures the cost."""
         if deltas := view.concerns(self.name, changes, clock):
             hits[view] = {**hits[view], **deltas} if view in hits else deltas
 
 
 @dataclass(slots=True)
 class PendingCommit:
-    """A commit that a round has to take.
+    """A commit that a round has to process.
 
     Attributes:
         commit: Its number.
-        hits: The views that it concerns, with what concerns them.
-        later: What was too much to be looked at when it was heard.
-        unknown: Whether nobody has told, or nobody knows any more, what the commits from ``first`` up to this one changed.
-        written: Stores in which rows were changed that nobody has told.
-        rows: How many changed rows it keeps in memory.
-        first: The first commit that it stands for, where it stands for more than one.
+        hits: The views that it concerns, with the changes that concern them.
+        later: The changes that were too many to be examined when it was reported.
+        unknown: Whether the changes of the commits from ``first`` up to this one were not reported, or are no longer known.
+        written: Stores whose changed rows were not reported.
+        rows: Number of changed rows that it keeps in memory.
+        first: The first commit that it represents, if it represents several.
     """
 
     commit: int
@@ -96,5 +96,5 @@ class PendingCommit:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known what it concerns."""
+        """Whether all that it concerns is known."""
         return not self.unknown and not self.written and self.later is None

@@ -1,4 +1,4 @@
-"""One distinct live query: its operator, where it stands, who follows it, what it costs."""
+"""One distinct live query: its operator, its position, its subscribers and its cost."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from atoma_stores.live.planner import Planned
 CUT_OVER_MIN = 8
 """Fewer changed rows than this are never worth a read."""
 ROW_S = 2e-6
-"""What taking one changed row costs, in seconds, until it was measured."""
+"""The assumed cost of taking one changed row, in seconds, until it has been measured."""
 TEST_S = 2e-6
-"""What it costs to see whether one changed row concerns a result, in seconds, until it was measured."""
+"""The assumed cost of testing whether one changed row concerns a result, in seconds, until it has been measured."""
 TESTED = 0.3
-"""The part of what a read costs that may be spent on seeing whether it is needed."""
+"""The part of a read's cost that may be spent on testing whether the read is needed."""
 MEASURED = 0.2
 """The weight of the latest measurement."""
 ROW_BYTES = 250
-"""What is kept of a row beside itself: its sort key, and its places in the list and by its id."""
+"""Bytes that are kept for a row in addition to the row: its sort key, and its places in the list and by its id."""
 CELL_BYTES = 40
-"""A value within a row of columns."""
+"""Bytes that are kept for a value within a row of columns."""
 
 
 class Called(msgspec.Struct, frozen=True):
     """A function that is followed instead of a query.
 
     Attributes:
-        function: What tells it from others.
-        store: ``""``: it may read any.
+        function: The identity of the function.
+        store: ``""``, as it may read any store.
     """
 
     function: Hashable
@@ -57,17 +57,17 @@ class View:
 
     Attributes:
         query: The query.
-        planned: How it is kept up.
-        at: Commit that the result stands at, -1 before the first time.
+        planned: The way in which it is kept up to date.
+        at: Commit that the result corresponds to; -1 before the first time.
         touched: Latest commit that may have changed it.
-        since: What was heard when it was opened: no earlier state may be shown.
-        busy: Whether changes were taken that are not told yet, so that the rows stand between two commits.
-        hits: Commits on its stores that were not skipped.
-        subscriptions: Who follows.
-        weight: What it keeps beside its result, in bytes, as it was weighed last.
-        completeness: How complete the result is, as was told last.
-        family: What it shares with others, which is kept for as long as one of them is there.
-        beside: By the names of stores whose rows only stand beside its own, where these find it.
+        since: The latest commit known when it was opened; no earlier state may be shown.
+        busy: Whether it has taken changes that are not reported yet, so that the rows are between two commits.
+        hits: Number of commits on its stores that were not skipped.
+        subscriptions: Its subscribers.
+        weight: Bytes that it keeps in addition to its result, as last estimated.
+        completeness: The completeness of the result, as last reported.
+        family: What it shares with similar queries, kept for as long as one of them is followed.
+        beside: The index entries by which rows of other stores, shown beside its own, find it, by the name of the store.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class View:
         self._seconds = 0.0
         self._last_s = 0.0
 
-    # what its subscriptions ask
+    # for its subscriptions
 
     @property
     def rows(self) -> tuple[ResultRow, ...]:
@@ -106,19 +106,19 @@ class View:
 
     @property
     def is_clean(self) -> bool:
-        """Whether the rows are the result at the latest commit heard of."""
+        """Whether the rows are the result at the latest known commit."""
         return self.at >= self.touched and self.at >= self._position.unseen
 
     @property
     def position(self) -> int:
-        """The latest commit heard of at which the rows are the result."""
+        """The latest known commit at which the rows are the result."""
         return max(self.at, self._position.heard) if self.is_clean else self.at
 
     def is_at(self, commit: int) -> bool:
-        """Whether the rows may be read, and hold every change up to ``commit``."""
+        """Whether the rows may be read and contain every change up to ``commit``."""
         return not self.busy and 0 <= self.at <= self._position.shown and (self.is_clean or self.at >= commit)
 
-    # what the dispatcher asks
+    # for the dispatcher
 
     @property
     def lacks(self) -> bool:
@@ -126,10 +126,10 @@ class View:
         return self._operator.lacks
 
     def concerns(self, store: str, delta: StoreDelta, clock: Callable[[], float]) -> Deltas:
-        """Those changes of a store that may concern the result; empty when there are none.
+        """Return the changes of a store that may concern the result; empty if there are none.
 
-        Where to see that costs too much of what reading the result does, it is all of them: it is read then. So it is where
-        a row cannot be tested: taking it fails as well, and ends this result and no other.
+        If testing them costs too much compared to reading the result, all of them are returned, and the result is read.
+        The same holds if a row cannot be tested: taking it fails as well, which ends this result and no other.
         """
         count, settled = len(delta), self.is_clean and not self.busy
         if count <= CUT_OVER_MIN:
@@ -149,7 +149,7 @@ class View:
             return delta
 
     def touch(self, commit: int) -> None:
-        """``commit`` may have changed the result."""
+        """Note that ``commit`` may have changed the result."""
         self.touched = max(self.touched, commit)
         if self.at < self.touched:
             self._loosen()
@@ -158,7 +158,7 @@ class View:
         """Take changes, or decide that reading the result again costs less."""
         self._stir()
         if self._operator.stale:
-            return  # what is read will hold them
+            return  # the rows that will be read contain them
         count = sum(map(len, deltas.values()))
         if count > CUT_OVER_MIN and count * self._row_s > self._load_s:
             self._operator.forget()
@@ -171,16 +171,16 @@ class View:
             self._row_s += MEASURED * (seconds / count - self._row_s)
 
     def forget(self) -> None:
-        """Read the result again before it is told next."""
+        """Have the result read again before it is next reported."""
         self._stir()
         self._operator.forget()
 
     def reads(self) -> Sequence[Question]:
-        """What it lacks."""
+        """Return the questions whose answers it lacks."""
         return self._operator.reads()
 
     def load(self, results: Sequence[QueryResult], seconds: float, clock: Callable[[], float]) -> None:
-        """Take what it lacked, which took ``seconds`` to read."""
+        """Take the answers that it lacked, which took ``seconds`` to read."""
         self._stir()
         whole = self._operator.stale
         started = clock()
@@ -193,10 +193,10 @@ class View:
             self._row_bytes = _size_of(results)
 
     def collect(self, commit: int, states: States) -> LiveBatch[ResultRow] | None:
-        """The result stands at ``commit`` now: the batch that leads there, None when it is the first or nothing changed.
+        """Move the result to ``commit`` and return the batch that leads there; None at first, or if nothing changed.
 
         Args:
-            commit: Where it stands.
+            commit: The commit that the result now corresponds to.
             states: The states of the scopes at this commit or before.
         """
         first = self.at < 0
@@ -208,14 +208,14 @@ class View:
         return LiveBatch(commit, changes, self.completeness) if (changes or other) and not first else None
 
     def follow(self, commit: int, states: States) -> LiveBatch[ResultRow] | None:
-        """The result is the same at ``commit``: the batch that says how complete it is, None when that is the same too."""
+        """Move the unchanged result to ``commit``; return a batch if its completeness has changed, else None."""
         if self.at < 0 or self.busy or not self._judge(states):
             return None
         self.at = max(self.at, commit)
         return LiveBatch(commit, (), self.completeness)
 
     def _judge(self, states: States) -> bool:
-        """Whether the result is complete in another way while the scopes are in ``states``."""
+        """Whether the completeness of the result changes with the scopes in ``states``."""
         if states is self._states:
             return False
         before, self._states = self.completeness, states
@@ -223,12 +223,12 @@ class View:
         return self.completeness != before
 
     def demote(self, planned: Planned) -> None:
-        """Be kept up in another way from now on."""
+        """Keep the result up to date in another way from now on."""
         self.planned, self._operator = planned, planned.operator
         self._stir()
 
     def weigh(self) -> int:
-        """Weigh what is kept in memory beside the rows of the result; by how many bytes that is more than before."""
+        """Estimate the memory kept in addition to the rows of the result; return by how many bytes it has grown."""
         before, self.weight = self.weight, 0
         if self.planned.tier < 2:
             held = self._operator.held
@@ -236,7 +236,7 @@ class View:
         return self.weight - before
 
     def _stir(self) -> None:
-        """The rows stand between two commits from now on."""
+        """Note that the rows are between two commits from now on."""
         self.busy = True
         self._loosen()
 
@@ -245,7 +245,7 @@ class View:
             beside.loosen(self)
 
     def _settle(self) -> None:
-        """Say which rows it has to those places where others find it by them."""
+        """Report its rows to the index entries by which other rows find it."""
         if not self.beside or self.at < self.touched:
             return
         moved = self._operator.moved() if isinstance(self._operator, Surrounded) else dict[str, bool]()
@@ -258,7 +258,7 @@ class View:
         self._last_s = seconds
 
     def stats(self, commits: int) -> LiveStats:
-        """The figures for the inspector; ``commits`` were made on its stores since they are followed."""
+        """Return the figures for the inspector; ``commits`` were made on its stores since they were first followed."""
         return LiveStats(
             store=self.query.store,
             query=describe(self.query) if isinstance(self.query, BoundQuery) else str(self.query),
@@ -283,7 +283,7 @@ class View:
 
 
 def _size_of(results: Sequence[QueryResult]) -> int:
-    """Bytes of a row, told by the first one."""
+    """Estimate the bytes of a row from the first one."""
     for result in results:
         for row in (result.rows or result.tuples)[:1]:
             return _bytes_of(row)

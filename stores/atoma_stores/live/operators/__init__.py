@@ -1,1 +1,1 @@
-"""What keeps one result up to date: pure, without Trio and without SQLite; changes of rows in, changes of the result out."""
+"""Operators, each of which keeps one result up to date: changed rows in, changes of the result out; without Trio or SQLite."""

@@ -1,4 +1,4 @@
-"""Which rows of a result have to be read again: those made of a row of the first source that looks at what has changed."""
+"""The rows of a result that have to be read again, as a row of the first source refers to something that has changed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from atoma_stores.live.operators.restricted import VALUES, Restricted, ids_above
 
 
 class Affected:
-    """The rows of the first source whose part of the result is not known any more.
+    """The rows of the first source whose part of the result is no longer known.
 
-    They are noted by their ids. Where a row of another store has changed, the ids of those that look at it are what it says
-    itself, or are read first.
+    They are kept by their ids. If a row of another store has changed, either it contains the ids of the rows that refer
+    to it, or these ids are read first.
 
     Attributes:
-        ids: Their ids, as far as these are known.
+        ids: The ids, as far as they are known.
         overflown: Whether there are too many of them to be read one by one.
 
     Args:
         plan: The plan with its values in their places.
-        links: Where it looks at rows.
-        capacity: Most rows that are read at a time; None for all.
+        links: The places where it reads rows.
+        capacity: Maximum number of rows that are read at a time; None for all.
         schema: The declared stores.
     """
 
@@ -48,11 +48,11 @@ class Affected:
         return bool(self.ids or self._values)
 
     def links(self, store: str) -> Sequence[StoreLink]:
-        """The places where rows of ``store`` are looked at."""
+        """Return the places where rows of ``store`` are read."""
         return self._links.get(store, ())
 
     def note(self, deltas: Deltas) -> None:
-        """Rows have changed."""
+        """Note that rows have changed."""
         for store, delta in deltas.items():
             for link in self.links(store):
                 for id, change in delta.items():
@@ -65,7 +65,7 @@ class Affected:
     def _note(self, link: StoreLink, change: BeforeAfter) -> None:
         for value in values_of(link, change):
             if isinstance(value, str) and "\x00" in value:
-                self.overflown = True  # no query asks for it
+                self.overflown = True  # no query can contain it
             elif isinstance(value, str) and link.is_direct:
                 self.ids[value] = None
             else:
@@ -76,20 +76,20 @@ class Affected:
             self.overflown = True
 
     def forget(self) -> None:
-        """Everything is read anew."""
+        """Forget everything, as the whole result is read again."""
         self.ids, self._values, self.overflown = {}, {}, False
 
     def reads(self) -> Sequence[BoundQuery]:
-        """What has to be read next: the ids of the rows that look at what has changed, then what these are part of."""
+        """Return what to read next: the ids of the rows that refer to a change, then the parts of the result made of them."""
         if self._values:
             return [self._above[link].of(tuple(values)) for link, values in self._values.items()]
         return (self._rows.of(tuple(self.ids)),)
 
     def load(self, results: Sequence[QueryResult]) -> tuple[Collection[str], QueryResult] | None:
-        """The answers to :meth:`reads`.
+        """Take the answers to :meth:`reads`.
 
         Returns:
-            The rows of the first source that were affected, and what the result has of them; None when that is read next.
+            The affected rows of the first source, and their part of the result; None if that has to be read next.
         """
         if self._values:
             self._values = {}
@@ -101,6 +101,6 @@ class Affected:
 
 
 def values_of(link: StoreLink, change: BeforeAfter) -> dict[object, None]:
-    """What the row had, and has, where it is looked at by; nothing looks at NULL."""
+    """Return the old and the new value by which other rows refer to the row; nothing refers to NULL."""
     rows: list[StoredRow] = [row for row in change if row is not None]
     return dict.fromkeys([value for row in rows if (value := row.column(link.own)) is not None])

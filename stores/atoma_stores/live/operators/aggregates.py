@@ -1,4 +1,4 @@
-"""Aggregates that follow what comes into a group and what leaves it; each gives what the whole group would give."""
+"""Running aggregates: they follow the values that enter and leave a group, and agree with those of the whole group."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any, Protocol
 from atoma.query.functions import whole
 
 EXTREMES = 16
-"""So many of the least, or the greatest, different values of a group are kept; twice as many before some are let go."""
+"""The number of least, or greatest, distinct values that are kept of a group; up to twice as many before some go."""
 _DIGITS = 1074
-"""Binary places with which every real is a whole number."""
+"""The number of binary places with which every real is a whole number."""
 
 
 class RunningAggregate(Protocol):
-    """The value of an aggregate over the values of a group that are not NULL."""
+    """An aggregate over the values of a group that are not NULL."""
 
     def add(self, value: Any, times: int) -> None:
-        """``value`` came in, so many times."""
+        """Add ``value`` so many times."""
         ...
 
     def remove(self, value: Any) -> None:
-        """``value`` left, once."""
+        """Remove ``value`` once."""
         ...
 
     @property
     def value(self) -> Any:
-        """The value now.
+        """The current value.
 
         Raises:
-            QueryError: 64 bits do not hold it.
+            QueryError: It does not fit into 64 bits.
         """
         ...
 
 
 class Count:
-    """A number of values."""
+    """The number of values."""
 
     __slots__ = ("value",)
 
@@ -54,9 +54,9 @@ class Count:
 
 
 class Total:
-    """The exact sum of whole numbers, or of reals, and how many there are.
+    """The exact sum of whole numbers, or of reals, and their count.
 
-    Reals are summed as whole numbers of the smallest one that there is, so that nothing is lost when one leaves again.
+    Reals are summed as multiples of the smallest one that exists, so that nothing is lost when one leaves again.
     """
 
     __slots__ = ("_above", "_below", "_count", "_real", "_sum")
@@ -65,7 +65,7 @@ class Total:
         self._sum = 0
         self._count = 0
         self._real = False
-        self._above = 0  # infinities
+        self._above = 0  # the number of infinities
         self._below = 0
 
     def add(self, value: Any, times: int) -> None:
@@ -87,7 +87,7 @@ class Total:
         self.add(value, -1)
 
     def sum(self) -> Any:
-        """The sum, rounded once; None of no values, and of infinities of both signs.
+        """Return the sum, rounded once; None for no values, and for infinities of both signs.
 
         Raises:
             QueryError: A sum of whole numbers does not fit into 64 bits.
@@ -97,7 +97,7 @@ class Total:
         return self._rounded() if self._real else whole(self._sum)
 
     def mean(self) -> float | None:
-        """The sum by how many there are; None where there is no sum."""
+        """Return the sum divided by the count; None if there is no sum."""
         if not self._count:
             return None
         total = self._rounded() if self._real else self._sum
@@ -137,11 +137,11 @@ class Mean(Total):
 class Extreme:
     """The least or the greatest value.
 
-    Some of the values next to it are kept, each with how often it is there: all values of the group that are at least as
-    good as the last one of these. When they have all left, and there may be others, it :attr:`lacks` something.
+    The values next to it are kept as well, each with its count: all values of the group that are at least as good as the
+    last one kept. When these have all left, and there may be others, the aggregate :attr:`lacks` something.
 
     Args:
-        greatest: Whether it is the greatest.
+        greatest: Whether it is the greatest value.
     """
 
     __slots__ = ("_counts", "_greatest", "_values", "_whole")
@@ -150,14 +150,14 @@ class Extreme:
         self._greatest = greatest
         self._values: list[Any] = []  # in order
         self._counts: dict[Any, int] = {}
-        self._whole = True  # whether these are all values
+        self._whole = True  # whether these are all values of the group
 
     def __len__(self) -> int:
         return len(self._values)
 
     @property
     def lacks(self) -> bool:
-        """Whether the value is not known before some were read."""
+        """Whether values have to be read before the value is known."""
         return not self._values and not self._whole
 
     @property
@@ -187,7 +187,7 @@ class Extreme:
             del self._values[bisect_left(self._values, value)]
 
     def read(self, found: Iterable[tuple[Any, int]]) -> None:
-        """Keep ``found`` from now on: the best :data:`EXTREMES` values with how often each is there, or all."""
+        """Keep ``found`` from now on: the best :data:`EXTREMES` values, or all of them, each with its count."""
         self._counts = dict(found)
         self._values = sorted(self._counts)
         self._whole = len(self._values) < EXTREMES
@@ -207,7 +207,7 @@ class Distinct:
     """An aggregate in which equal values count once.
 
     Args:
-        inner: The aggregate of the different values.
+        inner: The aggregate over the distinct values.
     """
 
     __slots__ = ("_counts", "_inner")
@@ -245,4 +245,4 @@ MAKE: Mapping[str, Callable[[], RunningAggregate]] = {
     "min": lambda: Extreme(greatest=False),
     "max": lambda: Extreme(greatest=True),
 }
-"""By the name of the aggregate; ``distinct`` changes nothing of an extreme."""
+"""The aggregates by name; ``distinct`` makes no difference to an extreme."""

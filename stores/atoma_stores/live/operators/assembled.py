@@ -1,4 +1,4 @@
-"""Rows that are made of more than one row: those parts of the result are read again whose rows have changed."""
+"""Results whose rows are made of several rows: the parts whose rows have changed are read again."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from atoma_stores.live.rows import by_id, keep_unchanged, key_of_rows
 
 
 class Assembled:
-    """The operator of joins, of rows with children, and of rows that subqueries choose or stand beside.
+    """The operator of joins, of rows with children, and of rows with subqueries in their conditions or columns.
 
     Args:
-        query: The query, checked and in normal form; its rows tell what they are made of and sorted by.
-        links: Where it looks at rows.
+        query: The query, checked and in normal form; its rows contain what they are made of and sorted by.
+        links: The places where it reads rows.
         schema: The declared stores.
     """
 
@@ -44,8 +44,8 @@ class Assembled:
         )
         self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
         self._affected = Affected(plan, links, self._page.capacity, schema)
-        self._parts: dict[str, dict[ResultKey, None]] = {}  # by the id of the first row: its rows of the result
-        self._moved: dict[str, None] | None = {} if beside_of(links) else None  # whose parts came or went
+        self._parts: dict[str, dict[ResultKey, None]] = {}  # its rows of the result, by the id of the first row
+        self._moved: dict[str, None] | None = {} if beside_of(links) else None  # rows whose parts were added or removed
         self._fits = source_condition(plan)
         self._place = None
         if plan.order and all(is_of_source(each.expr) for each in plan.order):
@@ -126,7 +126,7 @@ class Assembled:
             self.forget()
 
     def _replace(self, ids: Sequence[str], rows: Sequence[ResultRow]) -> None:
-        """What the result has of the rows ``ids`` of the first source is ``rows``."""
+        """Replace the part of the result that is made of the rows ``ids`` of the first source by ``rows``."""
         window = self._page.window
         if self._page.capacity is not None and len(rows) >= self._page.capacity:
             self.forget()  # there may be more
@@ -155,7 +155,7 @@ class Assembled:
     def collect(self) -> tuple[Change[ResultRow], ...]:
         """See ``Operator``."""
         changes = self._page.collect()
-        if len(self._parts) > 2 * len(self._page.window) + 64:  # those of rows that have fallen out of the page
+        if len(self._parts) > 2 * len(self._page.window) + 64:  # drops those of rows that have left the page
             held = {self._id_of(row) for row in self._page.window.held()}
             self._move(self._parts.keys() - held)
             self._parts = {id: keys for id, keys in self._parts.items() if id in held}
@@ -178,7 +178,7 @@ class Assembled:
 
 
 def id_of_rows(plan: Plan) -> Callable[[Any], str]:
-    """How the id of the row of the first source is taken from a row of the result of ``plan``."""
+    """Return the function that takes the id of the first source's row from a row of the result of ``plan``."""
     if plan.whole_rows:
         return by_id
     if plan.columns is None:
@@ -188,21 +188,21 @@ def id_of_rows(plan: Plan) -> Callable[[Any], str]:
 
 
 def of_column(plan: Plan, expr: Expr) -> Getter:
-    """How the value of a column is taken from a row of the result of ``plan``, which has some."""
+    """Return the function that takes a column's value from a row of the result of ``plan``, which has columns."""
     at = [named.expr for named in plan.columns or ()].index(expr)
     return (lambda row: row[0][at]) if plan.include else itemgetter(at)
 
 
 def source_condition(plan: Plan) -> Getter:
-    """What ``plan`` demands of a row of its first source by itself."""
+    """Return the condition that ``plan`` sets for a row of its first source alone."""
     return condition(Call("and", tuple([part for part in conjuncts(plan.where) if is_of_source(part)])), ())
 
 
 def _sort_getters(plan: Plan) -> list[Getter]:
-    """How each sort key is taken from a row of the result.
+    """Return the functions that take the sort keys from a row of the result.
 
     Raises:
-        Unlinked: A row does not hold one of them.
+        Unlinked: A row does not contain one of them.
     """
     if plan.columns is not None:
         return [of_column(plan, each.expr) for each in plan.order]

@@ -1,4 +1,4 @@
-"""Groups, or distinct rows, of what is made of more than one row: the parts of what has changed are read again."""
+"""Groups, or distinct rows, of rows that are made of several rows: the parts of those that have changed are read again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Ids = tuple[Any, ...]
 
 
 class AssembledGroups:
-    """The operator of groups, or of distinct rows, of joined rows, or of rows that subqueries choose.
+    """The operator of groups, or of distinct rows, over joined rows or rows with subqueries in their conditions.
 
     It keeps the parts of every row that is in a group.
 
     Args:
         grouping: What the plan makes of its rows.
-        links: Where it looks at rows.
+        links: The places where it reads rows.
         schema: The declared stores.
     """
 
@@ -36,7 +36,7 @@ class AssembledGroups:
         self._groups = Groups(grouping)
         self._affected = Affected(grouping.bindings, links, None, schema)
         self._fits = source_condition(grouping.plan)
-        self._parts: dict[str, dict[Ids, GroupParts]] = {}  # by the id of the first row, then by those of all
+        self._parts: dict[str, dict[Ids, GroupParts]] = {}  # by the id of the first row, then by the ids of all
         self._count = 0
         self._stale = True
 
@@ -93,7 +93,7 @@ class AssembledGroups:
             self.forget()
 
     def _keep(self, row: tuple[Any, ...]) -> GroupParts:
-        """Keep a row that was read; its parts."""
+        """Keep a row that was read, and return its parts."""
         width = len(self._grouping.parts)
         parts, ids = row[:width], row[width:]
         self._parts.setdefault(ids[0], {})[ids] = parts
@@ -101,7 +101,7 @@ class AssembledGroups:
         return parts
 
     def _replace(self, ids: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """What there is of the rows ``ids`` of the first source is ``rows``."""
+        """Replace what is made of the rows ``ids`` of the first source by ``rows``."""
         before = {id: self._parts.pop(id, {}) for id in ids}
         self._count -= sum(map(len, before.values()))
         for row in rows:

@@ -1,4 +1,4 @@
-"""A value that a function makes of what it reads; what it has read is what it is followed by."""
+"""Values of functions: a function is followed by what it has read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from atoma_stores.changes import StoreDelta
 from atoma_stores.live.operators.operator import Deltas, Operator
 
 Concerned: TypeAlias = Callable[[Question, RawReads], tuple[Mapping[str, object], Operator]]
-"""By which stores a question is followed, and what tells whether a change concerns it; of a statement, its answer says what it reads."""
+"""Returns the stores by which a question is followed, and the operator that knows whether a change concerns it; what a
+statement reads is in its answer."""
 
 
 class _Asked:
-    """A question of a function, which waits for the answer."""
+    """A question of a function that waits for the answer."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -32,14 +33,14 @@ async def _ask(question: Question) -> QueryResult:
 
 
 class FunctionOperator:
-    """The operator of a function of reads.
+    """The operator of a function that reads.
 
-    The function is carried out in one round: each of its reads is a read of the round, so all of them see one state of the
-    database. It waits for nothing else, so no task is needed for it.
+    The function runs within one round: each of its reads is a read of the round, so all of them see one state of the
+    database. It waits for nothing else, so it needs no task.
 
     Args:
-        body: Makes the function's coroutine; it awaits nothing but what it is given.
-        plan: How a question of it is followed.
+        body: Makes the function's coroutine, which awaits nothing but the reads that it is given.
+        plan: Plans how one of its questions is followed.
     """
 
     def __init__(self, body: Callable[[Ask], Coroutine[object, QueryResult, object]], plan: Concerned) -> None:
@@ -67,7 +68,7 @@ class FunctionOperator:
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
         """See ``Operator``."""
         if self._stale or not settled:
-            return delta  # what it is going to read is not known
+            return delta  # it is not known what it will read
         found: dict[str, tuple[object, object]] = {}
         for operator in self._read.get(store, ()):
             found.update(operator.concerns(store, delta, settled=settled))
@@ -94,7 +95,7 @@ class FunctionOperator:
     def load(self, results: Sequence[QueryResult]) -> None:
         """See ``Operator``."""
         for result in results:
-            if self._commit not in (0, result.meta.commit):  # the state that it has begun with could not be held
+            if self._commit not in (0, result.meta.commit):  # the state with which it began could not be held
                 self._end()
                 return
             self._commit = result.meta.commit
@@ -105,11 +106,11 @@ class FunctionOperator:
             raise self._failure
 
     def _go_on(self, result: QueryResult | None) -> None:
-        """Let the function run until its next read, or its end."""
+        """Run the function until its next read, or to its end."""
         assert self._running is not None
         self._question = None
         try:
-            asked = self._running.send(result)  # type: ignore[arg-type]  # None begins it
+            asked = self._running.send(result)  # type: ignore[arg-type]  # None starts it
             if not isinstance(asked, _Asked):
                 raise QueryError("a live function awaits its reads, and nothing else")
             self._question = asked.question
@@ -134,7 +135,7 @@ class FunctionOperator:
             running.close()
 
     def collect(self) -> tuple[Change[ResultRow], ...]:
-        """See ``Operator``: an equal value is no change."""
+        """See ``Operator``; an equal value is not a change."""
         told, self._told = self._told, self._value
         if not told:
             return (Reset(self._value),)

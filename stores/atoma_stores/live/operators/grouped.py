@@ -1,4 +1,4 @@
-"""Groups, or distinct rows, of one store: kept up from the changed rows alone."""
+"""Groups, or distinct rows, of one store, which are kept up to date from the changed rows alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from atoma_stores.live.operators.operator import Deltas
 
 
 class Grouped:
-    """The operator of groups, or of distinct rows, of a store whose conditions look at one row at a time.
+    """The operator of groups, or of distinct rows, of a store, with conditions on one row at a time.
 
     Args:
         store: The store.
-        grouping: What the plan makes of its rows.
+        grouping: The groups of the plan.
     """
 
     def __init__(self, store: str, grouping: Grouping) -> None:
@@ -89,7 +89,7 @@ class Grouped:
         return len(self._groups)
 
     def _of(self, row: StoredRow | None) -> GroupParts | None:
-        """The parts of ``row``; None where it is none of the result's."""
+        """Return the parts of ``row``; None if it does not belong to the result."""
         if row is None or not self._fits(row):
             return None
         return tuple([get(row) for get in self._parts])

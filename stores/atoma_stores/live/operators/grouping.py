@@ -1,4 +1,4 @@
-"""What a plan of groups, or of distinct rows, makes of the rows that it finds: the parts of a row, and the row of a group."""
+"""Plans of groups, or of distinct rows, in two halves: from a row to its parts, and from a group to its row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from atoma.schema import Schema
 from atoma_stores.live.operators.aggregates import EXTREMES, MAKE, Distinct, RunningAggregate
 
 GroupParts: TypeAlias = tuple[Any, ...]
-"""What groups need of a row that was found: the values of the group's keys, then one value for each aggregate."""
+"""The parts of a row that groups need: the values of the group's keys, then one value for each aggregate."""
 GroupKey: TypeAlias = tuple[Any, ...]
 
 _EXTREMES = frozenset({"min", "max"})
@@ -30,10 +30,10 @@ class Grouping:
 
     Attributes:
         plan: The plan with its values in their places.
-        keys: What rows of one group are equal in.
-        places: Where each expression stands among the columns of the result.
-        aggregates: What is aggregated, each once.
-        is_one: Whether all rows are one group, which is there without any, too.
+        keys: The expressions in which the rows of a group are equal.
+        places: The position of each expression among the columns of the result.
+        aggregates: The aggregates, each once.
+        is_one: Whether all rows are one group, which exists even without rows.
         parts: The expressions of :data:`GroupParts`.
 
     Args:
@@ -41,7 +41,7 @@ class Grouping:
         schema: The declared stores.
 
     Raises:
-        QueryError: It is so large that what it is made of cannot be asked for.
+        QueryError: It is so large that a query for its parts would exceed the limits.
     """
 
     def __init__(self, query: BoundQuery, schema: Schema) -> None:
@@ -74,20 +74,20 @@ class Grouping:
 
     @property
     def rows(self) -> BoundQuery:
-        """The query for the parts of every row that is found, and how often each is there."""
-        if any(self._is_wide(agg) for agg in self.aggregates):  # hardly two rows are equal in it
+        """The query for the parts of the rows that are found, each with its count."""
+        if any(self._is_wide(agg) for agg in self.aggregates):  # hardly any two rows are equal then
             return lifted(self._checked(replace(self._base, columns=(*_named(self.parts), Named("n", _ONE))))[0])
         columns = (*_named(self.parts), Named("n", Agg("count")))
         groups = self._checked(replace(self._base, group=tuple(dict.fromkeys(self.parts)), columns=columns))[0]
         whole = tuple([Named(f"c{at}", Col(0, f"c{at}")) for at in range(len(columns))])
-        return lifted(self._checked(Plan(Derived(groups), columns=whole))[0])  # there is no bound to what is within
+        return lifted(self._checked(Plan(Derived(groups), columns=whole))[0])  # a derived table has no limit
 
     def _is_wide(self, agg: Agg) -> bool:
         return agg.distinct or agg.fn != "count"
 
     @property
     def bindings(self) -> Plan:
-        """The plan, with its values in their places, for the parts of every row and the ids of what it is made of."""
+        """The plan, with its values in their places, for the parts of every row and the ids of the rows it is made of."""
         ids = [Col(number, "id") for number in range(len(self.plan.sources))]
         return self._checked(replace(self._base, columns=_named((*self.parts, *ids))))[0]
 
@@ -97,7 +97,7 @@ class Grouping:
         return lifted(self.bindings)
 
     def extreme(self, key: GroupKey, number: int) -> BoundQuery:
-        """The query for the best values of an aggregate of one group, and how often each is there."""
+        """Return the query for the best values of an aggregate of one group, each with its count."""
         value = self.parts[len(self.keys) + number]
         types = [found.kind for found in self._types.values()]
         same = [
@@ -117,14 +117,14 @@ class Grouping:
         return self.aggregates[number].fn in _EXTREMES
 
     def make(self) -> list[RunningAggregate]:
-        """The aggregates of a group that has no rows yet."""
+        """Make the aggregates of a group that has no rows yet."""
         return [
             Distinct(MAKE[agg.fn]()) if agg.distinct and agg.fn not in _EXTREMES else MAKE[agg.fn]()
             for agg in self.aggregates
         ]
 
     def getter(self, expr: Expr) -> Getter:
-        """An expression of a column, a sort key or ``having`` as a function of a group's keys and aggregates."""
+        """Return an expression of a column, a sort key or ``having`` as a function of a group's keys and aggregates."""
         return compiled(self._of_group(expr), (), _of_cells)
 
     def _of_group(self, expr: Expr) -> Expr:
@@ -139,7 +139,7 @@ def _named(exprs: Sequence[Expr]) -> tuple[Named, ...]:
 
 
 def _taken(agg: Agg) -> Expr:
-    """What a row gives to an aggregate; NULL when nothing."""
+    """Return the expression of a row's value for an aggregate; it is NULL if the row has none."""
     if agg.arg is None:
         value: Expr = _ONE
     elif agg.fn == "count" and not agg.distinct:

@@ -1,4 +1,4 @@
-"""The groups of a result: what comes into each and what leaves it, and the page that is shown of their rows."""
+"""The groups of a result: the rows that enter and leave them, and the page of group rows that is shown."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from atoma_stores.live.operators.grouping import Grouping, GroupKey, GroupParts
 from atoma_stores.live.operators.page import PageOperator, sorting_of
 
 READS = 32
-"""More extremes than this are not read one by one: the groups are read anew."""
+"""Number of extremes that are read one by one; if there are more, the groups are read again."""
 
 
 class Group:
-    """One group: how many rows it has, and their aggregates."""
+    """One group: the number of its rows, and their aggregates."""
 
     __slots__ = ("aggregates", "rows")
 
@@ -30,15 +30,15 @@ class Group:
 
     @property
     def held(self) -> int:
-        """How many values are kept for it."""
+        """The number of values that are kept for it."""
         return 1 + sum([len(each) for each in self.aggregates if isinstance(each, (Distinct, Extreme))])
 
 
 class Groups:
-    """The groups of a plan, and what is shown of them.
+    """The groups of a plan, and the page that is shown of them.
 
     Args:
-        grouping: What the plan makes of rows.
+        grouping: The groups of the plan.
     """
 
     def __init__(self, grouping: Grouping) -> None:
@@ -62,7 +62,7 @@ class Groups:
         return self._held
 
     def put(self, old: GroupParts | None, new: GroupParts | None) -> None:
-        """A row had the parts ``old``, and has ``new`` now; None where it was or is none of the result's."""
+        """Replace the parts ``old`` of a row by ``new``; None if it did, or does, not belong to the result."""
         if old == new:
             return
         if new is not None:
@@ -71,7 +71,7 @@ class Groups:
             self._remove(old)
 
     def load(self, found: Iterable[tuple[Any, ...]]) -> None:
-        """Hold the groups of ``found`` from now on: parts of rows, and how often each is there."""
+        """Hold the groups of ``found`` from now on: parts of rows, each with its count."""
         self._groups, self._held = {}, 0
         if self._grouping.is_one:
             self._groups[()] = Group(self._grouping.make())
@@ -82,16 +82,16 @@ class Groups:
 
     @property
     def lacks(self) -> bool:
-        """Whether an extreme is not known before its best values were read."""
+        """Whether the best values of an extreme have to be read before it is known."""
         return bool(self._lacking)
 
     @property
     def overflown(self) -> bool:
-        """Whether there are too many of these to be read one by one, or one that no query asks for."""
+        """Whether these are too many to be read one by one, or include one that no query can ask for."""
         return len(self._lacking) > READS or any(map(_has_nul, chain.from_iterable(key for key, _ in self._lacking)))
 
     def reads(self) -> list[BoundQuery]:
-        """What has to be read of the groups that are held."""
+        """Return what has to be read about the groups that are held."""
         return [self._grouping.extreme(key, number) for key, number in self._lacking]
 
     def take(self, results: Sequence[QueryResult]) -> None:
@@ -106,7 +106,7 @@ class Groups:
             self._held += group.held - before
 
     def collect(self) -> tuple[Change[GroupParts], ...]:
-        """The changes of what is shown since the last call.
+        """Return the changes of the page since the last call.
 
         Raises:
             QueryError: A result does not fit into 64 bits, or there are too many groups.
@@ -175,5 +175,5 @@ class Groups:
 
 
 def _has_nul(value: object) -> bool:
-    """Whether a value is a text of an older file, or of another tool, that no query may have in it."""
+    """Whether a value is a text, of an older file or another tool, that no query may contain."""
     return isinstance(value, str) and "\x00" in value

@@ -1,4 +1,4 @@
-"""Sort keys as values that Python compares the way a query orders, each column in its own direction."""
+"""Sort keys as values that Python compares in the order of a query, each column in its own direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atoma.query.evaluate import sort_key
 from atoma.schema.spec import AnyStore
 
 Key: TypeAlias = tuple[Any, ...]
-"""Where a row stands; no two rows of a result have the same one, because the order of a checked plan is total."""
+"""The position of a row; no two rows of a result have the same one, because the order of a checked plan is total."""
 KeyPart: TypeAlias = Callable[[Any], Any]
 
 _INVERTED = bytes(255 - byte for byte in range(256))
@@ -20,11 +20,11 @@ _NUMBERS = frozenset({"INTEGER", "REAL"})
 
 
 def falling(value: Any) -> Any:
-    """A value that stands among others of its type as ``value`` does when their order is turned round."""
+    """Return a value that sorts among others of its type as ``value`` does in the reverse order."""
     if isinstance(value, str):
         return falling(value.encode("utf-8", "surrogatepass"))
     if isinstance(value, bytes):
-        # a prefix comes last: the end is told apart from every byte, zero included
+        # a prefix comes last: the end differs from every byte, even from zero
         return (value.replace(b"\x00", b"\x00\xff") + b"\x00\x00").translate(_INVERTED)
     return -value
 
@@ -34,9 +34,9 @@ class Sorting:
 
     Args:
         order: Its sort keys.
-        getters: How each of them is taken from a row.
-        stores: The stores of the plan's sources, as far as their rows are never missing; the others are None.
-        turned: Whether every direction is turned round.
+        getters: The function that takes each of them from a row.
+        stores: The stores of the plan's sources; None for those whose rows may be missing.
+        turned: Whether every direction is reversed.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Sorting:
         self.of = _joined([_after(get, part) for get, part in zip(getters, self._parts, strict=True)])
 
     of: Callable[[Any], Key]
-    """Where a row stands."""
+    """Returns the position of a row."""
 
     def at(self, values: Sequence[object]) -> Key:
-        """Where a row stands whose sort keys have these values."""
+        """Return the position of a row whose sort keys have these values."""
         return tuple([value if part is None else part(value) for part, value in zip(self._parts, values, strict=True)])
 
 
 def _part(expr: Expr, descending: bool, stores: Sequence[AnyStore | None]) -> KeyPart | None:
-    """What is made of the value of a sort key; None when it is compared as it is."""
+    """Return the conversion of a sort key's value; None if it is compared as it is."""
     store = stores[expr.source] if isinstance(expr, Col) and expr.source < len(stores) else None
     if not isinstance(expr, Col) or store is None:
         return _falling_or_null if descending else sort_key

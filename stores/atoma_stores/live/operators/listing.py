@@ -1,4 +1,4 @@
-"""Rows of one store, filtered, ordered, cut: kept up from the changed rows alone."""
+"""Rows of one store, filtered, sorted and limited, which are kept up to date from the changed rows alone."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from atoma_stores.live.rows import KeyOf, key_of_rows
 
 
 class ListingShape:
-    """What listings have in common whose queries differ in the values of their conditions alone.
+    """The common part of listings whose queries differ only in the values of their conditions.
 
     Attributes:
         store: The store that they read.
         plan: Their plan.
-        made: Makes their rows of those of the store; None where they are the same.
-        sorting: Where their rows stand.
-        key_of: What tells their rows apart.
+        made: Makes their rows from those of the store; None if they are the same.
+        sorting: The order of their rows.
+        key_of: Makes the keys of their rows.
         whole: The plan by which they are read.
 
     Args:
-        query: One of the queries, checked and in normal form; its columns, if it has some, tell its rows apart and their places.
+        query: One of the queries, checked and in normal form; its columns, if it has any, identify and order its rows.
         store: The store.
     """
 
@@ -47,7 +47,7 @@ class ListingShape:
         else:
             made = [compiled(named.expr, params) for named in plan.columns]
             self.made = lambda row: tuple([get(row) for get in made])
-            told = with_values(query)  # so that equal expressions are equal, wherever their values stand
+            told = with_values(query)  # equal expressions compare equal, whatever their numbers
             places = {named.expr: at for at, named in enumerate(told.columns or ())}
             getters = [itemgetter(places[each.expr]) for each in told.order]
         self.sorting = sorting_of(plan, getters, (store,))
@@ -56,13 +56,13 @@ class ListingShape:
 
 
 class Listing:
-    """The operator of rows of one store, or of columns of them, whose conditions look at one row at a time.
+    """The operator of rows, or columns of rows, of one store, with conditions on one row at a time.
 
     Attributes:
-        shape: What it has in common with others.
+        shape: The part that it has in common with others.
 
     Args:
-        shape: What it has in common with others.
+        shape: The part that it has in common with others.
         params: The values of its query.
     """
 
@@ -147,7 +147,7 @@ class Listing:
         return (id,) if self._tuples else id
 
     def _taken(self, row: StoredRow | None) -> ResultRow | None:
-        """What the page has of ``row``; None when it is none of its rows."""
+        """Return the row that the page has for ``row``; None if it has none."""
         if row is None or not self._fits(row):
             return None
         made = row if self._made is None else self._made(row)

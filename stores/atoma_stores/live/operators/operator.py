@@ -1,4 +1,4 @@
-"""What the engine asks of the operators behind a live query."""
+"""The protocol of the operators behind live queries."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from atoma.ports.live import Change, ResultRow
 from atoma_stores.changes import StoreDelta
 
 Deltas: TypeAlias = Mapping[str, StoreDelta]
-"""Store name → what has changed in it."""
+"""Store name → the changes in it."""
 
 
 class Operator(Protocol):
-    """A keeper of the result of one query. It holds no task and reads nothing itself: it says what it has to read.
+    """The keeper of one query's result, without a task; it reads nothing itself, but says what has to be read.
 
-    What it reads is the state of the database right behind the last change that it has taken.
+    The answers have to be those of the database right after the last change that it has taken.
     """
 
     @property
     def stale(self) -> bool:
-        """Whether the whole result has to be read, so that changes need not be taken before."""
+        """Whether the whole result has to be read, so that no changes need to be taken before."""
         ...
 
     @property
     def lacks(self) -> bool:
-        """Whether the result, or a part of it, is not known before something was read."""
+        """Whether something has to be read before the whole result is known."""
         ...
 
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
-        """The changes of ``delta`` that may concern the result; cheap, never wrongly without one.
+        """Return the changes of ``delta`` that may concern the result; this is cheap, and never misses one.
 
         Args:
-            store: Where they were made.
+            store: The store of the changes.
             delta: The changes.
             settled: Whether the operator has taken every change before these.
         """
@@ -45,11 +45,11 @@ class Operator(Protocol):
         ...
 
     def forget(self) -> None:
-        """Read the whole result again before it is told next: changes were made that nobody has told."""
+        """Have the whole result read again before it is next reported, as some changes were not reported."""
         ...
 
     def reads(self) -> Sequence[Question]:
-        """What has to be read while it lacks something."""
+        """Return what has to be read while it lacks something."""
         ...
 
     def load(self, results: Sequence[QueryResult]) -> None:
@@ -57,29 +57,29 @@ class Operator(Protocol):
         ...
 
     def collect(self) -> tuple[Change[ResultRow], ...]:
-        """How the result has changed since the last time; only asked while it lacks nothing."""
+        """Return the changes of the result since the last call; only called while it lacks nothing."""
         ...
 
     @property
     def rows(self) -> tuple[ResultRow, ...]:
-        """The result; only asked while it lacks nothing."""
+        """The result; only read while the operator lacks nothing."""
         ...
 
     @property
     def shown(self) -> int:
-        """How many rows the result has."""
+        """The number of rows of the result."""
         ...
 
     @property
     def held(self) -> int:
-        """How many rows are kept in memory for it."""
+        """The number of rows that are kept in memory for it."""
         ...
 
 
 @runtime_checkable
 class Surrounded(Protocol):
-    """An operator beside whose rows those of other stores stand."""
+    """An operator whose rows show rows of other stores beside them."""
 
     def moved(self) -> Mapping[str, bool]:
-        """The ids of rows of the first store that it may have got or lost since the last call; whether it has them now."""
+        """Return the ids of the first store's rows that it may have gained or lost since the last call, and which it has now."""
         ...

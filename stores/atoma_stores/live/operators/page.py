@@ -1,4 +1,4 @@
-"""What a plan shows of an ordered result: from its cursor on, or before it, from its offset up to its limit."""
+"""The page that a plan shows of an ordered result: after its cursor or before it, from its offset up to its limit."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ R = TypeVar("R")
 
 
 def is_turned(plan: Plan) -> bool:
-    """Whether the rows of a page of ``plan`` are held from the last one to the first."""
+    """Whether the rows of a page of ``plan`` are held in reverse order."""
     return plan.backward and (plan.limit is not None or plan.offset > 0)
 
 
 def sorting_of(plan: Plan, getters: Sequence[Getter], stores: Sequence[AnyStore | None]) -> Sorting:
-    """Where the rows of ``plan`` stand on its page.
+    """Return the order of the rows of ``plan`` on its page.
 
     Args:
         plan: The plan.
-        getters: How each of its sort keys is taken from a row of the result.
+        getters: The functions that take its sort keys from a row of the result.
         stores: See ``Sorting``.
     """
     return Sorting(plan.order, getters, stores, turned=is_turned(plan))
 
 
 class PageOperator(Generic[R]):
-    """A window on the rows of a result that are behind its cursor.
+    """A window on the rows of a result that come after its cursor.
 
     Attributes:
-        turned: Whether its rows are held from the last one to the first.
+        turned: Whether its rows are held in reverse order.
         window: The rows.
 
     Args:
         plan: The plan.
         params: Its values.
-        sorting: Where its rows stand; see :func:`sorting_of`.
-        key_of: What tells rows of the result apart.
+        sorting: The order of its rows; see :func:`sorting_of`.
+        key_of: Makes the keys of the rows of the result.
     """
 
     def __init__(self, plan: Plan, params: Sequence[object], sorting: Sorting, key_of: KeyOf[R]) -> None:
@@ -58,28 +58,28 @@ class PageOperator(Generic[R]):
 
     @property
     def capacity(self) -> int | None:
-        """Most rows that are held; None for all."""
+        """The maximum number of rows that are held; None for all."""
         return self.window.capacity
 
     def takes(self, row: R) -> bool:
-        """Whether ``row``, one of the result, is behind the cursor."""
+        """Whether ``row``, which belongs to the result, comes after the cursor."""
         if self._seen is None:
             return not self._empty
         place = self._sort(row)
         return not self._empty and (place > self._seen if self._behind else place < self._seen)
 
     def put(self, key: ResultKey, row: R | None) -> None:
-        """The row of ``key`` is ``row`` now; None when the result has none."""
+        """Replace the row of ``key`` by ``row``; None if the result no longer has it."""
         self.window.put(key, row if row is not None and self.takes(row) else None)
 
     def load(self, rows: Sequence[R]) -> None:
-        """Hold ``rows`` from now on: what a query for the first :attr:`capacity` rows of the page has answered."""
+        """Hold ``rows`` from now on, the result of a query for the first :attr:`capacity` rows of the page."""
         self.window.load(rows[::-1] if self.turned else rows)
 
     def fill(self, rows: Iterable[R]) -> None:
-        """Hold what the page shows of ``rows``, which are the whole result in any order."""
+        """Hold the page of ``rows``, which are the whole result in any order."""
         self.window.load(sorted(filter(self.takes, rows), key=self._sort)[: self.capacity])
 
     def collect(self) -> tuple[Change[R], ...]:
-        """The changes of what is shown since the last call."""
+        """Return the changes of the page since the last call."""
         return self.window.collect()

@@ -1,4 +1,4 @@
-"""A result that is read again whenever a change may concern it, and compared with the one before."""
+"""Results that are read again whenever a change may concern them, and compared with the previous ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.rows import KeyOf, keep_unchanged
 
 ChangeTest: TypeAlias = Callable[[BeforeAfter], object]
-"""Whether what was done to a row can have changed the result."""
+"""Says whether the change of a row can have changed the result."""
 
 
 class Rerun:
@@ -22,9 +22,9 @@ class Rerun:
 
     Args:
         question: The query, checked and in normal form, or the statement.
-        key_of: What tells its rows apart.
-        tests: Store name → which changes of its rows may concern the result; None for all.
-        rows: The result that was told last; None before the first time.
+        key_of: Makes the keys of its rows.
+        tests: Store name → the test whether a change of its rows may concern the result; None if every change may.
+        rows: The result that was last reported; None before the first time.
     """
 
     def __init__(

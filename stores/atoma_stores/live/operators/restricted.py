@@ -1,4 +1,4 @@
-"""A query for those rows of a result that have one of some values, made once for each number of values."""
+"""Queries for the rows of a result that have one of some values, made once for each number of values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoma.query.walk import changed, conjuncts, value_of
 from atoma_stores.live.links import StoreLink, is_of_source
 
 VALUES = 256
-"""Most values of one query; more are never asked for."""
+"""The maximum number of values of one query; more are never asked for."""
 _COUNTS = (1, 8, 64, VALUES)
 
 MakePlan: TypeAlias = Callable[[tuple[Expr, ...]], Plan]
@@ -24,7 +24,7 @@ class Restricted:
     """A query with a place for values.
 
     Args:
-        make: The plan for expressions that stand for the values; checked, but for these.
+        make: Makes the plan from expressions for the values; it is checked except for these.
         kind: The type of the values.
     """
 
@@ -34,7 +34,7 @@ class Restricted:
         self._made: dict[int, tuple[Plan, list[object], list[int]]] = {}
 
     def of(self, values: Sequence[object]) -> BoundQuery:
-        """The query for ``values``, at least one and not more than :data:`VALUES`."""
+        """Return the query for ``values``: at least one, and at most :data:`VALUES`."""
         count = next(count for count in _COUNTS if count >= len(values))
         if count not in self._made:
             self._made[count] = _lifted(self._make(tuple([Param(at, self._kind) for at in range(count)])))
@@ -46,7 +46,7 @@ class Restricted:
 
 
 def _lifted(plan: Plan) -> tuple[Plan, list[object], list[int]]:
-    """``plan`` in normal form, its values, and the places of those that it has none for yet."""
+    """Return ``plan`` in normal form, its values, and the places that have no value yet."""
     values: list[object] = []
     places: dict[int, int] = {}
 
@@ -63,11 +63,11 @@ def _lifted(plan: Plan) -> tuple[Plan, list[object], list[int]]:
 
 
 def rows_of(plan: Plan, capacity: int | None) -> Restricted:
-    """The rows of the result of ``plan``, which has its values in their places, that are made of some rows of its source."""
+    """Return the query for those rows of the result of ``plan`` that are made of some rows of its source."""
     pinned = any(isinstance(part, Call) and part.fn == "eq" and part.args[0] == ID[0] for part in conjuncts(plan.where))
 
     def make(values: tuple[Expr, ...]) -> Plan:
-        if pinned:  # there is one row of the source, and this is everything
+        if pinned:  # the source has one row, so this is everything
             return replace(plan, limit=capacity, offset=0)
         among = _among(ID[0], values)
         return replace(plan, where=in_order("and", (*conjuncts(plan.where), among)), limit=capacity, offset=0)
@@ -76,7 +76,7 @@ def rows_of(plan: Plan, capacity: int | None) -> Restricted:
 
 
 def ids_above(plan: Plan, link: StoreLink, kind: str) -> Restricted:
-    """The ids of the rows of the source of ``plan`` that look, by ``link``, at rows with some values there."""
+    """Return the query for the ids of the source's rows that refer through ``link`` to rows with some values."""
     own = [part for part in conjuncts(plan.where) if is_of_source(part)]
 
     def make(values: tuple[Expr, ...]) -> Plan:

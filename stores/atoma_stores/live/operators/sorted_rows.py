@@ -1,4 +1,4 @@
-"""A sorted list in blocks: what comes in, leaves or is looked up by its place costs little, however long it is."""
+"""A sorted list in blocks: adding, removing and access by position are cheap, however long it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SortedRows(Generic[R]):
             yield from block
 
     def load(self, keys: Sequence[Key], rows: Sequence[R]) -> None:
-        """Replace everything by ``rows``, whose ``keys`` are in order."""
+        """Replace all rows by ``rows``, whose ``keys`` are in order."""
         starts = range(0, len(keys), BLOCK)
         self._keys = [list(keys[start : start + BLOCK]) for start in starts]
         self._rows = [list(rows[start : start + BLOCK]) for start in starts]
@@ -41,7 +41,7 @@ class SortedRows(Generic[R]):
 
     @property
     def last(self) -> Key:
-        """The last key of all.
+        """The last of all keys.
 
         Raises:
             IndexError: There is none.
@@ -49,7 +49,7 @@ class SortedRows(Generic[R]):
         return self._lasts[-1]
 
     def row(self, at: int) -> R:
-        """The row at a place.
+        """Return the row at a position.
 
         Raises:
             IndexError: There is none.
@@ -63,7 +63,7 @@ class SortedRows(Generic[R]):
         raise IndexError(at)
 
     def between(self, start: int, end: int) -> list[R]:
-        """The rows from place ``start`` up to ``end``, as far as there are any."""
+        """Return the rows from position ``start`` up to ``end``, as far as there are any."""
         if len(self._rows) == 1:
             return self._rows[0][start:end]
         found: list[R] = []
@@ -77,7 +77,7 @@ class SortedRows(Generic[R]):
         return found
 
     def add(self, key: Key, row: R) -> int:
-        """Put a row where its key belongs; its place."""
+        """Insert a row at the position of its key, and return that position."""
         if not self._lasts:
             self.load([key], [row])
             return 0
@@ -95,7 +95,7 @@ class SortedRows(Generic[R]):
         return place
 
     def remove(self, key: Key) -> tuple[int, R]:
-        """Take the row of ``key`` out; the place where it was, and the row."""
+        """Remove the row of ``key``, and return its position and the row."""
         number, at = self._find(key)
         keys, rows = self._keys[number], self._rows[number]
         del keys[at]
@@ -109,13 +109,13 @@ class SortedRows(Generic[R]):
         return place, row
 
     def replace(self, key: Key, row: R) -> int:
-        """Put ``row`` in the place of the row that has its key; that place."""
+        """Replace the row of ``key`` by ``row``, and return its position."""
         number, at = self._find(key)
         self._rows[number][at] = row
         return self._before(number) + at
 
     def get(self, key: Key) -> R:
-        """The row of ``key``.
+        """Return the row of ``key``.
 
         Raises:
             KeyError: There is none.
@@ -124,7 +124,7 @@ class SortedRows(Generic[R]):
         return self._rows[number][at]
 
     def keep(self, count: int) -> list[R]:
-        """Let go of all but the first ``count`` rows; those that went."""
+        """Drop all but the first ``count`` rows, and return those that were dropped."""
         gone = self.between(count, self._size)
         while self._size > count:
             rows = self._rows[-1]

@@ -1,4 +1,4 @@
-"""A part of an ordered result, kept with a few rows behind it; and the whole of one, which is the same without an end."""
+"""A part of an ordered result, kept with a few rows behind it; a whole result is the same without an end."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ SLACK_MIN = 8
 
 
 def slack_of(limit: int) -> int:
-    """How many rows are kept behind a window of ``limit`` rows, so that what leaves it can be followed at once."""
+    """Return how many rows are kept behind a window of ``limit`` rows, to replace those that leave it at once."""
     return max(SLACK_MIN, limit // 2)
 
 
 def capacity_of(limit: int | None, offset: int) -> int | None:
-    """How many rows a window of ``limit`` rows behind ``offset`` ones holds at most; None for all."""
+    """Return how many rows a window of ``limit`` rows after ``offset`` rows holds at most; None for all."""
     return None if limit is None else offset + limit + slack_of(limit)
 
 
 class Window(Generic[R]):
     """The rows of an ordered result from ``offset`` on, at most ``limit``.
 
-    It holds every row of the result up to a bound, or all of them. Rows come in by :meth:`put` in any number; what has
-    become of the window since the last time :meth:`collect` tells.
+    It holds every row of the result up to a bound, or all of them. Any number of rows may be changed by :meth:`put`;
+    :meth:`collect` returns what has changed in the window since the last time.
 
     Args:
-        sort: Where a row stands.
-        key_of: What tells rows apart.
-        limit: Most rows that are shown; None for all.
-        offset: Rows before them that are not shown.
-        turned: Whether the rows are shown from the last one to the first.
+        sort: Returns the position of a row.
+        key_of: Makes the key of a row.
+        limit: Maximum number of rows that are shown; None for all.
+        offset: Number of rows before them that are not shown.
+        turned: Whether the rows are shown in reverse order.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Window(Generic[R]):
         self._end = None if limit is None else offset + limit
         self.capacity = capacity_of(limit, offset)
         self._turned = turned
-        self._follows = limit is None and not offset and not turned  # every change of a row is one of the result
+        self._follows = limit is None and not offset and not turned  # every change of a row is a change of the result
         self._rows: SortedRows[R] = SortedRows()
         self._places: dict[ResultKey, Key] = {}
         self._bound: Key | None = None
-        self._before: list[R] | None = None  # what was shown when it was collected last; None while nothing has changed
+        self._before: list[R] | None = None  # what was shown at the last collection; None while nothing has changed
         self._changes: list[Change[R]] = []
-        self._exact = True  # whether `_changes` is all that has happened since
-        self._moved = 0  # rows that came, left or moved since
+        self._exact = True  # whether `_changes` has everything that has happened since
+        self._moved = 0  # the number of rows that were added, removed or moved since
         self._loaded = False
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Window(Generic[R]):
 
     @property
     def shown(self) -> int:
-        """How many rows are shown."""
+        """The number of rows that are shown."""
         held = len(self._rows) if self._end is None else min(len(self._rows), self._end)
         return max(held - self._start, 0)
 
@@ -83,11 +83,11 @@ class Window(Generic[R]):
         return key in self._places
 
     def admits(self, row: R) -> bool:
-        """Whether it would take ``row`` in, rather than leave it behind its bound."""
+        """Whether ``row`` would be within its bound, so that it would hold the row."""
         return self.keeps(self._sort(row))
 
     def find(self, key: ResultKey) -> R | None:
-        """The row of that key; None when it holds none."""
+        """Return the row of that key; None if it does not hold one."""
         place = self._places.get(key)
         return None if place is None else self._rows.get(place)
 
@@ -96,13 +96,13 @@ class Window(Generic[R]):
         return list(self._rows)
 
     def load(self, rows: Sequence[R]) -> None:
-        """Hold ``rows`` from now on: the result from its first row on, up to :attr:`capacity`."""
+        """Hold ``rows`` from now on: the first rows of the result, up to :attr:`capacity`."""
         kept: Sequence[R] = rows
         if self._loaded:
             self._begin()
-            if self._follows and self._before is None:  # else it was read before, and nothing of that is told yet
+            if self._follows and self._before is None:  # otherwise it was read before, and none of that is reported yet
                 if self._changes:
-                    # what was shown before is not known any more: the next batch is a Reset
+                    # it is no longer known what was shown before: the next batch is a Reset
                     self._moved = RESET_ABOVE + len(self._changes) + len(rows)
                 else:
                     self._before = list(self._rows)
@@ -115,7 +115,7 @@ class Window(Generic[R]):
         self._bound = keys[-1] if keys and len(kept) == self.capacity else None
 
     def put(self, key: ResultKey, row: R | None) -> None:
-        """The row of ``key`` is ``row`` now; None when the result has none."""
+        """Replace the row of ``key`` by ``row``; None if the result no longer has it."""
         place = self._places.get(key)
         if row is None:
             if place is not None:
@@ -134,11 +134,11 @@ class Window(Generic[R]):
             self._remove(key, place)
 
     def keeps(self, place: Key) -> bool:
-        """Whether it holds what stands there, rather than leave it behind its bound."""
+        """Whether that position is within its bound."""
         return self._bound is None or place <= self._bound
 
     def collect(self) -> tuple[Change[R], ...]:
-        """The changes of what is shown since the last call."""
+        """Return the changes of what is shown since the last call."""
         before, changes = self._before, self._changes
         if before is None and not changes:
             self._exact = True
@@ -156,13 +156,13 @@ class Window(Generic[R]):
         return shown[::-1] if self._turned else shown
 
     def _begin(self) -> None:
-        """Something is about to change."""
+        """Note that something is about to change."""
         if self._follows:
             return
         if self._before is None:
             self._before = self._shown()
         else:
-            self._exact = False  # the changes of one row are told at once; those of more are found by comparison
+            self._exact = False  # the changes of one row are known at once; those of several are found by comparison
         if self._turned or self._end is None:
             self._exact = False
 
