@@ -1,4 +1,4 @@
-"""What PostgreSQL says, and what it means: what is done again, what is refused, and what is nobody's fault here."""
+"""PostgreSQL's error codes and their meanings: what is retried, what is refused, and what the operator has to solve."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 from atoma.errors import AtomaError, DiskFull, QueryError, StoreError
 
 ErrorClass: TypeAlias = Literal["again", "value", "passing", "slow", "fault"]
-"""``again``: the race is lost or the connection is gone, the same decisions may be sent once more. ``value``: the database refuses a
-value. ``passing``: it may work later. ``slow``: the statement ran out of time. ``fault``: our own, or the operator's."""
+"""``again``: a race or the connection was lost, and the same decisions may be sent once more. ``value``: the database refuses a
+value. ``passing``: it may work later. ``slow``: the statement ran out of time. ``fault``: ours or the operator's."""
 
 UNIQUE = "23505"
 CANCELED = "57014"
@@ -17,25 +17,25 @@ DISK_FULL = "53100"
 _AGAIN = frozenset({
     "40001",  # serialization failure
     "40P01",  # deadlock
-    "55P03",  # a lock was waited for too long
-    "57P01", "57P02", "57P03",  # the server is going down, has crashed, or is starting
-    "25P02",  # what came behind the error that counts
+    "55P03",  # waited too long for a lock
+    "57P01", "57P02", "57P03",  # the server is stopping, has crashed, or is starting
+    "25P02",  # a statement after the real error
     "25P03",  # idle in a transaction: this process was stopped
     "08000", "08001", "08003", "08004", "08006",  # the connection
 })  # fmt: skip
 _VALUES = ("22", "23", "54")
-"""Data that do not fit, constraints, and what is too long for an index."""
+"""Data that do not fit, violated constraints, and values too long for an index."""
 _PASSING = frozenset({DISK_FULL, "53000", "53200", "53300", "53400", "25006"})
 
 
 class ServerError(Exception):
-    """PostgreSQL has answered with an error.
+    """An error that PostgreSQL has returned.
 
     Args:
         state: The SQLSTATE.
-        message: What it says.
-        at: Which statement of the batch it is about.
-        fatal: Whether the server has ended the session with it.
+        message: The message.
+        at: The number of the statement within the batch.
+        fatal: Whether the server has ended the session.
 
     Attributes:
         state: As above.
@@ -49,7 +49,7 @@ class ServerError(Exception):
 
     @property
     def meaning(self) -> ErrorClass:
-        """What is to be done about it."""
+        """The class of the error, which says what to do about it."""
         if self.state in _AGAIN:
             return "again"
         if self.state == CANCELED:
@@ -60,14 +60,14 @@ class ServerError(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection is gone, or could not be made; what was sent last may have been done or not."""
+    """A connection that was lost or could not be made; the last batch may or may not have been carried out."""
 
 
 def translate(error: ServerError | ConnectionLost, where: str) -> AtomaError:
-    """The Atoma error that says what ``error`` means once nothing is done again.
+    """Return the Atoma error for ``error`` once it is not retried any more.
 
     Args:
-        error: What was seen.
+        error: The error.
         where: The database, for the message.
     """
     if isinstance(error, ConnectionLost):

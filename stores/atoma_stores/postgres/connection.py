@@ -20,30 +20,30 @@ from atoma_stores.postgres.wire import BINARY, shape_of
 from atoma_stores.sql.scripts import Batch, Execute, ExecuteMany, Row, Value
 
 PREPARED_MAX = 400
-"""Statements that a connection keeps prepared; those of users' queries beyond that are parsed each time."""
+"""The number of statements that a connection keeps prepared; further ones are parsed every time."""
 SETTINGS = {
     "client_encoding": "UTF8",
-    "search_path": "pg_catalog",  # every table is named with its schema
+    "search_path": "pg_catalog",  # every table is qualified by its schema
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
-    "idle_in_transaction_session_timeout": "3s",  # a stopped process lets go of its locks
+    "idle_in_transaction_session_timeout": "3s",  # a stopped process releases its locks
     "lock_timeout": "8s",  # longer than that
     "statement_timeout": "10s",
     "tcp_user_timeout": "5s",
     "client_connection_check_interval": "1s",
 }
-"""What every session runs with."""
+"""The settings of every session."""
 CONNECT_S = 10.0
 OLDEST = 150_000
 
 
 class Connection:
-    """A connection; used by one task at a time, and closed after an error that is not about a value.
+    """A connection, which is used by one task at a time and closed after an error that is not about a value.
 
     Attributes:
-        in_transaction: Whether a transaction was begun and not ended.
+        in_transaction: Whether a transaction is open.
     """
 
     def __init__(self, pgconn: pq.abc.PGconn, faults: Faults) -> None:
@@ -51,28 +51,28 @@ class Connection:
         self._faults = faults
         self._known: dict[str, bytes] = {}
         self._named = 0
-        self._sent: deque[bool] = deque()  # whether a command is a statement, in order; else it prepares one
+        self._sent: deque[bool] = deque()  # for each command, whether it is a statement or prepares one
         self._owed = 0
         self._loader = Transformer(None)
         self.in_transaction = False
 
     @property
     def socket(self) -> int:
-        """The socket's number."""
+        """The file descriptor of the socket."""
         return self._pgconn.socket
 
     def close(self) -> None:
-        """Let go of it; the server takes back what was not committed."""
+        """Close the connection; the server rolls back what was not committed."""
         self._pgconn.finish()
 
     async def trip(self, batch: Batch) -> list[Sequence[Row]]:
-        """Send ``batch`` and wait for all of it: the rows of each statement.
+        """Send ``batch``, wait for all of it, and return the rows of each statement.
 
         Raises:
-            ServerError: A statement failed, and those behind it were not done.
-            ConnectionLost: The connection is gone; the last batch may have been done.
+            ServerError: A statement failed, and those after it were not run.
+            ConnectionLost: The connection was lost; the last batch may have been carried out.
 
-        Cancelled, the connection is good for nothing more.
+        After it was cancelled, the connection can only be closed.
         """
         self.send(self._faults.before(batch))
         await self.flush()
@@ -90,13 +90,13 @@ class Connection:
             raise ConnectionLost(str(error)) from None
 
     async def forget(self, batch: Batch) -> None:
-        """Send ``batch`` and look at no answer: the end of a transaction that only reads."""
+        """Send ``batch`` and ignore the answer, as at the end of a transaction that only reads."""
         self.send(batch)
         self._owed += 1
         await self.flush()
 
     async def flush(self) -> None:
-        """Send what is queued, and take in what the server says meanwhile: it may wait for that."""
+        """Send what is queued, and receive what the server sends meanwhile, as it may block until that is read."""
         try:
             while self._pgconn.flush():
                 await self._readable_or_writable()
@@ -105,7 +105,7 @@ class Connection:
             raise ConnectionLost(str(error)) from None
 
     async def wait(self) -> None:
-        """Wait until the server says something, and take it in."""
+        """Wait until the server sends something, and receive it."""
         await trio.lowlevel.wait_readable(self._pgconn.socket)
         try:
             self._pgconn.consume_input()
@@ -113,7 +113,7 @@ class Connection:
             raise ConnectionLost(str(error)) from None
 
     def notices(self) -> list[str]:
-        """What others have said on the channels that are listened to, since the last time."""
+        """Return the notifications that have arrived on the channels since the last call."""
         said: list[str] = []
         while (notice := self._pgconn.notifies()) is not None:
             said.append(notice.extra.decode())
@@ -135,7 +135,7 @@ class Connection:
         self._sent.append(True)
 
     async def _receive(self) -> list[Sequence[Row]]:
-        """What the statements have said, up to the end of the batch that was sent last."""
+        """Return the results of the statements, up to the end of the batch that was sent last."""
         results: list[Sequence[Row]] = []
         error: ServerError | None = None
         while (result := await self._next()).status != pq.ExecStatus.PIPELINE_SYNC or self._owed:
@@ -148,11 +148,11 @@ class Connection:
                         results.append(self._rows(result))
                 case _:
                     failed = _error_of(result, len(results))
-                    if failed.fatal or not self._sent:  # said without having been asked: the server ends the session
+                    if failed.fatal or not self._sent:  # unsolicited: the server ends the session
                         raise ConnectionLost(str(failed))
                     if error is None:
                         error = failed
-                        self._known.clear()  # what was to be prepared behind it is not
+                        self._known.clear()  # statements that should have been prepared after it are not
                     self._sent.popleft()
         if error is not None:
             raise error
@@ -191,16 +191,16 @@ class Connection:
 
 
 async def connect(dsn: str, settings: Mapping[str, str], faults: Faults = NO_FAULTS) -> Connection:
-    """A new connection to the database at ``dsn``.
+    """Open a connection to the database at ``dsn``.
 
     Args:
-        dsn: A URL or a line of keywords, as of libpq.
-        settings: What the session runs with.
-        faults: What goes wrong on it.
+        dsn: A URL or a line of keywords, in libpq's form.
+        settings: The settings of the session.
+        faults: Faults to inject.
 
     Raises:
-        ConnectionLost: It could not be made within ten seconds.
-        ConfigurationError: The line cannot be read, or the server is too old.
+        ConnectionLost: It could not be opened within ten seconds.
+        ConfigurationError: The address cannot be parsed, or the server is too old.
     """
     line = await _resolved(dsn, settings)
     pgconn: pq.abc.PGconn | None = None
@@ -228,20 +228,20 @@ async def connect(dsn: str, settings: Mapping[str, str], faults: Faults = NO_FAU
 
 
 def parse(dsn: str) -> dict[str, str | int | None]:
-    """The parts of an address.
+    """Return the parts of an address.
 
     Raises:
-        ConfigurationError: It cannot be read.
+        ConfigurationError: It cannot be parsed.
     """
     try:
         return dict(conninfo_to_dict(dsn))
     except (psycopg.Error, UnicodeError):
         message = "this is not an address of a PostgreSQL database: write postgresql://user@host/database"
-        raise ConfigurationError(message) from None  # what libpq says may quote a password
+        raise ConfigurationError(message) from None  # libpq's message may quote a password
 
 
 async def _resolved(dsn: str, settings: Mapping[str, str]) -> str:
-    """The line that libpq connects by, without a name that it would look up while everything else waits."""
+    """Return the line for libpq, without a host name that it would resolve while everything else waits."""
     asked = parse(dsn)
     own = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
     asked["options"] = f"{own} {asked.get('options') or ''}".strip()

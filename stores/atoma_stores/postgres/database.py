@@ -1,4 +1,4 @@
-"""The open database of a hub on PostgreSQL: writes through lanes, reads in snapshots, what others commit."""
+"""The open database of a hub on PostgreSQL: writes through lanes, reads in snapshots, and the commits of others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from atoma_stores.sql.spelling import UNASKED
 T = TypeVar("T")
 
 LONG_READERS_MAX = 4
-"""Queries and scans for others at a time: the rest is for pages of the log."""
+"""The number of queries and scans at a time; the other connections are kept for pages of the log."""
 READ_AGAIN_S = 10.0
 
 
@@ -70,13 +70,13 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
 
     @property
     def unknown_functions(self) -> frozenset[str]:
-        """What searches texts, by words and by regular expressions."""
+        """The functions that search texts, by words and by regular expressions."""
         return UNASKED
 
     async def run(
         self, decisions: Sequence[Decision], on_commit: Callable[[Sequence[WritePlan]], None] | None = None
     ) -> Sequence[WritePlan]:
-        """Load, decide and carry out ``decisions`` in a transaction, grouped with those of other callers."""
+        """Load, make and carry out ``decisions`` in one transaction, together with those of other callers."""
         job = Job(Run(decisions, self._environment.wall_ms()), on_commit)
         await self._lanes[lane_of(job.run, len(self._lanes))].do(job)
         return job.run.plans
@@ -85,7 +85,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
     async def follow(
         self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
     ) -> AsyncGenerator[None]:
-        """Tell ``listener`` which heads other processes have committed, and them what this one has."""
+        """Notify ``listener`` of the heads that other processes commit, and these of the heads of this one."""
         heads = Heads(self._pools.heads, self._pools.listen, listener, watched, self._environment)
         async with open_tasks() as nursery:
             self._heads = heads
@@ -97,7 +97,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
                 nursery.cancel_scope.cancel()
 
     async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
-        """Rows that are asked for by their ids; None for every other query."""
+        """Return the rows of a query by ids; None for every other query."""
         if ids_of(query) is None:
             return None
         return await self._read(self._asked(query, fences, max_bytes, max_rows))
@@ -105,7 +105,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
     async def _forget(
         self, keep: int, before_ms: int, seen_ms: int, between: Callable[[], Awaitable[object]] | None = None
     ) -> CompactReport:
-        """Nothing while another process is at it."""
+        """Compact the log, or do nothing if another process is doing so."""
         owner = self._environment.random.randbytes(8).hex()
         at_it = partial(self._write, partial(take, "compact", owner))
         if not await at_it():
@@ -119,7 +119,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
 
     @asynccontextmanager
     async def open_intake(self) -> AsyncGenerator[IntakeTurn]:
-        """Take turns at what other programs have left; see :class:`atoma.ports.intake.TakesLeftWrites`."""
+        """Take turns at the writes that other programs have left; see :class:`atoma.ports.intake.TakesLeftWrites`."""
         turn = PostgresIntakeTurn(self._read, self._write, self._environment.random.randbytes(8).hex(), self._left)
         try:
             yield turn
@@ -129,7 +129,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
 
     @asynccontextmanager
     async def open_notices(self, heard: Callable[[bytes], None]) -> AsyncGenerator[Notices]:
-        """What processes tell each other, by notifications; see :class:`atoma.ports.presence.CarriesNotices`."""
+        """Exchange notices between processes by notifications; see :class:`atoma.ports.presence.CarriesNotices`."""
         heads = self._heads
         if heads is None:
             raise StoreError("nobody follows what other processes of the hub say")
@@ -146,12 +146,12 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
             await self._heads.left()
 
     def write_lanes(self, nursery: trio.Nursery) -> None:
-        """Begin to write what waits."""
+        """Start the lanes that write."""
         for lane in self._lanes:
             nursery.start_soon(lane.run)
 
     def close(self) -> None:
-        """Take nothing more; what waits is written."""
+        """Accept nothing more; everything that is waiting is still written."""
         for lane in self._lanes:
             lane.close()
 
@@ -194,7 +194,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
 
 
 def refused(error: ServerError) -> QueryError:
-    """What whoever asked is told of values that a query comes to."""
+    """Return the error for the caller of a query whose values the server refuses."""
     if error.state == OUT_OF_RANGE:
         return QueryError("a number that the query comes to does not fit: whole numbers have 64 bits")
     return QueryError(f"the query cannot be answered: {error}")

@@ -1,6 +1,6 @@
-"""Tables of a hub on PostgreSQL: creation, additive changes beside programs that run, and refusal of what needs a step.
+"""The tables of a hub on PostgreSQL: creation, additive changes while programs run, and refusal of what needs a step.
 
-The statements are found out from what is there, so opening a database that is as it should be changes nothing and locks
+The statements are derived from the current state, so opening a database that is up to date changes nothing and locks
 nobody out.
 """
 
@@ -57,11 +57,11 @@ from atoma_stores.sql.tables import Column, Table, integers, text
 
 META = Table("meta", text("key", "value"), ("key",))
 VERSION = "schema_version"
-"""Where ``meta`` has the version of the schema."""
+"""The key of the schema version in ``meta``."""
 PUT_FACTS = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
-"""Note what ``meta`` tells: keys and values."""
+"""Stores keys and values in ``meta``."""
 CHORE = Table("chore", (*text("name", "owner"), *integers("until_ms")), ("name",))
-"""Who is at something that one process at a time should do, and until when it counts."""
+"""The leases for work that one process at a time should do: the owner, and the time at which it expires."""
 SYSTEM = (
     Column("_ver", "INTEGER"), Column("_seq", "INTEGER", default="0"), Column("_other_seq", "INTEGER", nullable=True),
     Column("_scope", "TEXT"),
@@ -70,9 +70,9 @@ _TYPES: Mapping[str, SqlType] = {"text": "TEXT", "bigint": "INTEGER", "double pr
 _TAKE_TIME = Execute(
     "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true)"
 )
-"""What reads a table through may take as long as it takes; whoever is stopped meanwhile lets go after a minute."""
+"""Removes the time limit for reading a whole table; a process that is stopped meanwhile lets go after a minute."""
 _STORAGE = {
-    # the head of a scope and the row of a client move with every group: room for that on the page
+    # the head of a scope and the row of a client change with every group: leave room for that on the page
     "scope": "fillfactor=40, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=500",
     "client": "fillfactor=70",
 }
@@ -90,7 +90,7 @@ _FOUND = """SELECT n.nspname::text, c.relname::text, a.attname::text, format_typ
 
 @dataclass(slots=True)
 class _Found:
-    """The contents of a database: the columns of its tables, by schema, the stores of our indexes, our views, and every schema."""
+    """The structure of a database: the columns of its tables by schema, the stores of our indexes, our views, and all schemas."""
 
     columns: dict[tuple[str, str], dict[str, tuple[str, bool]]] = field(
         default_factory=dict[tuple[str, str], dict[str, tuple[str, bool]]]
@@ -103,7 +103,7 @@ class _Found:
         return (schema, name) in self.columns
 
     def stores(self, schema: Schema) -> dict[str, dict[str, tuple[SqlType, bool]]]:
-        """The columns of the declared stores that have a table, by SQLite's words."""
+        """Return the columns of the declared stores that have a table, with SQLite's names of their types."""
         return {
             name: {
                 column: (_TYPES[of], nullable) for column, (of, nullable) in self.columns[STORES_SCHEMA, name].items()
@@ -115,11 +115,11 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class PreparedDatabase:
-    """A database that is as it should be.
+    """A database that is ready for use.
 
     Attributes:
-        identity: Who the hub is.
-        report: What was done to it.
+        identity: The identity of the hub.
+        report: The changes that were made.
     """
 
     identity: HubIdentity
@@ -129,12 +129,12 @@ class PreparedDatabase:
 def prepare(
     schema: Schema, environment: Environment, told: ConversionProgress = log_progress
 ) -> Script[PreparedDatabase]:
-    """Bring the database to ``schema``, by its steps and by what explains itself; a new one gets everything, and an identity.
+    """Adapt the database to ``schema``, by steps and additive changes; a new one gets all tables and an identity.
 
     Args:
         schema: The declared stores.
         environment: Clock and chance.
-        told: Called with how far steps are.
+        told: Called with the progress of the steps.
 
     Raises:
         MigrationError: It is newer than the code, or a change needs a step.
@@ -145,7 +145,7 @@ def prepare(
     internals = list(_internals(found))
     if internals:
         yield internals
-    # whoever asks first says who the hub is, and the others wait for that
+    # the first process determines the identity of the hub, and the others wait for that
     identity, _ = yield from load_identity(POSTGRESQL, environment)
     (kept,) = yield [Execute(POSTGRESQL.render("SELECT m.key, m.value FROM {meta} m FOR UPDATE"))]
     before = dict(cast("Sequence[tuple[str, str]]", kept))
@@ -184,7 +184,7 @@ def prepare(
 
 
 def held_version() -> Script[int]:
-    """The version of the schema that the database is in; 0 where it holds no hub."""
+    """Return the schema version of the database; 0 if it holds no hub."""
     (there,) = yield [_IS_HUB]
     if not there[0][0]:
         return 0
@@ -193,7 +193,7 @@ def held_version() -> Script[int]:
 
 
 def _take_steps(schema: Schema, version: int, found: _Found, told: ConversionProgress) -> Script[MigrationReport]:
-    """Convert everything from ``version`` on, with nobody else about; the views of the stores concerned are gone then."""
+    """Convert everything from ``version`` on while no other program is connected; drops the views of the stores concerned."""
     yield [_TAKE_TIME]
     yield from take_alone()
     gone = [drop_view(name) for name in schema.past(version)]
@@ -203,7 +203,7 @@ def _take_steps(schema: Schema, version: int, found: _Found, told: ConversionPro
 
 
 def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Script[dict[str, str]]:
-    """What ``meta`` would tell once steps have been taken, of what they have changed."""
+    """Return the contents of ``meta`` after the steps, with everything that they have changed."""
     facts = dict(before)
     for name, past in schema.past(version).items():
         facts[columns_key(name)] = _told(schema.stores[name])
@@ -215,7 +215,7 @@ def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Sc
 
 
 def _make_view(store: AnyStore, before: list[ViewColumn]) -> Script[str]:
-    """Make the view of a store as it is to be from what it is, nothing where it is missing; what ``meta`` tells of it."""
+    """Create or change the view of a store, whose columns were ``before``, and return its entry in ``meta``."""
     columns = columns_of_view(store, before)
     if columns != before:
         yield list(view_steps(store, columns, before))
@@ -223,7 +223,7 @@ def _make_view(store: AnyStore, before: list[ViewColumn]) -> Script[str]:
 
 
 def _look() -> Script[_Found]:
-    """What is there."""
+    """Return the structure of the database."""
     rows, indexes, views, schemas = yield [
         Execute(_FOUND, ([HUB_SCHEMA, STORES_SCHEMA],)),
         _INDEXES,
@@ -238,12 +238,12 @@ def _look() -> Script[_Found]:
 
 
 def columns_key(store: str) -> str:
-    """Where ``meta`` says which columns a store has."""
+    """Return the key in ``meta`` for the columns of a store."""
     return f"columns:{store}"
 
 
 def read_columns(told: str) -> Mapping[str, str]:
-    """The columns that ``meta`` tells, with the forms of their values."""
+    """Read the columns in an entry of ``meta``, with the forms of their values."""
     return msgspec.json.decode(told, type=dict[str, str])
 
 
@@ -292,7 +292,7 @@ def _store_steps(store: AnyStore, found: _Found, facts: Mapping[str, str]) -> It
 
 
 def _indexes(store: AnyStore) -> Iterator[tuple[str, str]]:
-    """The indexes of a store by name: each within a scope."""
+    """Return the indexes of a store by name; each of them begins with the scope."""
     of = POSTGRESQL.spelling
     for index in indexes_of(store):
         name = index_name(store, index, unique=index.unique, spelling=of)

@@ -1,4 +1,4 @@
-"""What goes wrong between a hub and its database when it is told to, for tests of whoever has to live with it."""
+"""Planned faults between a hub and its database, for tests of the code that has to handle them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Faults(Protocol):
     """A layer of faults between a hub and its database."""
 
     def before(self, batch: Batch) -> Batch:
-        """What is sent in the place of ``batch``; may raise :class:`~atoma_stores.postgres.codes.ConnectionLost`."""
+        """Return what is sent in place of ``batch``; may raise :class:`~atoma_stores.postgres.codes.ConnectionLost`."""
         ...
 
     def after(self, batch: Batch) -> None:
-        """``batch`` was done and answered; may raise as if the answer had not come."""
+        """Called after ``batch`` was carried out and answered; may raise as if the answer had not arrived."""
         ...
 
 
@@ -40,14 +40,14 @@ class FaultPlan:
     """One fault at a time, on the trips that ``concerns`` picks.
 
     Attributes:
-        concerns: Whether a fault may hit the batch.
-        skip: How many of those trips go well before it.
-        lost: The connection is lost before the trip is sent, or after it was done.
-        state: The server raises this SQLSTATE, …
+        concerns: Says whether a fault may hit the batch.
+        skip: Number of those trips that succeed before the fault.
+        lost: Whether the connection is lost before the trip is sent, or after it was carried out.
+        state: The SQLSTATE that the server raises, …
         at: … before the statement of that number.
-        lasting: Whether it goes on so, and does not happen once.
-        hit: How many faults there were.
-        sizes: Statements of each trip that was concerned.
+        lasting: Whether the fault repeats, and does not happen only once.
+        hit: Number of faults so far.
+        sizes: Number of statements of each trip that was concerned.
     """
 
     concerns: Callable[[Batch], bool] = lambda batch: True
@@ -60,7 +60,7 @@ class FaultPlan:
     sizes: list[int] = field(default_factory=list[int])
 
     def heal(self) -> None:
-        """Let everything work again, and count anew."""
+        """Let everything work again, and reset the counts."""
         self.skip, self.lost, self.state, self.at, self.lasting, self.hit = 0, None, "", 0, False, 0
         self.sizes.clear()
 
@@ -77,7 +77,7 @@ class FaultPlan:
         return batch
 
     def after(self, batch: Batch) -> None:
-        """Lose the connection once the batch is done."""
+        """Lose the connection after the batch was carried out."""
         if self.lost == "after" and self.concerns(batch) and self._is_due():
             raise ConnectionLost("planned: after the batch was done")
 

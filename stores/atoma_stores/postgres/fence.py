@@ -1,8 +1,8 @@
-"""Who may have the stores open while steps convert them: nobody but the program that does it.
+"""The lock that keeps all other programs out while steps convert the stores.
 
-Rows that are converted mean something else to a program of before, which would read them as its own. So every connection of a hub
-holds a lock for as long as it is there, shared with the others, and looks, once it has that, whether the stores are still as it knows
-them. Whoever converts them takes the lock for itself, and gets it only when the last of the others has gone.
+Converted rows have another meaning to an older program, which would read them as its own. So every connection of a hub holds a
+shared lock for as long as it is open, and checks, once it has the lock, that the stores are still as it knows them. The program
+that converts them takes the lock exclusively, and gets it only when the last of the others has gone.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.scripts import Execute, Script
 
 STEPS: Final = "steps"
-"""Where ``meta`` has the version that steps have led to last."""
+"""The key in ``meta`` of the version that the last steps have led to."""
 _LOCK: Final = ("1635020653", "1")
-"""``atom``, and which of our locks."""
+"""``atom``, and the number of the lock."""
 JOIN: Final = Execute(f"SELECT 1 FROM pg_advisory_lock_shared({', '.join(_LOCK)})")
-"""Waits for whoever converts the stores; a statement of its own, as what is read behind it is to be of later."""
+"""Waits for a program that converts the stores; a separate statement, so that later reads see the result."""
 _ALONE: Final = Execute(f"SELECT pg_try_advisory_xact_lock({', '.join(_LOCK)})::int")
 _OTHERS: Final = Execute(
     "SELECT DISTINCT coalesce(host(a.client_addr), 'this machine') FROM pg_locks l JOIN pg_stat_activity a ON a.pid=l.pid "
@@ -28,7 +28,7 @@ _REACHED: Final = Execute(POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE 
 
 
 class NotAlone(Exception):
-    """Other programs have the stores open.
+    """A refusal: other programs have the stores open.
 
     Args:
         where: The machines that they run on.
@@ -39,7 +39,7 @@ class NotAlone(Exception):
         self.where = where
 
     def told(self, database: str) -> StoreBusy:
-        """The error that says what to do."""
+        """Return the error that says what to do."""
         return StoreBusy(
             f"{database}: steps convert the stores, and hub processes of before have them open (on {self.where}): stop every one "
             "of them, then start this one; devices keep what they write meanwhile"
@@ -50,7 +50,7 @@ def take_alone() -> Script[None]:
     """Keep every other program out until the transaction ends.
 
     Raises:
-        NotAlone: There are others.
+        NotAlone: Other programs are connected.
     """
     (taken,) = yield [_ALONE]
     if not taken[0][0]:
@@ -59,10 +59,10 @@ def take_alone() -> Script[None]:
 
 
 def check_known(version: int) -> Script[None]:
-    """See that no step has led beyond ``version``.
+    """Check that no step has led beyond ``version``.
 
     Raises:
-        StoreBusy: One has: this program knows the stores no more.
+        StoreBusy: One has, so this program does not know the stores any more.
     """
     (rows,) = yield [_REACHED]
     reached = int(cast("str", rows[0][0])) if rows else 0

@@ -1,7 +1,7 @@
-"""Which heads other processes have committed: notifications, with a look each second as the floor.
+"""The heads that other processes have committed: notifications, and a look every second as a fallback.
 
-A notification may be lost, and a connection that is listened to may be silent and dead. So nothing depends on them: the look
-finds what they have not told.
+A notification may be lost, and the connection that listens may be dead without a sign. So nothing depends on notifications:
+the look finds what they have missed.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from atoma_stores.sql.scripts import Execute, Script
 
 CHANNEL = "atoma_heads"
 NOTICES = "atoma_notices"
-"""The channel of what processes tell each other and nobody keeps; one of before does not listen to it."""
+"""The channel of transient notices between processes; processes of older versions do not listen to it."""
 NOTICE_SIGN = "notice "
-"""Begins the text of such a notice."""
+"""The beginning of the text of such a notice."""
 EVERY_S = 0.02
 LOOK_S = 1.0
 NOTICE_BYTES = 7_900
-"""PostgreSQL takes 8,000."""
+"""The maximum size of a notice; PostgreSQL's own limit is 8,000."""
 AGAIN = Backoff(initial_s=0.05, max_s=2.0, jitter=0.5)
 _FAILURES = (ConnectionLost, ServerError, StoreBusy)
-"""The last one is of a program that the stores have been converted behind: it goes on saying so to whoever asks it."""
+"""The last one means that the stores were converted while this program was running, which it keeps reporting to its callers."""
 
 
 class Heads:
-    """A notifier, which tells the other processes what this one has committed, and is told by them.
+    """A notifier, which reports this process's commits to the other processes and receives theirs.
 
     Args:
-        pool: Connections to tell and to look by.
-        connect: Makes one to listen on.
+        pool: Connections for notifying and looking.
+        connect: Opens a connection to listen on.
         listener: Notified of heads that others have committed.
-        watched: The scopes that anybody here follows.
+        watched: Returns the scopes that are followed in this process.
         environment: Clock and chance.
 
     Attributes:
-        heard: Called with what other processes, or this one, have said by :meth:`say`.
+        heard: Called with the notices that other processes, or this one, have sent by :meth:`say`.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Heads:
         self.heard: Callable[[bytes], None] = lambda notice: None
 
     def committed(self, heads: Mapping[str, int]) -> None:
-        """This process has committed these heads, and notified its own listeners."""
+        """Note that this process has committed these heads and notified its own listeners."""
         for scope, head in heads.items():
             self._mine[scope] = max(head, self._mine.get(scope, 0))
             self._note(scope, head)
         self._committed.set()
 
     def look(self) -> None:
-        """Look now, and not within a second."""
+        """Look now instead of within a second."""
         self._look_now.set()
 
     async def say(self, notices: Sequence[bytes]) -> None:
-        """Tell every process that listens; each notice has at most ``NOTICE_BYTES`` of the port.
+        """Send notices to every process that listens; each has at most ``NOTICE_BYTES`` bytes, those of the port.
 
         Raises:
             StoreError: The database failed.
@@ -95,7 +95,7 @@ class Heads:
             raise StoreError(f"nothing could be told to the other processes of the hub: {error}") from error
 
     async def left(self) -> None:
-        """Wait until another program says that it has left a write; some say it unheard."""
+        """Wait until another program reports that it has left a write; such a report may be missed."""
         await self._left.wait()
 
     async def run(self) -> None:
@@ -106,7 +106,7 @@ class Heads:
             nursery.start_soon(self._persistently, self._look)
 
     async def _persistently(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Begin again whenever the connection is lost, later and later while none can be had."""
+        """Restart ``task`` whenever the connection is lost, with growing pauses while none can be opened."""
         retries = Retries(AGAIN, self._environment.random)
         while True:
             began = self._environment.clock()
@@ -151,10 +151,10 @@ class Heads:
         connection = await self._connect()
         try:
             await connection.trip([Execute(f"LISTEN {name}") for name in (CHANNEL, INTAKE, NOTICES)])
-            self.look()  # what was said before is not said again
+            self.look()  # what was sent before is not sent again
             while True:
                 for text in connection.notices():
-                    if not text:  # of a write that was left; those of heads say which
+                    if not text:  # an empty text reports a left write; others name heads
                         self._left.set()
                         self._left = trio.Event()
                         continue
@@ -175,7 +175,7 @@ class Heads:
             if watched:
                 async with self._pool.connection() as connection:
                     found = await read(connection, _heads_of(watched))
-                # one that went back is reported as well: the history is another one
+                # a head that went back is reported as well, since the history has changed
                 self._pass_on({scope: head for scope, head in found.items() if head != self._told.get(scope)})
             with trio.move_on_after(LOOK_S):
                 await self._look_now.wait()
@@ -185,7 +185,7 @@ class Heads:
         try:
             self.heard(base64.b64decode(text, validate=True))
         except binascii.Error:
-            pass  # nobody of this hub has said it
+            pass  # it was not sent by a process of this hub
 
     def _pass_on(self, heads: Mapping[str, int]) -> None:
         if heads:

@@ -161,7 +161,7 @@ class PostgreSQLHubStore:
         return await self._persist(environment, attempt)
 
     async def _look(self, script: Script[T], *, limit_ms: int = 0) -> T:
-        """What a script reads over a connection of its own."""
+        """Run a script that reads over its own connection, and return its result."""
         try:
             connection = await self._connect()
             try:
@@ -183,7 +183,7 @@ class PostgreSQLHubStore:
         return await self._persist(environment, attempt)
 
     async def _persist(self, environment: Environment, attempt: Callable[[Connection], Awaitable[T]]) -> T:
-        """The result of ``attempt`` over a connection of which nothing was checked; see :meth:`Pools.persist`."""
+        """Return the result of ``attempt`` over an unchecked connection; see :meth:`Pools.persist`."""
         unchecked = Pool(self._connect, 1)
         pools = Pools(self.where, environment, self._connect, writing=unchecked, reading=unchecked, heads=unchecked)
 
@@ -197,7 +197,7 @@ class PostgreSQLHubStore:
             pools.close()
 
     async def _follow_server(self, connection: Connection, environment: Environment) -> bytes | None:
-        """The epoch that has begun because the server's history may be another one; None when it goes on."""
+        """Begin a new epoch if the server's history may have changed, and return it; None if the history continues."""
         try:
             if not await read(connection, differs()):
                 return None
@@ -209,7 +209,7 @@ class PostgreSQLHubStore:
 
 
 def _verifying(stores: Mapping[str, StoreSql], link: ChainHash, told: Progress) -> Script[Verification]:
-    """:func:`verify`, which is told up to where steps have converted the log."""
+    """Run :func:`verify` with the position up to which steps have converted the log."""
     (rows,) = yield [Execute(_CONVERTED, (CONVERTED,))]
     converted = read_heads(str(rows[0][0]) if rows else "{}")
     return (yield from verify(POSTGRESQL, stores, link, converted, told))

@@ -1,7 +1,8 @@
-"""``atoma.write()``: other programs leave writes for the hub, in their own transactions and with no other right than this.
+"""``atoma.write()``: other programs leave writes for the hub, in their own transactions and with no other privilege.
 
-A program calls the function and gets its key back. The row that this leaves becomes visible with the program's own rows, or goes
-with them. Any hub process may take it; a lease keeps the others from doing the same work, and nothing goes wrong when two do.
+A program calls the function, which returns a key. The row that the call leaves becomes visible together with the program's own
+rows, or is rolled back with them. Any hub process may take it; a lease saves the others the same work, but nothing goes wrong
+if two processes do it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _FORGET = f"DELETE FROM {TABLE} WHERE answer IS NOT NULL AND answered_ms<$1::big
 
 
 class Drives(Protocol):
-    """Drives scripts over connections of a hub."""
+    """A driver of scripts over connections of a hub."""
 
     async def __call__(self, script: Callable[[], Script[T]]) -> T:
-        """The result of a script."""
+        """Run a script and return its result."""
         ...
 
 
@@ -44,7 +45,7 @@ class PostgresIntakeTurn:
         read: Drives scripts that read.
         write: Drives scripts that write.
         owner: The name of this process on the lease.
-        waited: Waits until a write was left, as far as notifications tell.
+        waited: Waits until a notification reports that a write was left.
     """
 
     def __init__(self, read: Drives, write: Drives, owner: str, waited: Callable[[], Awaitable[None]]) -> None:
@@ -72,7 +73,7 @@ class PostgresIntakeTurn:
 
 
 def forget(before_ms: int) -> Script[None]:
-    """Forget answers that were given before."""
+    """Delete answers that were given before that time."""
     yield [Execute(_FORGET, (before_ms,))]
 
 

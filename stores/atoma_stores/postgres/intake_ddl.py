@@ -1,6 +1,6 @@
-"""The functions ``atoma.write``, ``atoma.write_as`` and ``atoma.answer``, and the table where writes lie that they have left.
+"""The functions ``atoma.write``, ``atoma.write_as`` and ``atoma.answer``, and the table of the writes that they leave.
 
-A role needs no right but the one to call them: they write in the name of the hub's role, and note who has called.
+A role needs no privilege except to call them: they write as the hub's role, and record the caller.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHANNEL = "atoma_intake"
 TABLE = f"{HUB_SCHEMA}.intake"
 _NEW_KEY = """encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING
     substring(int8send((extract(epoch FROM clock_timestamp())*1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid::text"""
-"""A UUIDv7: it tells its age, so that a hub need not remember it for ever."""
+"""A UUIDv7, whose age is known, so that a hub need not remember it for ever."""
 _DIGEST = (
     "sha256(convert_to(jsonb_build_array(leave.scope, leave.store, leave.op, leave.id, leave.vals)::text, 'UTF8'))"
 )
@@ -75,6 +75,6 @@ DDL = (
         )
     ),
 )
-"""The table and the functions, whose rights stay when they are made anew."""
+"""The table and the functions, which keep their privileges when they are replaced."""
 DDL_KEY, DDL_FORM = "intake", hashlib.sha256("".join(DDL).encode()).hexdigest()[:16]
-"""Where ``meta`` tells which form of them is there, and this one."""
+"""The key in ``meta`` for the installed form of them, and the current form."""

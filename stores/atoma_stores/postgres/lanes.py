@@ -1,4 +1,4 @@
-"""The writing side: what waits is written as one group, and a group that lost a race, or its connection, is written again."""
+"""The writing side: everything that waits is written as one group, and a group that loses a race or its connection again."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from atoma_stores.sql.scripts import Script, resumed
 
 WAITING_MAX = 10_000
 AGAIN_S = 20.0
-"""For so long a group is written again and again before its callers get an error."""
+"""Seconds for which a group is written again and again before its callers get an error."""
 GROUP_S = AGAIN_S + 20.0
-"""After that a group is given up, whatever the connection does; every statement has its own, shorter bound."""
+"""Seconds after which a group is given up, whatever the connection does; every statement has its own, shorter bound."""
 OnCommitted = Callable[[Mapping[str, int]], None]
 
 
@@ -42,7 +42,7 @@ class Job:
         on_commit: Called with the plans once they are durable.
         taken: Whether its group has begun.
         done: Set once it has a result.
-        error: What became of it instead.
+        error: The error, if it has failed.
     """
 
     run: Run
@@ -54,13 +54,13 @@ class Job:
 
 @dataclass(slots=True)
 class Figures:
-    """The figures of what the lanes have done.
+    """The statistics of the lanes.
 
     Attributes:
-        groups: Groups that were written.
-        runs: Runs in them.
-        again: Times that a group was written once more.
-        in_doubt: Those of them after which nobody knew whether the first time had counted.
+        groups: Number of groups that were written.
+        runs: Number of runs in them.
+        again: How often a group was written once more.
+        in_doubt: How often that happened without knowing whether the first attempt was committed.
     """
 
     groups: int = 0
@@ -70,18 +70,18 @@ class Figures:
 
 
 class WriterLane:
-    """A writer of what waits, one group after the other: the order of its commits is that of its callers.
+    """A writer of one group after the other, which commits in the order of its callers.
 
     Args:
         pool: Its connections.
         queries: The statements of a group.
         known: The columns of each store as this program knows them.
-        lengthy: Stores whose rows may take long to decide: groups with any of them are decided in a thread.
+        lengthy: Stores whose rows may take long to decide; groups with any of them are decided in a thread.
         environment: Clock and chance.
         where: The database, for messages.
-        committed: Is called with the heads that a group has moved.
-        lost_sight: Is called when a group was committed of which only the verdicts are known.
-        figures: What is counted.
+        committed: Called with the heads that a group has moved.
+        lost_sight: Called when a group was committed of which only the verdicts are known.
+        figures: The statistics.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class WriterLane:
         """Wait until ``job`` has a result.
 
         Raises:
-            Overloaded: Too many are waiting.
+            Overloaded: Too many jobs are waiting.
             ClosedError: The hub is closing.
 
-        Cancelled before its group began, nothing happens; afterwards it waits, for a bounded time, and has its result.
+        If it is cancelled before its group began, nothing happens; afterwards it waits, for a bounded time, for its result.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
@@ -128,13 +128,13 @@ class WriterLane:
                 if job in self._waiting:
                     self._waiting.remove(job)
                 raise
-            with trio.CancelScope(shield=True):  # the lane's own bound ends it
+            with trio.CancelScope(shield=True):  # bounded by the lane's own time limit
                 await job.done.wait()
         if job.error is not None:
             raise job.error
 
     async def run(self) -> None:
-        """Write groups until :meth:`close`; what has begun then is finished."""
+        """Write groups until :meth:`close`; what is waiting then is still written."""
         try:
             while not self._closed or self._waiting:
                 if not self._waiting:
@@ -144,13 +144,13 @@ class WriterLane:
                 await self._write(self._take())
         finally:
             self._closed = True
-            for job in self._waiting:  # cancelled: nothing of them has begun
+            for job in self._waiting:  # cancelled: none of them has begun
                 job.error = ClosedError("the hub's database is closed")
                 job.done.set()
             self._waiting.clear()
 
     def close(self) -> None:
-        """Take nothing more, and end once everything that waits is written."""
+        """Accept nothing more, and end once everything that waits is written."""
         self._closed = True
         self._wake.set()
 
@@ -165,7 +165,7 @@ class WriterLane:
         return taken
 
     async def _write(self, jobs: Sequence[Job]) -> None:
-        """Give every job its result. Nobody's cancellation ends it in the middle: somebody else's decisions are in it, too."""
+        """Give every job its result; no caller's cancellation interrupts it, since it contains the decisions of others, too."""
         error: AtomaError | Exception | None = StoreBusy(f"{self._where}: the database did not answer")
         with trio.move_on_after(GROUP_S, shield=True):
             try:
@@ -196,7 +196,7 @@ class WriterLane:
             self._committed(heads)
 
     def _aside(self, runs: Sequence[Run]) -> trio.CapacityLimiter | None:
-        """Where ``runs`` are decided: in a thread, if that may take long; in the loop, which is quicker, otherwise."""
+        """Return the limiter of the thread that decides ``runs``; None for the loop, which is faster unless they take long."""
         lengthy = self._lengthy
         if lengthy and any(store in lengthy for run in runs for need in run.needs for store, _ in need.rows):
             return self._thread
@@ -233,7 +233,7 @@ class WriterLane:
 
 
 def lane_of(run: Run, count: int) -> int:
-    """Which of ``count`` lanes takes a run: that of its first scope, or of its client."""
+    """Return which of ``count`` lanes takes a run: that of its first scope, or else of its client."""
     if count == 1:
         return 0
     names = [need.scope.encode() or need.client_id for need in run.needs]
@@ -268,9 +268,10 @@ class _Attempt:
         return noted_group(self._guarded(script), self._runs, POSTGRESQL)
 
     def _guarded(self, script: Script[int]) -> Script[int]:
-        """``script``, which first looks whether a newer program has added columns; from its second batch on it may count.
+        """Run ``script`` after a check whether a newer program has added columns; its results count from the second batch on.
 
-        The look comes last in the first batch: by then the stores' tables are held as they are until the transaction ends.
+        The check is the last statement of the first batch: by then the stores' tables cannot change until the transaction
+        ends.
         """
         stores = sorted({store for run in self._runs for need in run.needs for store, _ in need.rows})
         look = POSTGRESQL.lookup({"key": "TEXT"}, "SELECT m.key, m.value FROM {keys} {join} {meta} m ON m.key=k.key")
@@ -295,14 +296,14 @@ class _Attempt:
 
 
 class _Outdated(Exception):
-    """A newer program has added columns to stores."""
+    """A refusal: a newer program has added columns to some stores."""
 
     def __init__(self, stores: Sequence[str]) -> None:
         super().__init__(*stores)
         self.stores = frozenset(stores)
 
     def refuse(self, runs: Sequence[Run]) -> list[Run]:
-        """Give the runs that write to these stores their error; the others."""
+        """Set the error of the runs that write to these stores, and return the other runs."""
         left: list[Run] = []
         for run in runs:
             hit = sorted({store for need in run.needs for store, _ in need.rows} & self.stores)
@@ -317,12 +318,12 @@ class _Outdated(Exception):
 
 
 def _is_worth_another(error: ServerError | ConnectionLost) -> bool:
-    """Whether the same decisions may be sent again; a value that is not unique in a table of the hub's own is a lost race."""
+    """Whether the same decisions may be sent again; a duplicate value in one of the hub's own tables is a lost race."""
     return isinstance(error, ConnectionLost) or error.meaning in ("again", "slow") or error.state == UNIQUE
 
 
 def _own(error: Exception) -> Exception:
-    # one instance per waiting task, or their tracebacks would grow into one another
+    # one instance per waiting task, as a shared one would collect the tracebacks of all
     if isinstance(error, StoreError):
         own = type(error)(*error.args)
         own.__cause__ = error.__cause__

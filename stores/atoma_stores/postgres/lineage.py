@@ -1,7 +1,7 @@
-"""Whether the server's history is the one that the hub ran on last: its identity and its timeline, on every new connection.
+"""The check that the server's history is the one that the hub last ran on: identity and timeline, on every new connection.
 
 A fail-over breaks every connection and begins a timeline; so does a restore to a point in time, and a copy that was restored
-into another cluster has another identity. What was committed may be lost then, and nobody can tell: the epoch ends.
+into another cluster has another identity. Commits may have been lost then, and nobody can tell which: the epoch ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from atoma_stores.sql.hub.epochs import end_epoch, mint_epoch
 from atoma_stores.sql.scripts import Execute, Script
 
 SERVER: Final = "server"
-"""Where ``meta`` has what the hub ran on last."""
+"""The key in ``meta`` for the server that the hub last ran on."""
 _NOW = (
     "SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
 )
@@ -24,15 +24,15 @@ _KEPT = POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}")
 
 
 def differs() -> Script[bool]:
-    """Whether the history may be another one."""
+    """Whether the history may have changed."""
     now, kept = yield [Execute(_NOW), Execute(_KEPT, (SERVER,))]
     return now != kept
 
 
 def follow_server(environment: Environment) -> Script[bytes | None]:
-    """Let the epoch end if the history may be another one; the epoch that begins then.
+    """Begin a new epoch if the history may have changed, and return it.
 
-    The lock keeps every writer out, so that what is decided afterwards belongs to the new epoch.
+    The lock keeps every writer out, so that all later decisions belong to the new epoch.
     """
     locks = POSTGRESQL.lock_all(tables.SCOPE)
     *_, now, kept = yield [*locks, Execute(_NOW), Execute(_KEPT, (SERVER,))]

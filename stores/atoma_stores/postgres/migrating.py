@@ -1,7 +1,8 @@
-"""Bringing a database of an earlier version to the schema's, by its steps, in the transaction that opens it.
+"""The migration of a database from an earlier version to that of the schema, in the transaction that opens it.
 
-A table is altered where it is, so that rights and foreign keys of other programs stay: new columns beside the old ones, every row
-converted, then the old ones go. For that nobody else may have the stores open: see :mod:`atoma_stores.postgres.fence`.
+A table is altered in place, so that privileges and foreign keys of other programs stay: new columns are added, every row is
+converted, then the old columns are dropped. Meanwhile nobody else may have the stores open: see
+:mod:`atoma_stores.postgres.fence`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script
 from atoma_stores.sql.tables import Column
 
 SqlColumnForms: TypeAlias = Mapping[str, tuple[SqlType, bool]]
-"""Type of each column of a table, by SQLite's word, and whether it may be NULL."""
+"""The type of each column of a table, by SQLite's name, and whether it may be NULL."""
 
 _ASIDE = POSTGRESQL.insert(POSTGRESQL.table(QUARANTINE.name), ASIDE)
 _KEY = ("_scope", "id")
@@ -57,13 +58,13 @@ _log = logging.getLogger("atoma.migrating")
 def migrate(
     schema: Schema, since: int, stores: Mapping[str, SqlColumnForms], told: ConversionProgress
 ) -> Script[MigrationReport]:
-    """Convert everything that steps concern; additions and indexes are left to whoever called.
+    """Convert everything that steps concern; additions and indexes are left to the caller.
 
     Args:
         schema: The declared stores.
-        since: The version that the database is in.
+        since: The current version of the database.
         stores: The columns of each store that has a table.
-        told: Called with how far it is.
+        told: Called with the progress.
 
     Raises:
         MigrationError: The database is not as the steps say it was.
@@ -86,10 +87,10 @@ def migrate(
 
 
 def _convert_left(conversion: Conversion) -> Script[None]:
-    """Convert the writes that other programs have left and no hub has decided: they speak of the columns of before.
+    """Convert the writes that other programs have left and no hub has decided, as they refer to the old columns.
 
-    One that cannot be converted stays as it is, and the hub refuses it. Its digest is of what was left, so that the same write,
-    tried again, is still the same.
+    A write that cannot be converted stays as it is, and the hub refuses it. The digest is that of the original write, so that
+    the same write, if it is repeated, is recognised.
     """
     (left,) = yield [Execute(_LEFT, (list(conversion.pasts),))]
     turned: list[Row] = []
@@ -115,10 +116,10 @@ def _convert_store(
     values = {name: of for name, of in there.items() if name not in ("id", *SYSTEM_COLUMNS)}
     check_columns(past, report.since, values)
     table = POSTGRESQL.store(store.name)
-    if (renamed := renames(table, past, values)) is not None:  # values stay where they are, so that no row is touched
+    if (renamed := renames(table, past, values)) is not None:  # values stay in place, so that no row is touched
         yield from _alter(renamed, report)
         return
-    # a field that no step names is one and the same in both
+    # a field that no step names is the same in both
     changed = [name for name in store.value_columns if past.fields.get(name) is not store.fields[name]]
     beside = {name: f"_atoma_new_{number}" for number, name in enumerate(changed)}
     yield from _alter([f"ALTER TABLE {table} {_added(store, name, beside[name])}" for name in changed], report)

@@ -1,4 +1,4 @@
-"""Connections that are kept, and scripts that are driven over them."""
+"""Pools of connections, and scripts that are run over them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BEGIN_READING: Final = Execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 COMMIT: Final = Execute("COMMIT")
 ROLLBACK: Final = Execute("ROLLBACK")
 FIRST_ROWS = 32
-"""Rows of a result with bounds that are asked for first; then as many as should fill a portion."""
+"""The number of rows that are first fetched of a bounded result; then as many as should fill a portion."""
 AGAIN = Backoff(initial_s=0.005, max_s=0.5, jitter=0.5)
-"""Between attempts at what lost a race, or its connection."""
+"""The pauses between attempts after a lost race or connection."""
 RACES = frozenset({"42P06", "42P07", "42701", "42710", UNIQUE})
-"""Somebody else has made the same schema, table, column, index or row meanwhile."""
+"""The codes that mean that somebody else has made the same schema, table, column, index or row meanwhile."""
 PORTION_BYTES = 1 << 20
 ROWS_MAX = 5_000
 
@@ -39,8 +39,8 @@ class Pool:
     """A bounded number of connections.
 
     Args:
-        connect: Makes one, ready for use.
-        limit: Most of them.
+        connect: Opens a connection that is ready for use.
+        limit: Maximum number of connections.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], limit: int) -> None:
@@ -51,10 +51,10 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
-        """One of them, for the block; kept afterwards unless the block has failed or left a transaction open.
+        """Take a connection for the block; it is kept afterwards unless the block fails or leaves a transaction open.
 
         Raises:
-            ConnectionLost: None could be made.
+            ConnectionLost: None could be opened.
         """
         async with self._places:
             connection = self._free.pop() if self._free else await self._connect()
@@ -69,27 +69,27 @@ class Pool:
                     connection.close()
 
     def drop_idle(self) -> None:
-        """Close what nobody uses: after one connection was lost, the others may be, too."""
+        """Close the unused connections: after one was lost, the others may be, too."""
         while self._free:
             self._free.pop().close()
 
     def close(self) -> None:
-        """Close them; those in use are closed by whoever uses them."""
+        """Close the unused connections; the others are closed by their users."""
         self._closed = True
         self.drop_idle()
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The connections of one hub process: what is written never waits for what is read.
+    """The connections of one hub process, in pools, so that writes never wait for reads.
 
     Attributes:
         where: The database, for messages.
         environment: Clock and chance.
-        listen: Makes a connection that only listens.
-        writing: For write groups and upkeep.
-        reading: For everything that reads.
-        heads: For announcing and looking at heads.
+        listen: Opens a connection that only listens.
+        writing: The connections for write groups and maintenance.
+        reading: The connections for everything that reads.
+        heads: The connections for announcing heads and looking for them.
     """
 
     where: str
@@ -105,10 +105,10 @@ class Pools:
             pool.close()
 
     async def persist(self, attempt: Callable[[], Awaitable[T]], pool: Pool, seconds: float) -> T:
-        """The result of ``attempt``, which is made again for so long when it lost a race or its connection, or is not alone.
+        """Return the result of ``attempt``; for ``seconds`` it is repeated after a lost race or connection, or if not alone.
 
         Raises:
-            StoreError: It did not work out, or the database refuses.
+            StoreError: It has not succeeded in time, or the database refuses.
         """
         began, retries = self.environment.clock(), Retries(AGAIN, self.environment.random)
         while True:
@@ -138,15 +138,15 @@ async def write(
     """Run ``script`` in a transaction.
 
     Args:
-        connection: The connection; after a failure it is left in a transaction, that is, to be closed.
+        connection: The connection; after a failure it is left in a transaction, so it has to be closed.
         script: The script.
-        commit_with: The number of the batch, from 1 on, that is the last one and takes the commit along.
-        ending: How the transaction ends otherwise.
-        aside: What the script does between two batches is done in a thread of this limiter; None: in the loop.
+        commit_with: The number of the last batch, from 1 on, which is sent together with the commit.
+        ending: The statement that ends the transaction otherwise.
+        aside: The limiter of the thread in which the script runs between batches; None for the loop.
 
     Raises:
         ServerError: The server refuses a statement that is not about a row of a store.
-        ConnectionLost: It is gone.
+        ConnectionLost: The connection was lost.
     """
     number, sent_commit = 0, False
     advance: Callable[[], Batch] = partial(next, script)
@@ -186,7 +186,7 @@ class _Ended:
 
 
 def _turn(advance: Callable[[], Batch]) -> Batch | _Ended:
-    """The next batch of a script; what it ends with is a value, since no thread can hand on a ``StopIteration``."""
+    """Return the next batch of a script, or its end as a value, since a thread cannot pass on a ``StopIteration``."""
     try:
         return advance()
     except StopIteration as end:
@@ -194,13 +194,13 @@ def _turn(advance: Callable[[], Batch]) -> Batch | _Ended:
 
 
 async def take_back(connection: Connection) -> None:
-    """End a transaction that a script has given up."""
+    """Roll back a transaction that a script has given up."""
     await connection.trip([ROLLBACK])
     connection.in_transaction = False
 
 
 def _refusal(error: ServerError, sent: Batch) -> RowRefused | None:
-    """What a script gets to know about a row that the server refuses."""
+    """Return the error for a script about a row that the server refuses."""
     store = sent[error.at].store if error.at < len(sent) else ""
     return RowRefused(store, unique=error.state == UNIQUE) if store and error.meaning == "value" else None
 
@@ -211,7 +211,7 @@ async def read(connection: Connection, script: Script[T], *, limit_ms: int = 0) 
     Args:
         connection: The connection.
         script: The script.
-        limit_ms: How long each statement may run; 0 for what the session says.
+        limit_ms: Time limit of each statement in milliseconds; 0 for that of the session.
     """
     begin: list[Execute] = [BEGIN_READING]
     if limit_ms:
@@ -235,7 +235,7 @@ async def read(connection: Connection, script: Script[T], *, limit_ms: int = 0) 
 async def _ask(
     connection: Connection, begin: Sequence[Execute], batch: Batch, numbers: Iterator[int]
 ) -> list[Sequence[Row]]:
-    """One trip, and more for results with bounds that go on; their cursors are closed with the transaction."""
+    """Send a batch, and fetch more of bounded results that go on; their cursors are closed with the transaction."""
     sent: list[Execute] = [*begin]
     places: list[int] = []
     names: dict[int, str] = {}
@@ -279,7 +279,7 @@ async def _until_enough(
 
 
 def _next_portion(rows: Sequence[Row]) -> int:
-    """How many rows like these are a portion, as a power of two: the statement that asks for them is kept prepared."""
+    """Return how many rows like these are a portion, as a power of two, so that the prepared statement can be reused."""
     size = sum(len(value) if isinstance(value, str | bytes) else 9 for row in rows for value in row)
     wanted = max(1, min(ROWS_MAX, PORTION_BYTES * len(rows) // max(size, 1)))
     return 1 << (wanted.bit_length() - 1)

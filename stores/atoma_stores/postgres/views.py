@@ -1,7 +1,8 @@
-"""Views for people's SQL and for tools that report: each store with its fields by name, in PostgreSQL's own types.
+"""Views for hand-written SQL and reporting tools: each store with its fields by name, in PostgreSQL's own types.
 
-Tables hold values so that every database compares them alike. Here truth is ``boolean``, a moment ``timestamptz``, money ``numeric``,
-and what was deleted softly is not shown. The views are in a schema of their own, so that they are called like the stores.
+Tables hold values in a form that every database compares alike. In the views, truth is ``boolean``, a moment ``timestamptz``,
+money ``numeric``, and softly deleted rows are hidden. The views are in their own schema, so that they can have the names of the
+stores.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ _CASTS: Final = {
 
 
 def view_of(store: str) -> str:
-    """The view of a store, as SQL."""
+    """Return the name of a store's view as SQL."""
     return f"{VIEWS_SCHEMA}.{quote(store)}"
 
 
 def view_key(store: str) -> str:
-    """Where ``meta`` says of which columns the view of a store is made."""
+    """Return the key in ``meta`` for the columns of a store's view."""
     return f"view:{store}"
 
 
 def read_view(told: str) -> list[Column]:
-    """The columns that ``meta`` tells."""
+    """Read the columns in an entry of ``meta``."""
     return msgspec.json.decode(told, type=list[Column])
 
 
 def tell_view(columns: list[Column]) -> str:
-    """What :func:`read_view` reads."""
+    """Return the entry that :func:`read_view` reads."""
     return msgspec.json.encode(columns).decode()
 
 
 def columns_of_view(store: StoreSpec[object], before: list[Column]) -> list[Column]:
-    """The columns of the view of a store: those of before first where they are as they were, so that they need not go."""
+    """Return the columns of a store's view: unchanged columns come first, so that the view need not be dropped."""
     now = {name: _shown(field) for name, field in store.fields.items() if name != HIDDEN}
     kept = [(name, sql) for name, sql in before if now.get(name) == sql]
     if len(kept) < len(before):
@@ -58,7 +59,7 @@ def columns_of_view(store: StoreSpec[object], before: list[Column]) -> list[Colu
 
 
 def view_steps(store: StoreSpec[object], columns: list[Column], before: list[Column]) -> Iterator[Execute]:
-    """The statements that make the view of a store; rights on it stay where columns are only added."""
+    """Return the statements that make the view of a store; its privileges stay if columns are only added."""
     if columns[: len(before)] != before:
         yield drop_view(store.name)
     shown = ", ".join(f"{sql} AS {quote(name)}" for name, sql in columns)
@@ -69,12 +70,12 @@ def view_steps(store: StoreSpec[object], columns: list[Column], before: list[Col
 
 
 def drop_view(store: str) -> Execute:
-    """The statement that takes the view of a store away, if there is one."""
+    """Return the statement that drops the view of a store, if there is one."""
     return Execute(f"DROP VIEW IF EXISTS {view_of(store)}")
 
 
 def _shown(field: Field) -> str:
-    """A column in PostgreSQL's own type."""
+    """Return a column in PostgreSQL's own type."""
     column = quote(field.name)
     if field.wired:
         return column
@@ -82,7 +83,7 @@ def _shown(field: Field) -> str:
         return f"({column} <> 0)"
     if field.places is not None:
         return (
-            f"({column} * {Decimal(1).scaleb(-field.places):f})::numeric(20, {field.places})"  # a quotient is rounded
+            f"({column} * {Decimal(1).scaleb(-field.places):f})::numeric(20, {field.places})"  # a division would round
         )
     if field.type == "duration":
         return f"({column} * interval '1 microsecond')"

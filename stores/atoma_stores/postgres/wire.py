@@ -1,4 +1,4 @@
-"""Values as PostgreSQL's protocol carries them: one as text, whose type the statement implies, a list of them in binary."""
+"""Values in PostgreSQL's protocol: a single value as text, whose type the statement implies, a list in binary form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atoma_stores.sql.scripts import Value
 
 _LIST = re.compile(r"\$(\d+)::(text|bigint|float8|bytea)\[\]")
 _PLACE = re.compile(r"\$(\d+)")
-_FORM = struct.Struct(">iiiii").pack  # dimensions, whether there are NULLs, type of the elements, length, first index
+_FORM = struct.Struct(">iiiii").pack  # dimensions, has NULLs, element type, length, first index
 _EMPTY = struct.Struct(">iii").pack
 _LENGTH = struct.Struct(">i").pack
 _NULL = _LENGTH(-1)
@@ -42,8 +42,8 @@ class ParameterShape:
 
     Attributes:
         text: Its text.
-        lists: For each place the type of the elements of a list, None for a single value.
-        numbers: For each place the number of its type, 0 for one that the server infers.
+        lists: For each place, the element type of a list; None for a single value.
+        numbers: For each place, the number of its type; 0 if the server infers it.
     """
 
     text: bytes
@@ -52,7 +52,7 @@ class ParameterShape:
     formats: tuple[int, ...]
 
     def write(self, values: Sequence[Value]) -> list[bytes | None]:
-        """``values`` as they are sent."""
+        """Return ``values`` as they are sent."""
         return [
             _single(cast("Scalar", value)) if of is None else _list(of, cast("Sequence[Scalar]", value))
             for of, value in zip(self.lists, values, strict=True)
@@ -61,7 +61,7 @@ class ParameterShape:
 
 @lru_cache(maxsize=2_048)
 def shape_of(sql: str) -> ParameterShape:
-    """What the statement ``sql`` takes."""
+    """Return the parameters of the statement ``sql``."""
     lists = {int(place): _TYPES[name] for place, name in _LIST.findall(sql)}
     places = range(1, max((int(place) for place in _PLACE.findall(sql)), default=0) + 1)
     found = tuple([lists.get(place) for place in places])

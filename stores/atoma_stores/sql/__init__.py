@@ -1,1 +1,1 @@
-"""Queries as SQL: the text that a database is sent, made of a checked plan and the schema only."""
+"""Queries as SQL: the text that is sent to a database, made only from a checked plan and the schema."""

@@ -21,21 +21,21 @@ from atoma_stores.sql.scripts import Execute, Row, Script, Value
 from atoma_stores.sql.select import Compiler, Statement
 
 MakeRows: TypeAlias = Callable[[AnyStore, Sequence[Row]], Script[Sequence[StoredRow]]]
-"""Makes rows of what the database has given of a store; it may have to ask something more."""
+"""Makes the rows of a store from what the database returned; it may have to run another query."""
 BindExecute: TypeAlias = Callable[[str, Sequence[Value]], Execute]
-"""Makes what is executed of a text and its values."""
+"""Makes the statement to execute from a text and its values."""
 
 KEYS = len(KEY_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan that was checked, as statements.
+    """A checked plan as statements.
 
     Attributes:
         plan: The plan.
-        statement: Its rows, one beyond its limit; of the children of an include those of every parent.
-        branches: The children of each include, by its branches.
+        statement: Reads its rows, one beyond its limit; for the children of an include, those of all parents.
+        branches: The branches of each include, which read its children.
     """
 
     plan: Plan
@@ -49,9 +49,9 @@ class PreparedBranch:
 
     Attributes:
         branch: The branch.
-        relation: What leads to it.
+        relation: The relation to its parents.
         below: Its rows.
-        is_one_group: Whether its rows are groups that nothing divides: one for each parent, whether it has children or not.
+        is_one_group: Whether all children of a parent are one group, which exists even without children.
     """
 
     branch: Branch
@@ -69,7 +69,7 @@ def prepare(
     by_id: bool = False,
     places: bool = False,
 ) -> Prepared:
-    """``plan``, which is checked and in normal form, as statements; see :class:`~atoma_stores.sql.select.Compiler`."""
+    """Compile ``plan``, which is checked and in normal form; see :class:`~atoma_stores.sql.select.Compiler`."""
 
     def made(plan: Plan, statement: Statement) -> Prepared:
         return Prepared(plan, statement, tuple([branches(plan, include) for include in plan.include]))
@@ -91,9 +91,9 @@ def prepare(
 
 
 def cells(parts: Sequence[AnyStore | int], raw: Row) -> Iterator[Row | None]:
-    """The rows that stand one behind the other in ``raw``, as :attr:`Statement.whole` says; None for one that is missing.
+    """Yield the rows that follow one another in ``raw``, as in :attr:`Statement.whole`; None for a missing one.
 
-    Of a derived table it is the values.
+    For a derived table these are the values.
     """
     start = 0
     for part in parts:
@@ -105,13 +105,13 @@ def cells(parts: Sequence[AnyStore | int], raw: Row) -> Iterator[Row | None]:
 
 @dataclass(frozen=True, slots=True)
 class ChildReader:
-    """Reads the children of rows, one batch for each level.
+    """A reader of the children of rows, which sends one batch for each level.
 
     Args:
         dialect: The database's.
         params: The values of the query.
         make: Makes rows.
-        ask: Makes what is executed.
+        ask: Makes the statement to execute.
     """
 
     dialect: Dialect
@@ -120,7 +120,7 @@ class ChildReader:
     ask: BindExecute = Execute
 
     def added(self, prepared: Prepared, rows: Sequence[object]) -> Script[list[tuple[object, ...]]]:
-        """Each of ``rows``, whole or of columns, which ``prepared`` has found, with its children by the includes in order."""
+        """Return each of ``rows``, whole or of columns, which ``prepared`` has found, with its children for each include."""
         wanted: list[tuple[int, PreparedBranch, list[list[int]]]] = []
         batch: list[Execute] = []
         for number, branches in enumerate(prepared.branches):
@@ -128,7 +128,7 @@ class ChildReader:
                 parents = _parents(prepared.plan, branch, rows)
                 statement = branch.below.statement
                 keys = self.dialect.bind(tuple(branch.relation.keys.values()), list(parents))
-                # where keys are lists of their own there is a place for each column of them
+                # if keys are bound as lists, there is a place for each of their columns
                 values = statement.bindings(self.params, keys)
                 batch.append(self.ask(statement.sql, values))
                 wanted.append((number, branch, list(parents.values())))
@@ -149,7 +149,7 @@ class ChildReader:
         return [(row, *(each[at] for each in children)) for at, row in enumerate(rows)]
 
     def _childless(self, include: Include, branches: Sequence[PreparedBranch]) -> object:
-        """What a parent without children has: of groups that nothing divides there is one, of no rows."""
+        """Return the children of a parent without rows: nothing, or one empty group for ungrouped aggregates."""
         found: Sequence[object] = ()
         if branches[0].is_one_group:
             found = Evaluation({}, self.params).answer(branches[0].branch.query, (), ())
@@ -157,7 +157,7 @@ class ChildReader:
 
 
 def _parents(plan: Plan, branch: PreparedBranch, rows: Sequence[object]) -> dict[Row, list[int]]:
-    """The keys by which children of rows of ``plan`` are looked for, each with the places of the rows that have them."""
+    """Return the keys by which the children of ``rows`` are found, each with the positions of the rows that have it."""
     relation = branch.relation
     include, scope_field = relation.include, relation.parent.scope_field if relation.keyed_by_scope else None
     parts = [of_parent(plan, above) for above, _ in include.keys]
@@ -183,6 +183,6 @@ def _attach(
     for owner, each in zip(owners, made, strict=True):
         by_owner.setdefault(owner, []).append(each)
     for owner, group in by_owner.items():
-        children = group[0] if include.one else tuple(group)  # one value, however many parents have it
+        children = group[0] if include.one else tuple(group)  # one object, however many parents share it
         for at in places[owner]:
             result[at] = children

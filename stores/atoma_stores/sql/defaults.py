@@ -1,4 +1,4 @@
-"""Constant defaults of a model's fields, as stored values: what a row gets that was written before the field existed."""
+"""Constant defaults of a model's fields, as stored values, for rows that were written before a field existed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _from_factory(factory: Callable[[], object] | None) -> tuple[object, ...]:
 
 
 def _declared(model: Any) -> Iterator[tuple[str, tuple[object, ...]]]:
-    """``(field, (default,))`` of the fields that have a constant one."""
+    """Yield ``(field, (default,))`` for every field with a constant default."""
     if dataclasses.is_dataclass(model):
         for item in dataclasses.fields(model):
             if item.default is not dataclasses.MISSING:
@@ -43,19 +43,19 @@ def _declared(model: Any) -> Iterator[tuple[str, tuple[object, ...]]]:
 
 
 def constant_defaults(store: StoreSpec[object]) -> RowImage:
-    """Column → stored default, for the columns whose default does not depend on when it is asked for."""
+    """Return column → stored default, for the columns whose default is the same every time."""
     found: RowImage = {}
     for name, default in _declared(store.model):
         if default and name != "id" and name in store.fields:
             try:
-                found[name] = store.fields[name].literal(default[0])  # rows of before may be as they were made
+                found[name] = store.fields[name].literal(default[0])  # earlier rows may stay as they were written
             except ValidationError:
                 continue  # a default that the field itself refuses helps nobody
     return found
 
 
 def fill_image(store: StoreSpec[object], image: RowImage) -> RowImage:
-    """``image`` with exactly the declared columns: unknown ones dropped, missing ones at their default.
+    """Return ``image`` with exactly the declared columns: unknown ones dropped, missing ones at their default.
 
     Raises:
         ValidationError: A column without a default is missing.

@@ -1,7 +1,7 @@
-"""Dialects: what two databases write differently, and nothing else.
+"""Dialects: the parts of SQL that two databases write differently, and nothing else.
 
-A text is a template: the dialect fills in tables, places for values and the few words that differ. What is written or looked
-up is a list, of one or of many: SQLite runs a statement per row and takes keys as JSON, PostgreSQL takes an array per column.
+A text is a template, in which the dialect fills in tables, places for values and the few words that differ. Rows are always
+written and looked up as a list: SQLite runs a statement per row and takes keys as JSON, PostgreSQL takes an array per column.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from atoma_stores.sql.tables import Column, SqlColumns, Table
 
 PLACES = 9
 STORES_SCHEMA, HUB_SCHEMA = "atoma", "atoma_hub"
-"""Where PostgreSQL has the stores, which other programs may read, and the hub's own tables: their names cannot meet."""
+"""PostgreSQL's schemas for the stores, which other programs may read, and for the hub's own tables: no names collide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A query over a list of keys, each a row of what its text calls ``k``, at the position ``k.n``."""
+    """A query over a list of keys, each of which is a row of ``k`` in its text, with its position as ``k.n``."""
 
     dialect: Dialect
     sql: str
     types: tuple[SqlType, ...]
 
     def of(self, keys: Sequence[Row], enough: Callable[[Row], bool] | None = None) -> Execute:
-        """The query for these keys; ``enough`` as in :class:`~atoma_stores.sql.scripts.Execute`."""
+        """Return the query for these keys; ``enough`` is as in :class:`~atoma_stores.sql.scripts.Execute`."""
         return Execute(self.sql, self.dialect.bind(self.types, keys), enough)
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A statement that writes a list of rows; ``store`` as in :class:`~atoma_stores.sql.scripts.Execute`."""
+    """A statement that writes a list of rows; ``store`` is as in :class:`~atoma_stores.sql.scripts.Execute`."""
 
     sql: str
     store: str = ""
 
     def of(self, rows: Sequence[Row]) -> ExecuteMany:
-        """The statement for these rows."""
+        """Return the statement for these rows."""
         return ExecuteMany(self.sql, rows, self.store)
 
 
 class _Names(dict[str, str]):
-    """Names in a template; what nobody has named is a table of the hub's."""
+    """The names in a template; any other name is one of the hub's tables."""
 
     def __init__(self, dialect: Dialect, names: Mapping[str, str]) -> None:
         super().__init__(dialect.words)
@@ -66,17 +66,17 @@ class _Names(dict[str, str]):
 
 
 class Dialect(ABC):
-    """The way a database wants its SQL.
+    """The SQL dialect of a database.
 
     Attributes:
         system: Its name, as OpenTelemetry has it.
-        words: What templates may name beside tables and places: ``least`` and ``greatest`` of several values, the ``join``
-            that reads the list of keys first, the number for a client at position ``k.n`` (``fresh_number``), what keeps
-            others from a row of ``c`` that is about to go and leaves out those that they have (``leaving``).
-        counts_commits: Whether every write group moves the counter of commits; where several processes write they would
+        words: What templates may name besides tables and places: ``least`` and ``greatest`` of several values, the ``join``
+            that reads the list of keys first, the number for a client at position ``k.n`` (``fresh_number``), what locks
+            a row of ``c`` that is about to be deleted and skips those that others have locked (``leaving``).
+        counts_commits: Whether every write group moves the counter of commits; if several processes write, they would
             wait for one another at that row.
-        lateral: Whether a query behind FROM may look at what stands before it.
-        spelling: How it writes the parts of a query.
+        lateral: Whether a query after FROM may refer to the sources before it.
+        spelling: Its spelling of the parts of a query.
     """
 
     system: ClassVar[str]
@@ -86,74 +86,74 @@ class Dialect(ABC):
     spelling: ClassVar[Spelling]
 
     def render(self, template: str, **names: str) -> str:
-        """``template`` with what stands in braces: tables of the hub's, words, places ``{p1}`` to ``{p9}``, ``names``."""
+        """Fill in the braces of ``template``: the hub's tables, words, places ``{p1}`` to ``{p9}``, and ``names``."""
         return template.format_map(_Names(self, names))
 
     def lookup(self, columns: SqlColumns, template: str, **names: str) -> Lookup:
-        """A query over a list of keys with these columns, which ``template`` names ``{keys}``."""
+        """Return a query over a list of keys with these columns; ``{keys}`` is the list in ``template``."""
         return Lookup(self, self.render(template, keys=self.keys(columns), **names), tuple(columns.values()))
 
     @abstractmethod
     def table(self, name: str) -> str:
-        """One of the hub's own tables."""
+        """Return the name of one of the hub's own tables."""
 
     @abstractmethod
     def store(self, name: str) -> str:
-        """The table of a store."""
+        """Return the name of a store's table."""
 
     @abstractmethod
     def place(self, number: int) -> str:
-        """Where the value of that number goes, from 1 on."""
+        """Return the placeholder of the value with that number, from 1 on."""
 
     @abstractmethod
     def keys(self, columns: SqlColumns) -> str:
-        """A list of keys as the source ``k``."""
+        """Return a list of keys as the source ``k``."""
 
     @abstractmethod
     def key_places(self, columns: SqlColumns) -> int:
-        """How many places :meth:`keys` takes, from 1 on: as many values :meth:`bind` makes."""
+        """Return how many places :meth:`keys` takes, from 1 on; :meth:`bind` makes as many values."""
 
     @abstractmethod
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
-        """A list of keys as it is bound."""
+        """Return the values to bind for a list of keys."""
 
     @abstractmethod
     def among(self, place: str) -> str:
-        """What follows a text to say that it is one of a list, which :meth:`bind` has bound to that place."""
+        """Return the condition, to follow a text, that it is in the list that :meth:`bind` has bound to that place."""
 
     @abstractmethod
     def insert(self, table: str, columns: SqlColumns, conflict: str = "", *, store: str = "") -> Write:
-        """Insert rows; ``conflict`` is what follows ``ON CONFLICT``, where the row that is there is called ``old``."""
+        """Return the statement to insert rows; ``conflict`` follows ``ON CONFLICT``, with the existing row as ``old``."""
 
     @abstractmethod
     def update(self, table: str, key: SqlColumns, columns: SqlColumns) -> Write:
-        """Set ``columns``, whose values follow those of ``key``, in the rows that have these keys."""
+        """Return the statement that sets ``columns`` in the rows with these keys; the values of ``key`` come first."""
 
     @abstractmethod
     def delete(self, table: str, key: SqlColumns, *, store: str = "") -> Write:
-        """Delete the rows that have these keys."""
+        """Return the statement to delete the rows with these keys."""
 
     @abstractmethod
     def lock(self, table: Table, column: str, keys: Sequence[Scalar]) -> Sequence[Execute]:
-        """Keep others who do the same from these rows until the transaction ends; nothing where one writes at a time.
+        """Return the statements that lock these rows until the transaction ends; none if only one writes at a time.
 
-        It is a statement of its own, before those that read: they see what whoever was waited for has committed.
+        The lock precedes the statements that read, which therefore see what its previous holder has committed.
         """
 
     @abstractmethod
     def lock_all(self, table: Table) -> Sequence[Execute]:
-        """Wait for everybody who has locked a row of the table, or would have, and keep others from it meanwhile."""
+        """Return the statements that lock the table against everybody who has locked, or would lock, one of its rows."""
 
     def create(self, table: Table) -> Sequence[str]:
-        """Statements that create a table with its indexes where it is not there."""
+        """Return the statements that create a table with its indexes if it does not exist."""
         return [self.create_as(self.table(table.name), table), *self._indexes(table)]
 
     @abstractmethod
     def create_as(self, name: str, table: Table) -> str:
-        """The statement that creates a table, without its indexes, under ``name`` where it is not there."""
+        """Return the statement that creates a table, without its indexes, as ``name`` if it does not exist."""
 
     def column(self, column: Column) -> str:
-        """A column as it is declared."""
+        """Return the declaration of a column."""
         default = "" if column.default is None else f" DEFAULT {column.default}"
         return f"{column.name} {self._type(column.type)}{'' if column.nullable else ' NOT NULL'}{default}"
 
@@ -161,7 +161,7 @@ class Dialect(ABC):
     def _type(self, of: SqlType) -> str: ...
 
     def _indexes(self, table: Table) -> list[str]:
-        # the name of an index has no schema before it
+        # the name of an index is not qualified by a schema
         return [
             f"CREATE INDEX IF NOT EXISTS _atoma_hub_{name} ON {self.table(table.name)}({', '.join(columns)})"
             for name, columns in table.indexes
@@ -176,8 +176,8 @@ class _SQLite(Dialect):
     words: ClassVar[Mapping[str, str]] = {
         "least": "min",
         "greatest": "max",
-        "join": "CROSS JOIN",  # without statistics the planner may read the table and look for each row among the keys
-        # while one transaction writes nobody else draws a number
+        "join": "CROSS JOIN",  # without statistics the planner may scan the table and search each row among the keys
+        # while one transaction writes, nobody else draws a number
         "fresh_number": "coalesce((SELECT seq FROM sqlite_sequence WHERE name='_atoma_hub_client'), 0)+k.n+1",
         "leaving": "",
     }
@@ -314,7 +314,7 @@ class _PostgreSQL(Dialect):
         return f"CREATE TABLE IF NOT EXISTS {name}({', '.join(parts)})"
 
     def _type(self, of: SqlType) -> str:
-        return 'text COLLATE "C"' if of == "TEXT" else self._types[of]  # the order of code points, as in SQLite
+        return 'text COLLATE "C"' if of == "TEXT" else self._types[of]  # orders by code points, as SQLite does
 
     def _lists(self, columns: SqlColumns) -> str:
         places = [f"{self.place(at)}::{self._types[of]}[]" for at, of in enumerate(columns.values(), 1)]
@@ -327,7 +327,7 @@ class _PostgreSQL(Dialect):
 def _packed(value: Value) -> object:
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, float) and math.isinf(value):  # of which msgspec makes null
+    if isinstance(value, float) and math.isinf(value):  # msgspec would write null
         return msgspec.Raw(literal(value).encode())
     return value
 
@@ -359,5 +359,5 @@ class _Past(_SQLite):
 
 SQLITE: Dialect = _SQLite()
 PAST: Dialect = _Past()
-"""SQLite, where a temporary view of an earlier state stands in the place of each store."""
+"""SQLite with a temporary view of an earlier state in place of each store."""
 POSTGRESQL: Dialect = _PostgreSQL()

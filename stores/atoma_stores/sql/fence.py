@@ -1,8 +1,8 @@
 """The fence: the only place where the text of a query names the table of a store.
 
-On a device every row is its owner's, and a query reads the tables. At a hub a query reads, under the name of a store, the
-rows that its caller may see: a common table expression of that name stands before the query and hides the table, for
-every source of the plan, whatever stands around it. A store without a fence cannot be read.
+On a device every row belongs to its owner, and a query reads the tables. At a hub a query reads, under the name of a store,
+the rows that its caller may see: a common table expression of that name precedes the query and hides the table from
+every source of the plan, wherever it is used. A store without a fence cannot be read.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from atoma_stores.sql.scripts import Value
 
 KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
 ROW = "f"
-"""What a row is called within a fence."""
+"""The name of a row within a fence."""
 
 
 class FencedTables:
     """The tables of one query.
 
     Args:
-        dialect: How they are called.
-        fences: What may be seen of them; None for a database whose owner asks.
-        bind: Gives a place for a value.
-        condition: Gives the SQL of a condition on the row :data:`ROW` of a store.
-        by_id: Whether rows are looked for by their ids alone, at a hub whose indexes begin with the scope.
+        dialect: The dialect that names them.
+        fences: What the caller may see of each store; None if the owner of the database asks.
+        bind: Returns a place for a value.
+        condition: Returns the SQL of a condition on the row :data:`ROW` of a store.
+        by_id: Whether rows are found by their ids alone, at a hub whose indexes begin with the scope.
 
     Attributes:
-        fences: The fences of the stores that were named so far, as texts.
+        fences: The SQL of the fences of the stores that were named so far.
     """
 
     __slots__ = ("_bind", "_by_id", "_condition", "_dialect", "_fences", "_scopes", "fences")
@@ -56,14 +56,14 @@ class FencedTables:
 
     @property
     def fenced(self) -> bool:
-        """Whether rows of several scopes may have one id, and not everybody may see all of them."""
+        """Whether rows of several scopes may have the same id, and a caller may not see all of them."""
         return self._fences is not None
 
     def read(self, store: AnyStore) -> str:
-        """What stands behind FROM to read ``store``.
+        """Return what follows FROM to read ``store``.
 
         Raises:
-            LookupError: Nobody has said what may be seen of it.
+            LookupError: It has no fence.
         """
         if self._fences is None:
             return self._dialect.store(store.name)
@@ -77,7 +77,7 @@ class FencedTables:
     def _fence(self, store: AnyStore, fence: Fence) -> str:
         columns = [f"{ROW}.{quote(name)}" for name in (*KEY_COLUMNS, *store.value_columns)]
         if store.scope_field is not None:
-            # the same value, and indexes at a hub begin with the scope
+            # it is the same value, and the indexes of a hub begin with the scope
             at = len(KEY_COLUMNS) + store.value_columns.index(store.scope_field)
             columns[at] = f"{ROW}._scope AS {quote(store.scope_field)}"
         conditions: list[str] = []
@@ -89,7 +89,7 @@ class FencedTables:
             conditions.append(self._condition(fence.rule, store))
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         table = self._dialect.store(store.name)
-        # merged into the query around it, so that its indexes serve that one's conditions
+        # merged into the query around it, so that the indexes serve the conditions there
         return f"{quote(store.name)} AS NOT MATERIALIZED (SELECT {', '.join(columns)} FROM {table} AS {ROW}{where})"
 
     def _among(self, scopes: tuple[str, ...]) -> str:

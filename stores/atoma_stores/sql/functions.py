@@ -8,24 +8,24 @@ from typing import TypeAlias
 from atoma.contracts.functions import AGGREGATES, FUNCTIONS, family, for_each
 
 Text: TypeAlias = Callable[[Sequence[str]], str]
-"""Takes the SQL of the arguments, gives the SQL of the call."""
+"""Takes the SQL of the arguments and returns the SQL of the call."""
 
 OURS = "atoma_"
-"""What the names of functions begin with that SQLite has from us."""
+"""The prefix of the functions that we register with SQLite."""
 SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
-"""Aggregates over reals that are exact and rounded once; the connection has to know them."""
+"""Aggregates over reals that are exact and rounded once; the connection has to register them."""
 
 
 MATCHES, RANK, HIGHLIGHT, SNIPPET = "atoma_matches", "atoma_rank", "atoma_highlight", "atoma_snippet"
-"""What a search says of texts."""
+"""The functions of a search in texts."""
 FTS, NEAR, DIGEST = "atoma_fts", "atoma_near", "atoma_digest"
-"""A search as an index takes it, whether it may mean other words, and what tells one row of texts from another."""
+"""A search in the form that an index takes, whether it may match other words, and the digest of a row of texts."""
 WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "atoma_to_real"
-"""Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
+"""Functions that SQLite lacks: a whole number if it fits into 64 bits, and conversions that agree everywhere."""
 REPLACE = "atoma_replace"
-"""One that SQLite has, with a bound."""
+"""SQLite's ``replace``, with a bound."""
 REGEX = "atoma_regex"
-"""Whether a regular expression finds something: SQLite has the word for it, and no meaning."""
+"""The match of a regular expression: SQLite reserves the operator, but does not implement it."""
 
 
 _IS_NULL = " IS NULL)"
@@ -44,7 +44,7 @@ def _balanced(args: Sequence[str], word: str) -> str:
 
 
 def _not(args: Sequence[str]) -> str:
-    # a partial index is found by "IS NOT NULL", and not by the negation of its opposite
+    # a partial index is used for "IS NOT NULL", and not for the negation of its opposite
     given = args[0].removesuffix(_IS_NULL)
     return f"{given} IS NOT NULL)" if given != args[0] else f"(NOT {given})"
 
@@ -62,12 +62,12 @@ def _whole(sign: str) -> Text:
 
 
 def _at(kinds: str, value: str) -> Text:
-    """What stands at a place of a document, where it is one of these kinds; ``{0}`` is the document and ``{1}`` the place."""
+    """Return ``value`` if the place of a document has one of these kinds; ``{0}`` is the document, ``{1}`` the place."""
     return lambda args: f"(CASE WHEN json_type({args[0]}, {args[1]}) IN ({kinds}) THEN {value.format(*args)} END)"
 
 
 def _element(condition: str) -> Text:
-    """Whether an array in a document has an element for which ``condition``, with ``{0}`` for what is wanted, is true."""
+    """Return the SQL for whether an array in a document has an element that meets ``condition``; ``{0}`` is the wanted value."""
     return lambda args: (
         f"(CASE WHEN {args[0]} IS NOT NULL AND {args[2]} IS NOT NULL THEN json_type({args[0]}, {args[1]}) IS 'array' AND "
         f"EXISTS (SELECT 1 FROM json_each({args[0]}, {args[1]}) AS e WHERE {condition.format(args[2])}) END)"
@@ -168,13 +168,13 @@ OF_KIND: Mapping[tuple[str, str], Text] = {
     ("second", "time"): _digits(18),
     ("json_has", "text"): _element("e.type = 'text' AND e.value = {0}"),
 }
-"""What is written otherwise for arguments of a type."""
+"""The calls that are written differently for arguments of a certain type."""
 BY_KIND = frozenset(name for name, _ in OF_KIND)
-"""The functions that are."""
+"""The functions with such calls."""
 
 
 def sql_of(fn: str, args: Sequence[str], kind: str = "") -> str:
-    """The SQL of a call whose arguments are ``args``; the first one is a ``kind``, where that counts."""
+    """Return the SQL of a call with the arguments ``args``; the first one has the type ``kind``, where that matters."""
     return OF_KIND.get((fn, family(kind)), SQL[fn])(args)
 
 
@@ -183,4 +183,4 @@ AGGREGATE_SQL: Mapping[str, str] = for_each(
     "the SQL of an aggregate",
     {"count": "count", "sum": "sum", "avg": AVG, "min": "min", "max": "max"},
 )
-"""The name of each aggregate; ``sum`` over reals is :data:`SUM`."""
+"""The name of each aggregate in SQL; ``sum`` over reals is :data:`SUM`."""

@@ -1,4 +1,4 @@
-"""The children of an include: one statement for those of every parent, with the limit counted for each parent."""
+"""The children of an include: one statement for all parents, with the limit counted for each parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class IncludedRelation:
         include: The include.
         parent: The store of the parents.
         child: The store of the children of the branch that is read.
-        link: The store between them, where there is one.
+        link: The store between them, if there is one.
     """
 
     include: Include
@@ -34,17 +34,17 @@ class IncludedRelation:
 
     @property
     def keyed_by_scope(self) -> bool:
-        """Whether a parent's scope says, beside its keys, which children are its own."""
+        """Whether a parent's children are determined by its scope as well as its keys."""
         beside = (self.child,) if self.link is None else (self.child, self.link)
         return any(self.scoped(self.parent, each) for each in beside)
 
     def scoped(self, one: AnyStore, other: AnyStore) -> bool:
-        """Whether rows of these stores meet within one scope only: both take theirs from a field."""
+        """Whether rows of these stores are joined within one scope only, as both take it from a field."""
         return not self.include.cross_scope and None not in (one.scope_field, other.scope_field)
 
     @property
     def keys(self) -> Mapping[str, SqlType]:
-        """What a parent is looked for by: its keys, and its scope where that counts."""
+        """The values by which the children of a parent are found: its keys, and its scope where that matters."""
         types: dict[str, SqlType] = {
             f"a{at}": self.parent.fields[above].sql_type for at, (above, _) in enumerate(self.include.keys)
         }
@@ -54,10 +54,10 @@ class IncludedRelation:
 
 
 def compile_branch(compiler: Compiler, branch: Branch, relation: IncludedRelation) -> Statement:
-    """The children of a branch; its parents, a list of :attr:`Relation.keys`, are the first value of ``more``.
+    """Return the statement for the children of a branch, whose parents are the first value of ``more``.
 
-    A row begins with the number of its parent in that list, and goes on with the child, whole or its columns, or with a group of
-    children; they come in their order.
+    The parents are a list of :attr:`IncludedRelation.keys`. A row begins with the number of its parent in that list,
+    followed by the child, whole or as columns, or by a group of children; the rows are sorted.
     """
     dialect, child = compiler.dialect, relation.child
     for _ in range(dialect.key_places(relation.keys)):
@@ -81,7 +81,7 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: IncludedRelatio
         text = f"CROSS JOIN LATERAL ({rows}) AS {first.name}"
     else:
         shown = compiler.alias(child, plan.source)
-        # where one id may be in several scopes, both make the key
+        # if several scopes may have the same id, the key consists of both
         key = ("_scope", "id") if compiler.tables.fenced else ("id",)
         own, found = (", ".join(f"{alias.name}.{name}" for name in key) for alias in (shown, first))
         kept = f"SELECT {found} FROM {table} AS {first.name} WHERE {conditions} ORDER BY {order} LIMIT {plan.limit}"
@@ -96,7 +96,7 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: IncludedRelatio
 
 
 def _groups(compiler: Compiler, plan: Plan, child: SourceAlias, found: str, order: str) -> str:
-    """The groups of the children ``found`` of each parent."""
+    """Return the SQL for the groups of each parent's children ``found``."""
     shown = [compiler.expr(named.expr, (child,), ()) for named in plan.columns or ()]
     found += f" GROUP BY {', '.join(['k.n', *[compiler.expr(each, (child,), ()) for each in plan.group]])}"
     if plan.having is not None:
@@ -109,7 +109,7 @@ def _groups(compiler: Compiler, plan: Plan, child: SourceAlias, found: str, orde
 
 
 def _different(compiler: Compiler, plan: Plan, child: SourceAlias, found: str) -> str:
-    """The different rows of columns of the children ``found`` of each parent, which are sorted by these columns."""
+    """Return the SQL for the distinct rows of each parent's children ``found``, sorted by their columns."""
     columns = [named.expr for named in plan.columns or ()]
     names, listed = _named([compiler.expr(each, (child,), ()) for each in columns])
     key = compiler.dialect.spelling.key
@@ -124,18 +124,18 @@ def _different(compiler: Compiler, plan: Plan, child: SourceAlias, found: str) -
 
 
 def _named(texts: Sequence[str]) -> tuple[list[str], str]:
-    """Names for columns, and the columns under these names."""
+    """Return names for columns, and the columns with these names."""
     names = [f"c{at}" for at in range(len(texts))]
     return names, ", ".join([f"{text} AS {name}" for text, name in zip(texts, names, strict=True)])
 
 
 def _first(limit: int, names: Sequence[str], within: str) -> str:
-    """The first rows of each parent by their ``place`` in ``within``."""
+    """Return the SQL for the first rows of each parent by their ``place`` in ``within``."""
     return f"SELECT n, {', '.join(names)} FROM ({within}) AS g WHERE place <= {limit} ORDER BY n, place"
 
 
 def _belongs(compiler: Compiler, relation: IncludedRelation, child: SourceAlias) -> str:
-    """The condition that ``child`` belongs to the parent ``k``."""
+    """Return the condition that ``child`` belongs to the parent ``k``."""
     include, link = relation.include, relation.link
     if link is None:
         same = [f"{child.column(below)} = k.a{at}" for at, (_, below) in enumerate(include.keys)]

@@ -1,4 +1,4 @@
-"""Indexes as SQL, in which values stand in the text."""
+"""Indexes as SQL, with values written into the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atoma_stores.sql.spelling import SQLITE, Spelling
 
 
 def index_name(store: AnyStore, index: CheckedIndex, *, unique: bool, spelling: Spelling = SQLITE) -> str:
-    """What an index is called: after its fields, and where it is more than these after what it is as well."""
+    """Return the name of an index, made of its fields and, if it is more than these, of a hash of the rest."""
     parts = [key.expr.name if isinstance(key.expr, Col) else "" for key in index.keys]
     name = f"_atoma_{'unique' if unique else 'index'}_{store.name}__{'__'.join(filter(None, parts))}"
     plain = all(parts) and index.where is None and not any(key.descending for key in index.keys)
@@ -30,7 +30,7 @@ def index_name(store: AnyStore, index: CheckedIndex, *, unique: bool, spelling: 
 
 
 def index_columns(store: AnyStore, index: CheckedIndex, spelling: Spelling = SQLITE) -> list[str]:
-    """What an index sorts by, as ``CREATE INDEX`` takes it: in the order in which queries have their rows."""
+    """Return the columns of an index for ``CREATE INDEX``, in the order in which queries sort their rows."""
     return [
         spelling.key(
             spelling.indexed(row_text(key.expr, store, spelling), plain=isinstance(key.expr, Col)),
@@ -42,21 +42,21 @@ def index_columns(store: AnyStore, index: CheckedIndex, spelling: Spelling = SQL
 
 
 def index_where(store: AnyStore, index: CheckedIndex, spelling: Spelling = SQLITE) -> str:
-    """What follows the columns of an index that is of some rows only; ``""`` for one of all."""
+    """Return the condition of a partial index, to follow its columns; ``""`` for an index of all rows."""
     return "" if index.where is None else f" WHERE {row_text(index.where, store, spelling, condition=True)}"
 
 
 def row_text(expr: Expr, store: AnyStore, spelling: Spelling = SQLITE, *, condition: bool = False) -> str:
-    """A checked expression over a row of ``store``, with its values in the text.
+    """Return a checked expression over a row of ``store`` as SQL, with its values in the text.
 
     Args:
         expr: The expression.
         store: The store.
-        spelling: How the database writes it.
-        condition: Whether it is asked for as a condition, and not as a value.
+        spelling: The spelling of the database.
+        condition: Whether it is wanted as a condition, and not as a value.
 
     Raises:
-        SchemaError: It calls a function that other tools which write the file would lack.
+        SchemaError: It calls a function that other tools, which may write to the file, would lack.
     """
     match expr:
         case Lit(type=kind, value=value):

@@ -1,4 +1,4 @@
-"""The types of expressions of a checked plan, for what is written otherwise for one type than for another."""
+"""The types of expressions of a checked plan, for everything that is written differently for different types."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from atoma.query.scope import Stores
 
 
 def kind_of(expr: Expr, sources: Sequence[Source], outer: Sequence[Source], stores: Stores) -> str:
-    """The type of ``expr``, whether NULL or not.
+    """Return the type of ``expr``, whether it is NULL or not.
 
     Args:
         expr: The expression.
         sources: The sources of its plan, by their numbers.
-        outer: Those around it, from -1 down.
+        outer: The sources around it, from -1 down.
         stores: Finds a store by its name.
     """
     match expr:
@@ -41,7 +41,7 @@ def kind_of(expr: Expr, sources: Sequence[Source], outer: Sequence[Source], stor
 
 
 def kind_of_arguments(call: Call, sources: Sequence[Source], outer: Sequence[Source], stores: Stores) -> str:
-    """The type that the ``same`` arguments of ``call`` have; see :func:`kind_of`."""
+    """Return the common type of the ``same`` arguments of ``call``; see :func:`kind_of`."""
     takes = FUNCTIONS[call.fn].takes
     wanted = (*takes, *[takes[-1]] * len(call.args))
     alike = [arg for arg, want in zip(call.args, wanted, strict=False) if want == "same"]

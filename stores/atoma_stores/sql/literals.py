@@ -1,15 +1,15 @@
-"""Values in SQL text; those of queries are bound instead."""
+"""Values written into SQL text; the values of queries are bound instead."""
 
 from __future__ import annotations
 
 import math
 
 INFINITY = "9e999"
-"""A number beyond all others, as SQLite and JSON read it."""
+"""Infinity, as SQLite and JSON read it."""
 
 
 def literal(value: object) -> str:
-    """A value as SQL."""
+    """Return a value as SQL."""
     if value is None:
         return "NULL"
     if isinstance(value, str):

@@ -1,7 +1,7 @@
-"""Bringing what a database holds from an earlier version of the schema to today's, by its steps: for every database alike.
+"""The conversion of a database from an earlier version of the schema to the current one by its steps, on every database.
 
-A row, an image in a log and a write that waits each hold parts of a row. :class:`Conversion` brings any of them over the steps, and
-keeps what cannot be converted. Whoever has the database says where they lie.
+A row, an image in a log and a pending write each contain parts of a row. :class:`Conversion` takes any of them through the
+steps, and keeps what cannot be converted. The code for each database says where they are stored.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from atoma_stores.sql.scripts import Execute, Row, Script
 from atoma_stores.sql.tables import SqlColumns, Table, integers, text
 
 ConversionProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with a store, how many of its rows are converted, and how many there are."""
+"""Called with a store, the number of its rows that have been converted, and their total number."""
 ColumnForms: TypeAlias = Mapping[str, tuple[str, bool]]
-"""Type of each column of a table, and whether it may be NULL."""
+"""The type of each column of a table, and whether it may be NULL."""
 
 PORTION = 5_000
-"""Rows that are read, converted and written at a time."""
+"""The number of rows that are read, converted and written at a time."""
 TOLD_EVERY = 20_000
 
 _log = logging.getLogger("atoma.migrating")
@@ -44,15 +44,15 @@ _log = logging.getLogger("atoma.migrating")
 
 @dataclass(slots=True)
 class MigrationReport:
-    """A report of what was done to a database, or would be.
+    """A report of what a migration did to a database, or would do.
 
     Attributes:
         since: The version it was in.
         version: The version it is in.
-        rows: How many rows of each store were converted.
-        pending: How many mutations that wait were read anew.
-        quarantined: How many values could not be converted and were put aside.
-        statements: What else was run, to bring tables and indexes to the stores.
+        rows: Number of rows of each store that were converted.
+        pending: Number of pending mutations that were converted.
+        quarantined: Number of values that could not be converted and were quarantined.
+        statements: The other statements that were run, which adapt tables and indexes to the stores.
     """
 
     since: int
@@ -64,26 +64,26 @@ class MigrationReport:
 
 
 def is_due(schema: Schema, since: int) -> bool:
-    """Whether steps lead from version ``since`` to the schema's."""
+    """Whether there are steps from version ``since`` to that of the schema."""
     return bool(schema.past(since)) or any(statements_of(schema.steps, since))
 
 
 def log_progress(store: str, done: int, total: int) -> None:
-    """Write to the log how far a store is."""
+    """Log the progress of a store."""
     _log.info("migrating %s: %d of %d rows", store, done, total)
 
 
 class Conversion:
-    """The way of everything that holds a part of a row from an earlier version to today's.
+    """The conversion of everything that contains a part of a row from an earlier version to the current one.
 
     Args:
         schema: The declared stores.
         since: The version to begin with.
 
     Attributes:
-        pasts: The stores as that version had them, those that steps have changed.
+        pasts: The stores that steps have changed, as that version had them.
         aside: What could not be converted: store, id, what it was, why, and the values as JSON.
-        put_aside: How many of those were there, before.
+        put_aside: Number of those that have been taken from ``aside`` already.
     """
 
     def __init__(self, schema: Schema, since: int) -> None:
@@ -93,7 +93,7 @@ class Conversion:
         self.put_aside = 0
 
     def row(self, past: Past, id: str, image: RowImage) -> RowImage | None:
-        """A row as it is today; None when it cannot be converted."""
+        """Convert a row; None if that is not possible."""
         try:
             return fill_image(self._schema.stores[past.store], past.upgrade(image))
         except ValidationError as error:
@@ -101,7 +101,7 @@ class Conversion:
             return None
 
     def image(self, what: str, store: str, id: str, packed: bytes) -> bytes | None:
-        """An image, packed; None when it cannot be converted, which is kept under ``what`` unless that is ``""``."""
+        """Convert a packed image; None if that is not possible, and then it is kept as ``what`` unless that is ``""``."""
         past = self.pasts[store]
         image = past.unpack(as_image(cast("dict[str, object]", msgspec.msgpack.decode(packed))))
         try:
@@ -112,7 +112,7 @@ class Conversion:
             return None
 
     def op(self, op: Op, pasts: Mapping[str, Past]) -> Op | None:
-        """``op`` in today's terms, without what cannot be converted; None when nothing is left to show."""
+        """Convert ``op`` without what cannot be converted; None if nothing is left of it."""
         past = pasts.get(op.store)
         if past is None:
             store = self._schema.stores.get(op.store)
@@ -131,18 +131,18 @@ class Conversion:
         return encode(pack_op(op, self._schema.stores[store]))
 
     def names(self, store: str, names: str) -> str:
-        """A JSON list of the fields that these fields have become."""
+        """Return a JSON list of the fields that these fields have become."""
         return json.dumps(list(self.pasts[store].names(json.loads(names))))
 
     def taken_aside(self) -> list[Row]:
-        """The rows for the quarantine of what has been kept since the last time: :data:`ASIDE`."""
+        """Return the rows for the quarantine, with the columns :data:`ASIDE`, of what was kept since the last call."""
         rows: list[Row] = [(store, id, what, reason, self._since, kept) for store, id, what, reason, kept in self.aside]
         self.put_aside += len(rows)
         self.aside.clear()
         return rows
 
     def conflict(self, conflict: Conflict) -> Conflict:
-        """A conflict in today's terms; without its row when that cannot be converted."""
+        """Convert a conflict, without its row if that cannot be converted."""
         past = self.pasts.get(conflict.store)
         if past is None:
             return conflict
@@ -165,24 +165,24 @@ QUARANTINE = Table(
 )
 """What could not be converted."""
 ASIDE: SqlColumns = QUARANTINE.of(*[column.name for column in QUARANTINE.columns if column.name not in QUARANTINE.key])
-"""The columns of a quarantine that are written: its key is drawn."""
+"""The columns of a quarantine that are written; the database draws its key."""
 
 
 def scope_fact(store: AnyStore) -> str:
-    """What a database notes of where the rows of a store have their scope from."""
+    """Return what a database records about the source of the scope of a store's rows."""
     return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
 
 
 def moved_scope(past: Past, noted: object) -> bool:
-    """Whether steps have given the field another name that ``noted``, as :func:`scope_fact` says it, names as the scope's."""
+    """Whether steps have renamed the field of the scope in ``noted``, which was made by :func:`scope_fact`."""
     return past.scope_field is not None and noted == f"field {past.scope_field}"
 
 
 def check_scope(store: AnyStore, noted: object) -> None:
-    """See that a table is that of a store, and that its rows have their scope from where they had it.
+    """Check that a table belongs to a store, and that the scope of its rows still comes from the same source.
 
     Raises:
-        MigrationError: It is none, or they have not; ``noted`` is what :func:`scope_fact` said of it.
+        MigrationError: One of both is not so; ``noted`` is what :func:`scope_fact` returned for the table.
     """
     if noted is None:
         raise MigrationError(f"a table {store.name!r} that is not a store is in the way; rename it or the store")
@@ -194,7 +194,7 @@ def check_scope(store: AnyStore, noted: object) -> None:
 
 
 def renames(table: str, past: Past, there: Collection[str]) -> list[str] | None:
-    """The statements that give columns their names of today where that is all that steps have done; None where they did more.
+    """Return the statements that rename columns if the steps have done nothing else; None if they have.
 
     Args:
         table: The table, as SQL.
@@ -212,7 +212,7 @@ def renames(table: str, past: Past, there: Collection[str]) -> list[str] | None:
 
 
 def check_columns(past: Past, since: int, found: ColumnForms) -> None:
-    """See that the columns of a store are as the steps say they were.
+    """Check that the columns of a store are as the steps say they were.
 
     Raises:
         MigrationError: They are not.
@@ -233,17 +233,17 @@ def check_columns(past: Past, since: int, found: ColumnForms) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """Where the rows of a store are while they are converted, and where they go.
+    """The source and the destination of a store's rows while they are converted.
 
     Attributes:
         table: The table that has them, as SQL.
         key: Its key, all of it text; the id is the last part.
-        carried: Columns of every table of rows that go along as they are.
+        carried: The columns of every table of rows that are copied as they are.
         values: Its columns of values.
-        packed: Those of them that hold values packed.
-        put: Writes converted rows: key, what is carried, and the columns ``to``.
-        to: The columns of today that :attr:`put` takes.
-        drop: Takes away, by key, what cannot be converted; None where it stays behind by itself.
+        packed: Those of them that hold packed values.
+        put: Writes converted rows: the key, the columns ``carried``, and the columns ``to``.
+        to: The current columns that :attr:`put` takes.
+        drop: Deletes, by key, what cannot be converted; None if the old table is dropped anyway.
         aside: Writes to the quarantine.
     """
 
@@ -266,15 +266,15 @@ def convert_rows(
     told: ConversionProgress,
     instead: Callable[[str], RowImage | None] = lambda _: None,
 ) -> Script[int]:
-    """Convert every row of a store; how many there were.
+    """Convert every row of a store, and return their number.
 
     Args:
-        dialect: How it is written.
-        conversion: Converts them.
+        dialect: The dialect of the database.
+        conversion: Converts the rows.
         past: The store as it was.
-        rows: Where they are.
-        told: Called with how far it is.
-        instead: What a row is that cannot be converted, by its id; None for no row.
+        rows: The source and the destination of the rows.
+        told: Called with the progress.
+        instead: Returns the replacement of a row that cannot be converted, by its id; None for no row.
     """
     width, before = len(rows.key), len(rows.key) + len(rows.carried)
     (counted,) = yield [Execute(f"SELECT count(*) FROM {rows.table}")]
@@ -306,14 +306,14 @@ def convert_rows(
 
 
 def _page(dialect: Dialect, table: str, key: Sequence[str], others: Sequence[str]) -> str:
-    """A page of a table behind a key."""
+    """Return the query for a page of a table after a key."""
     names, places = ", ".join(map(quote, key)), ", ".join(dialect.place(at + 1) for at in range(len(key)))
     columns = ", ".join(map(quote, (*key, *others)))
     return f"SELECT {columns} FROM {table} WHERE ({names})>({places}) ORDER BY {names} LIMIT {PORTION}"
 
 
 def _convertible(past: Past, packed: RowImage) -> RowImage:
-    """The values that can be converted, converted."""
+    """Convert the values that can be converted, and drop the others."""
     found: RowImage = {}
     for name, value in packed.items():
         try:

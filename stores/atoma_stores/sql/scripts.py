@@ -1,8 +1,8 @@
-"""Scripts: what is done with a database, as batches of statements; whoever has the connection sends them.
+"""Scripts: database work as batches of statements, which are sent by the owner of the connection.
 
 A script is a generator. It yields a batch, statements that do not need one another's results, and is sent a list of rows
-for each of them. A driver may send a batch as one pipeline or run it in order, in a thread or in a task: nothing of a script
-waits, so it is written once for every database.
+for each of them. A driver may send a batch as one pipeline or run it in order, in a thread or in a task: a script itself
+never waits, so it is written once for all databases.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 Row: TypeAlias = tuple[Scalar, ...]
 Value: TypeAlias = Scalar | Sequence[Scalar]
-"""What is bound to a place: a value, or a list of them where the dialect has lists."""
+"""The value that is bound to a place, or a list of values if the dialect has lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """A statement, run once.
+    """A statement that is run once.
 
     Attributes:
         sql: Its text, with numbered places.
-        values: What is bound to them, in order.
-        enough: Is called with every row as it is read; the rows end before the one for which it says yes. None reads them all.
+        values: The values of these places, in order.
+        enough: Called with every row as it is read; the rows end before the first one for which it is true. None reads all rows.
         store: The store that it writes to, whose rows a constraint may refuse; ``""`` for none.
     """
 
@@ -41,11 +41,11 @@ class Execute:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteMany:
-    """A statement that returns nothing, for each of many rows.
+    """A statement that is run for each of many rows and returns nothing.
 
     Attributes:
-        sql: Its text. Where the dialect has lists a place takes a column of ``rows``, else a value of one row.
-        rows: The rows, at least one.
+        sql: Its text. If the dialect has lists, a place takes a column of ``rows``, otherwise a value of one row.
+        rows: The rows; at least one.
         store: As in :class:`Execute`.
     """
 
@@ -58,11 +58,11 @@ Batch: TypeAlias = Sequence[Execute | ExecuteMany]
 Results: TypeAlias = Sequence[Sequence[Row]]
 """The rows of each statement of a batch."""
 Script: TypeAlias = Generator[Batch, Results, T]
-"""Batches out, their results in, and what it was for at the end."""
+"""A generator that yields batches, is sent their results, and returns its own result."""
 
 
 class RowRefused(Exception):
-    """The database refuses a row of a store; thrown into the script in place of the results of its batch.
+    """A refusal of a store's row by the database, thrown into the script in place of the results of its batch.
 
     Args:
         store: The store.
@@ -75,7 +75,7 @@ class RowRefused(Exception):
 
 
 def resumed(script: Script[T], batch: Batch, around: Callable[[Batch], AbstractContextManager[object]]) -> Script[T]:
-    """``script`` from ``batch`` on, which it has yielded; each batch is sent within ``around`` of it."""
+    """Continue ``script`` from ``batch``, which it has yielded; each batch is sent within ``around(batch)``."""
     try:
         while True:
             try:
@@ -98,7 +98,7 @@ def run_in_order(script: Script[T], execute: Callable[[Execute | ExecuteMany], S
 
     Args:
         script: The script.
-        execute: Runs a statement; raises :class:`RowRefused` where that is what the database says.
+        execute: Runs a statement; raises :class:`RowRefused` if the database refuses a row.
     """
     try:
         batch = next(script)

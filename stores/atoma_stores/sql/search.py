@@ -1,4 +1,4 @@
-"""Searches that an index of words answers."""
+"""Searches that are answered by an index of words."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from atoma_stores.sql.names import quote
 
 
 def map_of(store: str) -> str:
-    """The table that has the number and the digest of each row in the index of a store."""
+    """Return the name of the table with the number and the digest of each row in the index of a store."""
     return quote(f"_atoma_fts_{store}_map")
 
 
 def words_table(store: str) -> str:
-    """The table of FTS5 for a store."""
+    """Return the name of the FTS5 table of a store."""
     return quote(f"_atoma_fts_{store}")
 
 
 def known_words(store: str) -> str:
-    """The table of the words in the index of a store."""
+    """Return the name of the table of words in the index of a store."""
     return quote(f"_atoma_ftsvocab_{store}")
 
 
 def in_index(call: Call, fields: Sequence[str]) -> bool:
-    """Whether ``call``, a search, looks at nothing but some of these fields, of one source."""
+    """Whether ``call``, a search, only searches some of these fields, of one source."""
     columns = [arg for arg in call.args[1:] if isinstance(arg, Col)]
     alike = len({each.source for each in columns}) == 1 and len(columns) == len(call.args) - 1
     return alike and {each.name for each in columns}.issubset(fields)
 
 
 def search_text(store: StoreSpec[object], alias: str, place: str, names: Collection[str]) -> str:
-    """The condition that the row ``alias`` of ``store`` is found by the search at ``place`` in the fields ``names``."""
+    """Return the condition that the search at ``place`` finds the row ``alias`` of ``store`` by the fields ``names``."""
     words, known = words_table(store.name), known_words(store.name)
     near = f"SELECT json_group_array(v.term) FROM {known} AS v"
     asked = f"{FTS}({place}, CASE WHEN {NEAR}({place}) THEN ({near}) END)"

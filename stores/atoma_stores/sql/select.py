@@ -44,16 +44,16 @@ Binder: TypeAlias = Callable[[tuple[object, ...]], tuple[Value, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL, and what is bound to it.
+    """SQL and the values that are bound to it.
 
     Attributes:
         sql: Its text.
-        takes: What its places stand for, in order: the parameter of that number, or, below zero, a value of ``more``.
+        takes: The value of each place, in order: the parameter with that number or, below zero, a value of ``more``.
         more: Values that are not parameters of the query; the first one is -1.
-        whole: What a row of the result is made of, in order: rows of stores, and of derived tables with so many columns;
-            None when it is made of columns of its own.
+        whole: The parts of a row of the result, in order: rows of stores, and of derived tables with that many columns;
+            None if a row consists of its own columns.
         sources: The names of the stores that are read as ``t0``, ``t1`` and so on; ``""`` for a derived table.
-        keys: So many columns at the end are what whole rows are sorted by, where they do not tell it themselves.
+        keys: The number of columns at the end that are the sort keys of whole rows, if the rows do not contain them.
     """
 
     sql: str
@@ -64,25 +64,25 @@ class Statement:
     keys: int = 0
 
     def bindings(self, params: Sequence[object], first: Sequence[Value] = ()) -> tuple[Value, ...]:
-        """What is bound when the query is asked with ``params``, and ``first`` are the first ones of ``more``."""
+        """Return the values to bind for the parameters ``params``, with ``first`` in place of the first values of ``more``."""
         return self.binder(len(params))((*params, *first, *self.more[len(first) :]))
 
     def binder(self, count: int) -> Binder:
-        """What takes what is bound from ``count`` parameters of the query and ``more`` behind them."""
+        """Return the function that picks the values to bind from ``count`` parameters followed by ``more``."""
         places = [at if at >= 0 else count - 1 - at for at in self.takes]
-        if len(places) < 2:  # of one place alone an itemgetter gives what stands there, and no tuple
+        if len(places) < 2:  # with a single index, an itemgetter returns the item and not a tuple
             return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
         return cast("Binder", itemgetter(*places))
 
 
 @dataclass(frozen=True, slots=True)
 class SourceAlias:
-    """A source as the text knows it.
+    """A source under its name in the text.
 
     Attributes:
-        name: What it is called.
+        name: The name.
         store: The store; None for a derived table.
-        source: What the plan says it is.
+        source: The source in the plan.
     """
 
     name: str
@@ -91,11 +91,11 @@ class SourceAlias:
 
     @property
     def width(self) -> int:
-        """How many columns a derived table has."""
+        """The number of columns of a derived table."""
         return len(self.source.query.columns or ()) if isinstance(self.source, Derived) else 0
 
     def column(self, name: str) -> str:
-        """The SQL of one of its columns."""
+        """Return the SQL of one of its columns."""
         return f"{self.name}.{quote(name)}" if self.store is not None else f"{self.name}.{name}"
 
 
@@ -103,11 +103,11 @@ Aliases: TypeAlias = tuple[SourceAlias, ...]
 
 
 HERE = "here"
-"""The column of a derived table that is never NULL, so that a row that is missing is told from one of NULLs."""
+"""The column of a derived table that is never NULL, which tells a missing row from a row of NULLs."""
 
 
 def whole_row(alias: SourceAlias) -> list[str]:
-    """The columns of a whole row; the first one is NULL when the row is missing."""
+    """Return the columns of a whole row; the first one is NULL if the row is missing."""
     if alias.store is None:
         return [alias.column(name) for name in (HERE, *(f"c{number}" for number in range(alias.width)))]
     return [alias.column(name) for name in (*KEY_COLUMNS, *alias.store.value_columns)]
@@ -115,17 +115,17 @@ def whole_row(alias: SourceAlias) -> list[str]:
 
 @dataclass(slots=True)
 class Compiler:
-    """A compiler that makes one statement of a query.
+    """A compiler that makes one statement from a query.
 
     Args:
-        stores: Finds a store by its name.
-        fences: What may be seen of each store, at a hub; None on a device, for every row.
-        dialect: How the database wants it.
-        by_id: Whether rows are looked for by their ids alone.
-        places: Whether rows that do not tell it themselves tell what they are sorted by.
+        stores: Returns a store by its name.
+        fences: What the caller may see of each store at a hub; None on a device, where that is every row.
+        dialect: The dialect of the database.
+        by_id: Whether rows are found by their ids alone.
+        places: Whether the sort keys are added to rows that do not contain them.
 
     Attributes:
-        tables: The tables, as a query may name them.
+        tables: The tables that the query may name.
     """
 
     stores: Stores
@@ -149,9 +149,9 @@ class Compiler:
         )
 
     def select(self, plan: Plan) -> Statement:
-        """The statement of ``plan``, which is checked and in normal form, without its includes.
+        """Return the statement of ``plan``, which is checked and in normal form, without its includes.
 
-        It reads a row beyond the limit, which tells whether there is more.
+        It reads one row beyond the limit, which shows whether there are more.
         """
         aliases, body = self.body(plan, (), one_more=True)
         whole: tuple[AnyStore | int, ...] | None = None
@@ -168,14 +168,14 @@ class Compiler:
         return replace_fields(found, keys=keys) if keys else found
 
     def statement(self, text: str, whole: tuple[AnyStore | int, ...] | None) -> Statement:
-        """The statement of that text, with what was bound and what has to stand before it."""
+        """Return the statement with that text, the values that were bound, and the fences that precede it."""
         before = [*self.tables.fences.values(), *self._derived]
         if before:
             text = f"WITH {', '.join(before)} {text}"
         return Statement(text, tuple(self._places), tuple(self._more), whole, tuple(self._sources))
 
     def bind(self, value: Value) -> str:
-        """A place for a value that is not a parameter of the query."""
+        """Return a place for a value that is not a parameter of the query."""
         self._more.append(value)
         return self._place(-len(self._more))
 
@@ -183,16 +183,16 @@ class Compiler:
         return self.dialect.place(self._places.setdefault(taken, len(self._places) + 1))
 
     def alias(self, store: AnyStore | None, source: Source) -> SourceAlias:
-        """A new name for a source."""
+        """Return a new name for a source."""
         self._sources.append("" if store is None else store.name)
         return SourceAlias(f"t{len(self._sources) - 1}", store, source)
 
     def parts(self, plan: Plan, belongs: Callable[[SourceAlias], str]) -> tuple[SourceAlias, str, str, str]:
-        """A plan of rows of one store in parts: its source, its table, its conditions, its sort keys.
+        """Return the parts of a plan of one store's rows: its source, table, conditions and sort keys.
 
         Args:
             plan: The plan.
-            belongs: Gives one more condition on its source.
+            belongs: Returns one more condition on its source.
         """
         assert isinstance(plan.source, Store)
         table, alias = self._source(plan.source)
@@ -202,14 +202,14 @@ class Compiler:
     def body(
         self, plan: Plan, outer: Aliases, *, one_more: bool = False, ordered: bool = True, first: int = 1
     ) -> tuple[Aliases, str]:
-        """Everything behind the columns of ``plan``, and its sources.
+        """Return everything after the columns of ``plan``, and its sources.
 
         Args:
             plan: The plan.
             outer: The sources around it, from -1 down.
-            one_more: Read a row beyond the limit.
-            ordered: Whether the order of the rows is of any meaning.
-            first: The place of the first of its own columns.
+            one_more: Whether to read one row beyond the limit.
+            ordered: Whether the order of the rows matters.
+            first: The position of the first of its own columns.
         """
         aliases: Aliases = ()
         text = ""
@@ -241,19 +241,19 @@ class Compiler:
         if isinstance(source, Store):
             store = self.stores(source.name)
             return self.tables.read(store), self.alias(store, source)
-        # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
+        # a derived table with a limit would run once per row of the loop around it (as a co-routine): compute it once
         plan = source.query
         aliases, body = self.body(plan, (), ordered=_is_cut(plan), first=2)
         shown = [named.expr for named in plan.columns or ()]
         columns = ["1", *[self.expr(each, aliases, ()) for each in shown]]
         names = [HERE, *[f"c{number}" for number in range(len(shown))]]
-        name = f"_d{len(self._derived)}"  # no store is called so
+        name = f"_d{len(self._derived)}"  # no store has such a name
         text = f"SELECT {_distinct(plan)}{', '.join(columns)} {body}"
         self._derived.append(f"{name}({', '.join(names)}) AS MATERIALIZED ({text})")
         return name, self.alias(None, source)
 
     def subquery(self, plan: Plan, outer: Aliases) -> str:
-        """``plan`` as the text of a query within another one."""
+        """Return ``plan`` as the text of a query within another one."""
         aliases, body = self.body(plan, outer, ordered=_is_cut(plan))
         columns = [self.expr(named.expr, aliases, outer) for named in plan.columns or ()] or ["1"]
         return f"SELECT {_distinct(plan)}{', '.join(columns)} {body}"
@@ -267,12 +267,12 @@ class Compiler:
         return found
 
     def expr(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
-        """An expression as a value, in parentheses where it needs them."""
+        """Return an expression as a value, in parentheses if it needs them."""
         text = self._text(expr, aliases, outer)
         return self.dialect.spelling.number(text) if _says_whether(expr) else text
 
     def condition(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
-        """An expression as a condition."""
+        """Return an expression as a condition."""
         text = self._text(expr, aliases, outer)
         return text if _says_whether(expr) else self.dialect.spelling.condition(text)
 
@@ -285,8 +285,8 @@ class Compiler:
                 if value is None:
                     return spelling.literal(None)
                 if type_ == PATH:
-                    return spelling.path(str(value))  # in which there can be no quotes, as the check has seen
-                # the values of a query in normal form stand beside it, those of a rule in their places
+                    return spelling.path(str(value))  # the check has made sure that it contains no quotes
+                # the values of a query in normal form are separate, those of a rule are in their places
                 return spelling.typed(self.bind(cast("Value", value)), type_)
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
@@ -336,7 +336,7 @@ class Compiler:
     # order and cursors
 
     def order(self, plan: Plan, aliases: Aliases, outer: Aliases, first: int = 1) -> str:
-        """The sort keys of ``plan``; of distinct rows those with a query within them, which has other names every time, by place."""
+        """Return the sort keys of ``plan``; of distinct rows, keys with a subquery, whose names are new each time, by position."""
         key = self.dialect.spelling.key
         shown = [named.expr for named in plan.columns or ()] if plan.distinct else []
         keys = [
@@ -350,7 +350,7 @@ class Compiler:
             for each in plan.order
         ]
         if self.tables.fenced and not (plan.distinct or is_grouped(plan)):
-            # at a hub rows of several scopes may have one id
+            # at a hub, rows of several scopes may have the same id
             way = " DESC" if plan.backward else ""
             keys += [
                 f"{each.name}._scope{way}" for each in aliases if each.store is not None and each.store.scope_field
@@ -358,9 +358,9 @@ class Compiler:
         return ", ".join(keys)
 
     def _beyond(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
-        """The rows on the far side of the cursor: NULL is first ascending, last descending."""
+        """Return the condition for the rows beyond the cursor: NULL is first ascending, last descending."""
         assert plan.seek is not None
-        order = [Order(each.expr, each.descending is plan.seek.forward) for each in plan.order]  # True: falling values
+        order = [Order(each.expr, each.descending is plan.seek.forward) for each in plan.order]  # True: falling
         keys = [self.expr(each.expr, aliases, outer) for each in order]
         values = plan.seek.values
         places = [self.expr(value, aliases, outer) for value in values]
@@ -389,7 +389,7 @@ class Compiler:
         )
 
     def _leading_bound(self, first: Order, key: str, place: str, value: Expr, aliases: Aliases) -> str:
-        """A plain range on the first key, so that an index can be entered at the cursor; ``""`` when there is none."""
+        """Return a plain range on the first key, so that an index can be entered at the cursor; ``""`` if there is none."""
         if not isinstance(value, Param):
             return ""
         if not first.descending:
@@ -404,12 +404,12 @@ class Compiler:
 
 
 def _says_whether(expr: Expr) -> bool:
-    """Whether the text of ``expr`` is a condition by itself; other truths are the 0 and 1 of a column."""
+    """Whether the text of ``expr`` is a condition by itself; other truth values are the 0 and 1 of a column."""
     return isinstance(expr, Exists) or (isinstance(expr, Call) and FUNCTIONS[expr.fn].gives == "bool")
 
 
 def _same_scope(before: Sequence[SourceAlias], alias: SourceAlias) -> list[str]:
-    """Rows of stores that take their scope from a field meet within one scope only."""
+    """Return the condition that joins rows within one scope only, for stores that take it from a field."""
     if alias.store is None or alias.store.scope_field is None:
         return []
     beside = [each for each in before if each.store is not None and each.store.scope_field is not None]
@@ -421,7 +421,7 @@ def _distinct(plan: Plan) -> str:
 
 
 def _is_distinct_by_groups(plan: Plan) -> bool:
-    """Whether equal rows are made one by grouping: under DISTINCT SQLite reads what is joined from the left whole."""
+    """Whether equal rows are merged by grouping, since SQLite would read a left-joined source completely under DISTINCT."""
     left = plan.distinct and any(join.kind == "left" for join in plan.joins)
     return left and not is_grouped(plan) and not any(has_subquery(named.expr) for named in plan.columns or ())
 

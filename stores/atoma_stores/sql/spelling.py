@@ -1,7 +1,7 @@
-"""How two databases write the parts of a query: functions, truth, order, values in the text.
+"""The way in which two databases write the parts of a query: functions, truth, order, values in the text.
 
-What a query means is the same everywhere (``atoma.query.functions``). Where a database would say something else by
-itself, its text says it so that it means that.
+The meaning of a query is the same everywhere (``atoma.query.functions``). Where a database would mean something else by
+the obvious text, it gets another text that has the right meaning.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from atoma_stores.sql.literals import literal
 
 
 class Spelling(ABC):
-    """The words of one database.
+    """The spelling of one database.
 
     Attributes:
-        by_kind: The functions that are written otherwise for arguments of one type than for those of another.
-        never: What is true of no row.
-        whatever: What is behind ``LIMIT`` where there is none, but an offset.
-        name_bytes: The longest name.
+        by_kind: The functions that are written differently for arguments of different types.
+        never: A condition that is true for no row.
+        whatever: What follows ``LIMIT`` if there is an offset but no limit.
+        name_bytes: The length of the longest name, in bytes.
     """
 
     by_kind: ClassVar[frozenset[str]]
@@ -35,39 +35,39 @@ class Spelling(ABC):
 
     @abstractmethod
     def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
-        """A call whose arguments are ``args``; the first of them that are alike are a ``kind``, where that counts."""
+        """Return a call with the arguments ``args``; the first of those with a common type is a ``kind``, where that matters."""
 
     @abstractmethod
     def aggregate(self, fn: str, arg: str, kind: str, *, distinct: bool, where: str) -> str:
-        """An aggregate over ``arg``, which is ``*`` for the rows; ``where`` is a condition, ``""`` for none."""
+        """Return an aggregate over ``arg``, which is ``*`` for the rows; ``where`` is a condition, ``""`` for none."""
 
     @abstractmethod
     def typed(self, place: str, kind: str) -> str:
-        """The place of a parameter of that type."""
+        """Return the place of a parameter of that type."""
 
     @abstractmethod
     def literal(self, value: object) -> str:
-        """A value in the text."""
+        """Return a value for the text."""
 
     @abstractmethod
     def path(self, path: str) -> str:
-        """A place in a document, in the text."""
+        """Return a place in a document for the text."""
 
     @abstractmethod
     def number(self, condition: str) -> str:
-        """A condition as the 0 or 1 that columns hold."""
+        """Return a condition as the 0 or 1 that columns hold."""
 
     @abstractmethod
     def condition(self, number: str) -> str:
-        """A 0 or 1 as a condition."""
+        """Return a 0 or 1 as a condition."""
 
     @abstractmethod
     def key(self, text: str, *, descending: bool, nullable: bool) -> str:
-        """A sort key: NULL comes first ascending, and last descending."""
+        """Return a sort key: NULL comes first ascending, and last descending."""
 
     @abstractmethod
     def indexed(self, text: str, *, plain: bool) -> str:
-        """What an index is made over: a column where it is ``plain``, else an expression."""
+        """Return the subject of an index: a column if it is ``plain``, otherwise an expression."""
 
 
 class _SQLite(Spelling):
@@ -82,7 +82,7 @@ class _SQLite(Spelling):
     def aggregate(self, fn: str, arg: str, kind: str, *, distinct: bool, where: str) -> str:
         filtered = f" FILTER (WHERE {where})" if where else ""
         if fn == "sum" and not distinct and kind != "real":
-            # SQLite gives up as soon as a part of the sum does not fit; two halves of every number always do
+            # SQLite fails as soon as a partial sum does not fit; sums of two halves of every number always do
             halves = f"sum({arg} >> 32){filtered}, sum({arg} & 4294967295){filtered}"
             return f"{functions.WHOLE_SUM}({halves})"
         name = functions.SUM if fn == "sum" else functions.AGGREGATE_SQL[fn]
@@ -111,15 +111,15 @@ class _SQLite(Spelling):
 
 
 NAME_BYTES = 63
-"""Longer names are cut short by PostgreSQL, without a word."""
+"""PostgreSQL silently truncates longer names."""
 _C = 'COLLATE "C"'
 _TYPES = {"int": "bigint", "bool": "bigint", "duration": "bigint", "real": "float8", "blob": "bytea"}
 _CLAMP = 1_000_000_000
-"""Places in a text that are beyond every text."""
+"""A position beyond the end of every text."""
 
 
 def _type(kind: str) -> str:
-    """PostgreSQL's type of values of that type."""
+    """Return PostgreSQL's type for values of that type."""
     if family(kind) == "decimal":
         return "bigint" if kind != "decimal" else "text"
     return _TYPES.get(family(kind), "text")
@@ -130,7 +130,7 @@ def _infix(sign: str) -> Text:
 
 
 def _real(sign: str) -> Text:
-    """Arithmetic over reals: what is not a number is NULL, and there is one zero."""
+    """Return arithmetic over reals in which NaN is NULL and there is only one zero."""
     return lambda args: f"NULLIF({args[0]} {sign} {args[1]} + '0'::float8, 'NaN')"
 
 
@@ -143,7 +143,7 @@ def _digits(at: int, count: int = 2) -> Text:
 
 
 def _folded(name: str) -> Text:
-    return lambda args: f"{name}({args[0]} {_C})"  # of ASCII only
+    return lambda args: f"{name}({args[0]} {_C})"  # for ASCII only
 
 
 def _called(name: str, *rest: str) -> Text:
@@ -151,7 +151,7 @@ def _called(name: str, *rest: str) -> Text:
 
 
 def _like(args: Sequence[str]) -> str:
-    # a pattern that ends with a lone escape matches nothing; PostgreSQL would rather say so
+    # a pattern that ends with a lone escape matches nothing; PostgreSQL would raise an error
     text, pattern = args
     lone = rf"{pattern} ~ '(^|[^\\])(\\\\)*\\$'"
     return (
@@ -190,7 +190,7 @@ def _real_of_text(args: Sequence[str]) -> str:
 
 
 def _at(form: str, kind: str, value: str) -> Text:
-    """What stands at a place of a document, where it is of that kind and ``form`` is true of its text ``{v}``."""
+    """Return the value at a place of a document if it has that kind and ``form`` is true for its text ``{v}``."""
 
     def text(args: Sequence[str]) -> str:
         found = f"({args[0]}::json #> {args[1]})"
@@ -202,7 +202,7 @@ def _at(form: str, kind: str, value: str) -> Text:
 
 
 def _element(kind: str, same: str) -> Text:
-    """Whether an array in a document has an element of that kind for which ``same`` is true."""
+    """Return the SQL for whether an array in a document has an element of that kind for which ``same`` is true."""
 
     def text(args: Sequence[str]) -> str:
         found = f"({args[0]}::json #> {args[1]})"
@@ -279,7 +279,7 @@ _POSTGRESQL: Mapping[str, Text] = for_each(
     },
 )
 UNASKED = frozenset(name for name, text in _POSTGRESQL.items() if text in (_UNSEARCHED, _OTHER_REGEX))
-"""Functions that PostgreSQL is not asked for."""
+"""The functions that are not evaluated by PostgreSQL."""
 _OF_KIND: Mapping[tuple[str, str], Text] = {
     ("add", "real"): _real("+"),
     ("sub", "real"): _real("-"),
@@ -312,7 +312,7 @@ class _PostgreSQL(Spelling):
         assert fn in _AGGREGATES
         filtered = f" FILTER (WHERE {where})" if where else ""
         once = "DISTINCT " if distinct else ""
-        # a real as the decimal that it is written as: a sum of those does not depend on their order
+        # a real as the decimal of its notation: the sum of such decimals does not depend on their order
         total = f"sum({once}{arg}{'::text::numeric' if kind == 'real' else ''}){filtered}"
         match fn:
             case "sum":

@@ -1,4 +1,4 @@
-"""Tables as values: what a dialect makes its own declarations and statements of."""
+"""Tables as values, from which a dialect makes its declarations and statements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from atoma.schema.kinds import SqlType
 
 SqlColumns = Mapping[str, SqlType]
-"""Columns by name, with the types of their values by SQLite's words."""
+"""Columns by name, with SQLite's names for the types of their values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class Column:
 
     Attributes:
         name: Its name.
-        type: Type of its values, by SQLite's word.
+        type: Type of its values, by SQLite's name.
         nullable: Whether it may be NULL.
-        default: Its value in rows that do not say, as SQL; None for none.
+        default: Its value in rows that specify none, as SQL; None for no default.
         later: Whether files of earlier versions lack it; then it is nullable or has a default.
     """
 
@@ -35,13 +35,13 @@ class Table:
     """A table.
 
     Attributes:
-        name: Its name, without what a dialect puts before it.
+        name: Its name, without the prefix of a dialect.
         columns: Its columns.
         key: Its primary key.
         unique: A column whose values must differ as well, ``""`` for none.
-        indexes: Its indexes: what their names end with, and their columns.
+        indexes: Its indexes: the end of each name, and its columns.
         drawn: Whether its key is a number that the database may draw, never the same one twice.
-        single: Whether it has one row only.
+        single: Whether it has only one row.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Table:
     single: bool = False
 
     def of(self, *names: str) -> SqlColumns:
-        """These columns, all of them for none."""
+        """Return these columns; all columns if none are named."""
         types: dict[str, SqlType] = {column.name: column.type for column in self.columns}
         return {name: types[name] for name in names or types}
 
 
 def text(*names: str) -> tuple[Column, ...]:
-    """Columns of text."""
+    """Return columns of text."""
     return tuple(Column(name, "TEXT") for name in names)
 
 
 def integers(*names: str) -> tuple[Column, ...]:
-    """Columns of integers."""
+    """Return columns of integers."""
     return tuple(Column(name, "INTEGER") for name in names)
 
 
 def blobs(*names: str) -> tuple[Column, ...]:
-    """Columns of bytes."""
+    """Return columns of bytes."""
     return tuple(Column(name, "BLOB") for name in names)

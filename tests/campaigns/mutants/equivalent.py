@@ -51,7 +51,7 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "73fbb01773f7d75a": "PullSchedule: as above",
     },
     "stores/atoma_stores/postgres/fence.py": {
-        "1c9833c5dac90072": "check_known: of one row, the first is the last",
+        "168e6a5fc6c99671": "check_known: of one row, the first is the last",
     },
     "stores/atoma_stores/postgres/intake_ddl.py": {
         "38640a60aec24b1c": "DDL_FORM: a letter of a hash more or less tells two forms apart as well",
@@ -61,7 +61,7 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "0882f8cd4281c271": "_until_written: the pause is drawn, and does not end at the moment that is the bound",
     },
     "stores/atoma_stores/postgres/pool.py": {
-        "726bc6efb71ec1fa": "connection: one that nobody refers to is closed by that",
+        "54b40c1cefabc33f": "connection: one that nobody refers to is closed by that",
     },
     "stores/atoma_stores/sqlite/_receipts.py": {
         "da92c31c9947d3c6": "_forget_number: a receipt that has no number stands under none, whichever is asked",
