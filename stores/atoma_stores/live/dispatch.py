@@ -202,7 +202,7 @@ class LocalLiveQueries:
         self._lacking.pop(view, None)
         self._taken.pop(view, None)
         if self._asking is not None and self._asking[0] is view:
-            self._asking[1].cancel()  # nobody waits for it any longer
+            self._asking[1].cancel()  # nobody waits for it any more
 
     def _unfile(self, view: View) -> None:
         for name in view.planned.needs:
