@@ -86,7 +86,7 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
     ) -> AsyncGenerator[None]:
         """Notify ``listener`` of the heads that other processes commit, and these of the heads of this one."""
-        heads = Heads(self._pools.heads, self._pools.listen, listener, watched, self._environment)
+        heads = Heads(self._pools.heads, self._pools.listen, listener, watched, self._identity.key, self._environment)
         async with open_tasks() as nursery:
             self._heads = heads
             nursery.start_soon(heads.run)

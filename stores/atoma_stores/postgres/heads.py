@@ -1,15 +1,16 @@
 """The heads that other processes have committed: notifications, and a look every second as a fallback.
 
 A notification may be lost, and the connection that listens may be dead without a sign. So nothing depends on notifications:
-the look finds what they have missed.
+the look finds what they have missed. Every role that may connect to the database may send notifications on any channel, so those without
+the seal of a process of this hub are ignored.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import hmac
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import msgspec
 import trio
@@ -34,6 +35,9 @@ LOOK_S = 1.0
 NOTICE_BYTES = 7_900
 """The maximum size of a notice; PostgreSQL's own limit is 8,000."""
 AGAIN = Backoff(initial_s=0.05, max_s=2.0, jitter=0.5)
+SEAL_BYTES = 16
+_Said: TypeAlias = tuple[str, dict[str, int]]
+"""The sender with its seal, and heads. Earlier versions send no seal, and can still read this form."""
 _FAILURES = (ConnectionLost, ServerError, StoreBusy)
 """The last one means that the stores were converted while this program was running, which it keeps reporting to its callers."""
 
@@ -46,6 +50,7 @@ class Heads:
         connect: Opens a connection to listen on.
         listener: Notified of heads that others have committed.
         watched: Returns the scopes that are followed in this process.
+        key: The hub's key, which seals its processes' notifications.
         environment: Clock and chance.
 
     Attributes:
@@ -58,11 +63,12 @@ class Heads:
         connect: Callable[[], Awaitable[Connection]],
         listener: Callable[[Mapping[str, int]], None],
         watched: Callable[[], Sequence[str]],
+        key: bytes,
         environment: Environment,
     ) -> None:
         self._pool, self._connect = pool, connect
         self._listener, self._watched = listener, watched
-        self._environment = environment
+        self._key, self._environment = key, environment
         self._me = environment.random.randbytes(8).hex()
         self._mine: dict[str, int] = {}
         self._told: dict[str, int] = {}
@@ -145,7 +151,11 @@ class Heads:
         yield self._notice(part)
 
     def _notice(self, heads: Mapping[str, int]) -> str:
-        return msgspec.json.encode((self._me, heads)).decode()
+        return msgspec.json.encode((self._sealed(self._me, heads), heads)).decode()
+
+    def _sealed(self, sender: str, heads: Mapping[str, int]) -> str:
+        seal = hmac.digest(self._key, msgspec.json.encode((sender, heads)), "sha256")[:SEAL_BYTES]
+        return f"{sender} {seal.hex()}"
 
     async def _hear(self) -> None:
         connection = await self._connect()
@@ -161,9 +171,7 @@ class Heads:
                     if text.startswith(NOTICE_SIGN):
                         self._take_notice(text.removeprefix(NOTICE_SIGN))
                         continue
-                    sender, heads = msgspec.json.decode(text, type=tuple[str, dict[str, int]])
-                    if sender != self._me:
-                        self._pass_on({scope: head for scope, head in heads.items() if head > self._told.get(scope, 0)})
+                    self._take_heads(text)
                 await connection.wait()
         finally:
             connection.close()
@@ -181,11 +189,21 @@ class Heads:
                 await self._look_now.wait()
             self._look_now = trio.Event()
 
+    def _take_heads(self, text: str) -> None:
+        try:
+            sealed, heads = msgspec.json.decode(text, type=_Said)
+        except msgspec.DecodeError:
+            return
+        sender = sealed.partition(" ")[0]
+        if sender != self._me and hmac.compare_digest(sealed.encode(), self._sealed(sender, heads).encode()):
+            self._pass_on({scope: head for scope, head in heads.items() if head > self._told.get(scope, 0)})
+
     def _take_notice(self, text: str) -> None:
         try:
-            self.heard(base64.b64decode(text, validate=True))
-        except binascii.Error:
-            pass  # it was not sent by a process of this hub
+            notice = base64.b64decode(text, validate=True)
+        except ValueError:
+            return
+        self.heard(notice)
 
     def _pass_on(self, heads: Mapping[str, int]) -> None:
         if heads:

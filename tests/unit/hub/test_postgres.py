@@ -38,6 +38,7 @@ from atoma_stores.postgres import PostgreSQLHubStore, lanes
 from atoma_stores.postgres.codes import ErrorClass, ServerError
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
 from atoma_stores.postgres.faults import FaultPlan
+from atoma_stores.postgres.heads import Heads
 from atoma_stores.sql.scripts import Batch
 
 
@@ -154,6 +155,35 @@ async def test_what_no_notification_tells_the_look_finds(pg: PostgreSQLHome) -> 
             pg.ask("UPDATE {scope} SET head=7")  # as if a connection were silent and dead
             with trio.fail_after(60):
                 assert await anext(hints) == Hint(SCOPE, 7)
+
+
+STRANGE = ("x", "notice \u00e9", "notice AA=", "[]", '["x",{"main":9}]', '["x 00",{"main":9}]', '["x",{"main":1e99}]')
+
+
+async def test_what_no_process_of_the_hub_has_said_is_passed_over(
+    pg: PostgreSQLHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody who may connect to a database may notify there."""
+    import psycopg
+
+    heard, take = trio.Event(), Heads._take_notice
+
+    def hear(heads: Heads, text: str) -> None:
+        take(heads, text)
+        if text == "AA==":
+            heard.set()
+
+    monkeypatch.setattr(Heads, "_take_notice", hear)
+    async with hub_on(pg.store()) as hub:
+        async with Client.of(hub, "listener").service.notify(NotifyRequest((SCOPE,))) as hints:
+            assert await anext(hints) == Hint(SCOPE, 0)
+            with trio.fail_after(60), psycopg.connect(pg.address(), autocommit=True) as anybody:
+                while not heard.is_set():
+                    for text in (*STRANGE, "notice AA=="):
+                        anybody.execute("SELECT pg_notify('atoma_heads', %s)", (text,))
+                    await trio.sleep(0.01)
+                await Client.of(hub, "a").do(create("1"))
+                assert await anext(hints) == Hint(SCOPE, 1)
 
 
 # faults
