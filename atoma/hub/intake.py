@@ -18,13 +18,13 @@ from atoma.contracts.execution import OperationContext, WriteItemResult, WriteOp
 from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.mutations import KIND_OF, Op
 from atoma.contracts.values import ErrorInfo, RowImage
-from atoma.errors import AtomaError, is_retryable
+from atoma.errors import AtomaError, ValidationError, is_retryable
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.intake import IntakeTurn, LeftAnswer, LeftWrite, TakesLeftWrites
 from atoma.ports.service import Principal
 from atoma.ports.tasks import open_tasks
 from atoma.schema.hiding import softly
-from atoma.schema.left_values import stored_from_json
+from atoma.schema.left_values import values_from_json
 
 _log = logging.getLogger("atoma.hub")
 AT_ONCE = 100
@@ -99,13 +99,11 @@ class Intake:
         kind = KIND_OF.get(write.op)
         if kind is None:
             return refusal("INVALID", f"there is no {write.op!r}: {', '.join(KIND_OF)}")
-        try:
-            values = msgspec.json.decode(write.values, type=dict[str, object])
-        except msgspec.DecodeError as error:
-            return refusal("INVALID", f"the values are a JSON object of values by field: {error}")
         store = self._core.context.schema.stores.get(write.store)
-        if store is not None:
-            values = {name: stored_from_json(store.fields.get(name), value) for name, value in values.items()}
+        try:
+            values = values_from_json(write.values, {} if store is None else store.fields)
+        except ValidationError as error:
+            return info_from(error)
         op = Op(kind, write.store, write.id, cast("RowImage", values), scope=write.scope)
         return softly(op) if store is not None and store.soft_delete else op
 

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from atoma.contracts.values import Scalar
+from atoma.errors import ValidationError
 from atoma.schema.fields import Field
 
 BYTES_PREFIX = "\\x"
 """How PostgreSQL's JSON shows bytes: this, and hexadecimal digits."""
 
 
-def stored_from_json(field: Field | None, value: object) -> object:
+def values_from_json(text: str, fields: Mapping[str, Field]) -> dict[str, object]:
+    """The values of a write that was left, each as the column of its field has it.
+
+    Args:
+        text: A JSON object.
+        fields: Those of the store, as whoever left the write knew them; of others the values are as they were.
+
+    Raises:
+        ValidationError: It is nested too deeply, or has a number that nothing here can hold.
+    """
+    try:
+        told = msgspec.json.decode(text, type=dict[str, object])
+        return {name: _stored_from_json(fields.get(name), value) for name, value in told.items()}
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValidationError(f"the values are a JSON object of values by field: {error}") from error
+
+
+def _stored_from_json(field: Field | None, value: object) -> object:
     """A value as the column of ``field`` has it, where JSON has no such values; what fits no column is as it was.
 
     Whatever it is, it is checked where all writes are.
@@ -24,12 +44,15 @@ def stored_from_json(field: Field | None, value: object) -> object:
         except ValueError:
             return value
     if field.sql_type == "REAL" and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return value
     if field.sql_type == "TEXT" and isinstance(value, dict | list):
         return msgspec.json.encode(value).decode()
     return value
 
 
 def json_from_stored(value: Scalar) -> object:
-    """What :func:`stored_from_json` makes the value of a column of."""
+    """What :func:`values_from_json` makes the value of a column of."""
     return f"{BYTES_PREFIX}{value.hex()}" if isinstance(value, bytes) else value

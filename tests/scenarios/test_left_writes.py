@@ -250,6 +250,20 @@ async def test_answers_are_forgotten_with_those_of_other_direct_writes(place: Pl
         assert place.pg.ask(f"SELECT count(*) FROM {HUB_SCHEMA}.intake") == [(0,)]
 
 
+@pytest.mark.parametrize(
+    "values",
+    ['\'{"title": "t", "weight": 1e400}\'', "('{\"title\": ' || repeat('[', 3000) || repeat(']', 3000) || '}')"],
+)
+async def test_values_that_nothing_holds_are_refused_and_the_hub_goes_on(place: Place, values: str) -> None:
+    """JSON of PostgreSQL has numbers and depths that no value here has."""
+    async with hub_of(place):
+        with place.connect() as connection:
+            connection.execute(f"SELECT atoma.write('main', 'cards', 'insert', 'c1', {values}::jsonb, 'k1')")
+            left(connection, "c2", "tea", "k2")
+        assert (await place.answer("k1"))["code"] == "INVALID"
+        assert (await place.answer("k2"))["ok"] is True
+
+
 async def test_a_delete_of_another_program_hides_where_the_store_keeps_what_is_deleted(place: Place) -> None:
     writes: tuple[tuple[str, dict[str, str]], ...] = (
         ("insert", {"title": "a"}),

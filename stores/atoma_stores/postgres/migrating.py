@@ -17,7 +17,7 @@ import msgspec
 from atoma.contracts.values import RowImage
 from atoma.errors import ValidationError
 from atoma.schema.kinds import SqlType
-from atoma.schema.left_values import json_from_stored, stored_from_json
+from atoma.schema.left_values import json_from_stored, values_from_json
 from atoma.schema.migrations import Past
 from atoma.schema.schema import Schema
 from atoma.schema.spec import AnyStore
@@ -96,10 +96,8 @@ def _convert_left(conversion: Conversion) -> Script[None]:
     turned: list[Row] = []
     for n, store, told in cast("Sequence[tuple[int, str, str]]", left):
         past = conversion.pasts[store]
-        values = msgspec.json.decode(told, type=dict[str, object])
-        image = {name: stored_from_json(past.fields.get(name), value) for name, value in values.items()}
         with contextlib.suppress(ValidationError):
-            now = past.upgrade(cast("RowImage", image))
+            now = past.upgrade(cast("RowImage", values_from_json(told, past.fields)))
             turned.append((n, msgspec.json.encode({name: json_from_stored(of) for name, of in now.items()}).decode()))
     if turned:
         yield [ExecuteMany(_TURN_LEFT, turned)]

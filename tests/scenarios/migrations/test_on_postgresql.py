@@ -279,16 +279,31 @@ async def test_other_names_touch_no_row_and_may_be_the_scopes(pg: PostgreSQLHome
     assert pg.ask("SELECT ctid::text FROM atoma.teams") == before
 
 
+UNFIT = (
+    (3_000, "1", '"Eve Moe"'), (0, "1e400", '"Eve Moe"'), (0, "1e5000", '"Eve Moe"'), (0, '"x"', '"Eve Moe"'),
+    (0, "[1]", '"Eve Moe"'), (0, "1", "3"), (0, "1", "null"),
+)  # fmt: skip
+"""How deep the name of an item lies in lists, its price and its person, as JSON: what no version of an item takes."""
+
+
 async def test_what_other_programs_have_left_is_decided_in_todays_terms(pg: PostgreSQLHome) -> None:
     async with hub_on(pg.store(), schema=VERSIONS[1]):
         pass
     values = '{{"name": "Lamp", "price": 125, "person": "Eve Moe"}}'  # two braces are one in a template
     pg.ask(f"SELECT atoma.write('main', 'items', 'insert', '1', '{values}', 'key')")
+    for at, (deep, price, person) in enumerate(UNFIT):
+        pg.ask(
+            f"SELECT atoma.write('main', 'items', 'insert', 'unfit', ('{{{{\"name\": ' || repeat('[', {deep}) || '\"\"' || repeat(']', {deep})"
+            f" || ', \"price\": {price}, \"person\": {person}}}}}')::jsonb, 'unfit-{at}')"
+        )
     async with hub_on(pg.store(), schema=VERSIONS[4]) as hub:
         client = Client.of(hub, "a")
         with trio.fail_after(60):
             while not (rows := await client.query("items")):
                 await trio.sleep(0.02)
+            while pg.ask("SELECT count(*) FROM {intake} WHERE answer IS NULL") != [(0,)]:
+                await trio.sleep(0.02)
+    assert pg.ask("SELECT key FROM {intake} WHERE answer->>'ok'='true'") == [("key",)]
     assert rows["1"] == {"title": "Lamp", "price": 1250, "first": "Eve", "last": "Moe", "note": ""}
 
 
