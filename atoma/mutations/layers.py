@@ -157,8 +157,7 @@ def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Seq
         if item.ok:
             _confirm(tx, entry, item)
             made[row] = _version_there(tx, row)
-    for layer in layers:
-        rows.update(dict.fromkeys(tx.outbox.remove(layer, None)))
+    rows.update(dict.fromkeys(tx.outbox.remove(dict.fromkeys(layers))))
     rebase_rows(tx, rows)
     visible = (tx.rows.read(entry.store, entry.id) for entry in request.entries)
     return Settled(tuple(0 if row is None else row.version for row in visible), made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from atoma.contracts.execution import WriteItemResult
@@ -20,7 +20,7 @@ from atoma.contracts.replica import (
     Subscription,
 )
 from atoma.contracts.sync import Cursor, Outcome
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.values import RowImage, RowKey, StoredRow
 from atoma.schema.schema import Schema
 
 
@@ -163,6 +163,10 @@ class OutboxPart(Protocol):
         """The outbox mutation ``mid`` if it is still pending."""
         ...
 
+    def keys_of(self, mids: Iterable[int]) -> Mapping[int, str]:
+        """The idempotency keys of those of the outbox mutations ``mids`` that are still pending, by ``mid``."""
+        ...
+
     def by_keys(self, keys: Iterable[str]) -> dict[str, PendingMutation]:
         """Those of the mutations with these idempotency keys that are still pending, of either kind, by key."""
         ...
@@ -218,8 +222,8 @@ class OutboxPart(Protocol):
         """
         ...
 
-    def mark_acked(self, mid: int, seq: int) -> None:
-        """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
+    def mark_acked(self, seqs: Mapping[int, int]) -> None:
+        """The hub applied mutations, by ``mid``, as these sequences; they stay in the overlay until the page comes."""
         ...
 
     def unmark_acked(self, scope: str) -> None:
@@ -230,10 +234,10 @@ class OutboxPart(Protocol):
         """Note a failed attempt: count it, keep the error and when the next one is due."""
         ...
 
-    def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
-        """Take a mutation out of the overlay and return the ``(store, id)`` it touched.
+    def remove(self, outcomes: Mapping[int, Outcome | None]) -> Sequence[RowKey]:
+        """Take mutations, by lsn, out of the overlay and return the ``(store, id)`` that they touched, each one's in order.
 
-        ``outcome`` is what waiting receipts are told after the commit (None: taken back locally).
+        The outcome of each is what waiting receipts are told after the commit (None: taken back locally).
         """
         ...
 

@@ -165,7 +165,7 @@ def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> 
         if pending.kind == "outbox":
             yield pending, outcome
         else:
-            touched.update(dict.fromkeys(tx.outbox.remove(pending.lsn, outcome)))
+            touched.update(dict.fromkeys(tx.outbox.remove({pending.lsn: outcome})))
 
 
 def _versions(tx: LocalTx, rows: Sequence[ConfirmedRow]) -> dict[RowKey, int]:

@@ -297,17 +297,20 @@ class SyncControl:
         lanes = self._supervisor.lanes
         if "push" not in lanes:
             return True
-        identity, queued, accepted = await self._replica.database.inspect(_backlog)
+        identity, queued = await self._replica.database.inspect(_backlog)
         if "pull" not in lanes or queued:
             return not queued
-        confirmed = identity.confirmed_mid == identity.next_mid - 1
-        return confirmed or (bool(accepted) and all(self._refused(scope) is not None for scope in accepted))
+        if identity.confirmed_mid == identity.next_mid - 1:
+            return True
+        if all(self._refused(scope) is None for scope in self._replica.scopes):
+            return False  # a page is waited for, which will come
+        accepted = await self._replica.database.inspect(lambda tx: {item.scope for item in tx.outbox.every()})
+        return bool(accepted) and all(self._refused(scope) is not None for scope in accepted)
 
 
-def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool, set[str]]:
-    """Who the file is, whether something is to be sent, and if not, the scopes in which pages are waited for."""
-    queued = bool(tx.outbox.queued(limit=1, max_bytes=1))
-    return tx.outbox.identity(), queued, set() if queued else {item.scope for item in tx.outbox.every()}
+def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool]:
+    """Who the file is, and whether something is to be sent."""
+    return tx.outbox.identity(), bool(tx.outbox.queued(limit=1, max_bytes=1))
 
 
 SYNC_CONTROL: PortKey[SyncControl] = PortKey("sync-control")

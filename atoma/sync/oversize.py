@@ -46,7 +46,7 @@ class LeftOut:
         identity = tx.outbox.identity()
         outcome = Outcome(first.mid, "rejected", first.scope, error=self.error)
         keep_refused(tx, first, outcome, work)
-        work.dirty.update(dict.fromkeys(tx.outbox.remove(first.lsn, outcome)))
+        work.dirty.update(dict.fromkeys(tx.outbox.remove({first.lsn: outcome})))
         chain, refusals = Chain(self.mid, self.previous), Refusals(tx)
         is_offer = decode(first.body, MutationBody).recovers is not None
         empty, moved = [_empty(first, at.ids(), chain)], list[PendingMutation]()
@@ -58,7 +58,7 @@ class LeftOut:
                 empty.append(_empty(each, at.ids(), chain))
                 continue
             if is_offer and body.recovers is not None and body.recovers.last and body.scope == first.scope:
-                tx.outbox.remove(each.lsn, None)
+                tx.outbox.remove({each.lsn: None})
                 empty.append(_empty(each, at.ids(), chain))
                 continue
             if body.recovers is None and identity.may_have_sent(each.mid):

@@ -259,8 +259,10 @@ def _has_pending(tx: LocalTx) -> bool:
 
 def by_key(tx: LocalTx, outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
     """Outcomes of mutations that are still pending, by idempotency key."""
-    found = ((tx.outbox.by_mid(outcome.mid), outcome) for outcome in outcomes)
-    return {pending.idem: outcome for pending, outcome in found if pending is not None}
+    if not outcomes:
+        return {}
+    keys = tx.outbox.keys_of([outcome.mid for outcome in outcomes])
+    return {keys[outcome.mid]: outcome for outcome in outcomes if outcome.mid in keys}
 
 
 def _is_short(rows: Sequence[ConfirmedRow]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -61,6 +61,8 @@ def settle(
         page: The page they came with, None for the reply to a push.
         work: Collects what is left to do in this transaction.
     """
+    leaving: dict[int, tuple[PendingMutation, Outcome]] = {}
+    acked: dict[int, int] = {}
     for pending, outcome in decided:
         if pending.mid != outcome.mid:
             continue
@@ -68,18 +70,21 @@ def settle(
         note_sent(tx, pending)
         if outcome.status == "rejected":
             keep_refused(tx, pending, outcome, work)
-            _remove(tx, pending, outcome, work)
+            leaving[pending.lsn] = pending, outcome
             continue
         if outcome.status == "merged" and pending.status != ACKED:
             keep_refused(tx, pending, outcome, work)
         if outcome.status == "superseded" and pending.status != ACKED:
             keep_superseded(tx, pending)
         if is_covered(tx, outcome, page, work):
-            _remove(tx, pending, outcome, work)
+            leaving[pending.lsn] = pending, outcome
             continue
         work.accepted.add(outcome.scope)
         if pending.status != ACKED or pending.ack_seq != outcome.seq:
-            tx.outbox.mark_acked(outcome.mid, outcome.seq)
+            acked[outcome.mid] = outcome.seq
+    if acked:
+        tx.outbox.mark_acked(acked)
+    _remove(tx, leaving, work)
 
 
 def settle_page(
@@ -100,17 +105,21 @@ def settle_page(
     told = {outcome.mid for outcome in page.outcomes if confirmed < outcome.mid <= verified_mid}
     if len(told) >= verified_mid - confirmed:
         return  # the hub told of every mutation that may still be here
+    leaving: dict[int, tuple[PendingMutation, Outcome]] = {}
     for pending in tx.outbox.acked(page.scope):
         if pending.mid in told or pending.mid > verified_mid or pending.ack_seq == 0:
             continue
         outcome = Outcome(pending.mid, "applied", page.scope, pending.ack_seq)
         if is_covered(tx, outcome, page, work):
-            _remove(tx, pending, outcome, work)
+            leaving[pending.lsn] = pending, outcome
+    _remove(tx, leaving, work)
 
 
-def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
-    work.dirty.update(dict.fromkeys(tx.outbox.remove(pending.lsn, outcome)))
-    work.removed.add(pending.mid)
+def _remove(tx: LocalTx, leaving: Mapping[int, tuple[PendingMutation, Outcome]], work: Settlement) -> None:
+    if leaving:
+        touched = tx.outbox.remove({lsn: outcome for lsn, (_, outcome) in leaving.items()})
+        work.dirty.update(dict.fromkeys(touched))
+        work.removed.update([pending.mid for pending, _ in leaving.values()])
 
 
 def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
@@ -165,7 +174,7 @@ class Refusals:
                 self._held[op.store, op.id] = root
             else:
                 self._refused.add((mutation.mid, op.store, op.id))
-        work.dirty.update(dict.fromkeys(self._tx.outbox.remove(mutation.lsn, outcome)))
+        work.dirty.update(dict.fromkeys(self._tx.outbox.remove({mutation.lsn: outcome})))
         return True
 
 

@@ -227,7 +227,7 @@ class WriteDiscarded:
                 id=id,
             )
         for one in reached:
-            at.touched.update(dict.fromkeys(at.tx.outbox.remove(one.lsn, None)))
+            at.touched.update(dict.fromkeys(at.tx.outbox.remove({one.lsn: None})))
         numbers = [one.mid for one in reached if one.kind == "outbox"]
         if numbers:
             _close_ranks(at.tx, min(numbers))

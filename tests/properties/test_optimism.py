@@ -561,7 +561,7 @@ def _ghost(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Sequence[
     if any(item.ok for item in items) or not lsns:
         return _SETTLE(tx, request, lsns, items)
     for lsn in lsns:
-        tx.outbox.remove(lsn, None)
+        tx.outbox.remove({lsn: None})
     return tuple(0 for _ in items)
 
 

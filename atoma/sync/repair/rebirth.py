@@ -187,7 +187,7 @@ class _Numbering:
             self.refused += 1
             return
         if body.recovers is not None and body.recovers.last and not self._have_all_come(mutation.mid):
-            self._tx.outbox.remove(mutation.lsn, None)
+            self._tx.outbox.remove({mutation.lsn: None})
             return
         if self._other_hub:  # it has lost nothing
             body = replace(body, recovers=None)

@@ -236,7 +236,7 @@ def with_a_mutation(original: Original) -> object:
     def swap(tx: LocalTx, *rest: object) -> None:
         original(tx, *rest)
         for mutation in tx.outbox.queued(limit=1, max_bytes=1_000_000):
-            tx.outbox.remove(mutation.lsn, None)
+            tx.outbox.remove({mutation.lsn: None})
 
     return swap
 
@@ -284,7 +284,7 @@ def lose_last(original: Original) -> object:
         original(tx)
         queued = tx.outbox.queued(limit=1_000, max_bytes=1_000_000)
         if queued:
-            tx.outbox.remove(queued[-1].lsn, None)
+            tx.outbox.remove({queued[-1].lsn: None})
 
     return recover
 
@@ -370,7 +370,7 @@ def as_before(_original: Original) -> object:
 
 def given_up(_original: Original) -> object:
     def keep(self: Any, mutation: Any, _work: object) -> None:
-        self._tx.outbox.remove(mutation.lsn, None)
+        self._tx.outbox.remove({mutation.lsn: None})
 
     return keep
 

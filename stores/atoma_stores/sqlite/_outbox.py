@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import apsw
+from msgspec import json
 from msgspec.structs import astuple
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import PendingKind, PendingMutation
 from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.sync import Outcome
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, RowKey
 from atoma.errors import ConflictError, OutboxFull
 from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
@@ -29,6 +30,11 @@ _COLUMNS = (
 )
 _PENDING = f"SELECT {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_KEYS = "SELECT mid, idem FROM _atoma_pending WHERE mid IN (SELECT value FROM json_each(?)) AND kind='outbox'"
+_REMOVE = (
+    "DELETE FROM _atoma_pending WHERE lsn IN (SELECT value FROM json_each(?)) RETURNING lsn, kind, length(body), idem"
+)
+_REMOVE_ROWS = "DELETE FROM _atoma_pending_row WHERE lsn IN (SELECT value FROM json_each(?)) RETURNING lsn, store, id"
 HURRIES = "hurries"
 """Where ``_atoma_meta`` counts how often somebody wanted the outbox sent at once."""
 _ASIDE = 1 << 50
@@ -208,6 +214,11 @@ class Outbox:
         found = self.select("WHERE mid=? AND kind='outbox'", (mid,))
         return found[0] if found else None
 
+    def keys_of(self, mids: Iterable[int]) -> dict[int, str]:
+        """The idempotency keys of those of the outbox mutations ``mids`` that are still pending, by ``mid``."""
+        asked = json.encode(list(mids)).decode()
+        return dict(cast("list[tuple[int, str]]", self._connection.execute(_KEYS, (asked,)).fetchall()))
+
     def by_keys(self, keys: Iterable[str]) -> dict[str, PendingMutation]:
         """Those of the mutations with these idempotency keys that are still pending, of either kind, by key."""
         rows = self._connection.executemany(f"{_PENDING} WHERE idem=?", ((key,) for key in keys)).fetchall()
@@ -301,12 +312,13 @@ class Outbox:
         found = self._connection.execute("SELECT 1 FROM _atoma_pending WHERE scope=? LIMIT 1", (scope,)).fetchone()
         return found is not None
 
-    def mark_acked(self, mid: int, seq: int) -> None:
-        """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
-        self._connection.execute(
-            "UPDATE _atoma_pending SET status=1, ack_seq=? WHERE mid=? AND kind='outbox'", (seq, mid)
+    def mark_acked(self, seqs: Mapping[int, int]) -> None:
+        """The hub applied mutations, by ``mid``, as these; they stay in the overlay until the page comes."""
+        self._connection.executemany(
+            "UPDATE _atoma_pending SET status=1, ack_seq=? WHERE mid=? AND kind='outbox'",
+            ((seq, mid) for mid, seq in seqs.items()),
         )
-        self.settlements.append(Acked(mid, seq))
+        self.settlements += [Acked(mid, seq) for mid, seq in seqs.items()]
 
     def unmark_acked(self, scope: str) -> None:
         """See ``OutboxPart``; receipts are not told, as they take nothing back."""
@@ -322,22 +334,26 @@ class Outbox:
             [(next_attempt_ms, error, mid) for mid in mids],
         )
 
-    def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
-        """Take a mutation out of the overlay and return the ``(store, id)`` it touched."""
-        found = self._connection.execute(
-            "DELETE FROM _atoma_pending WHERE lsn=? RETURNING kind, length(body), idem", (lsn,)
-        ).fetchall()
-        if not found:
-            return []
-        if found[0][0] != "volatile":
-            self._counters.add("outbox_rows", -1)
-            self._counters.add("outbox_bytes", -cast("int", found[0][1]))
-            self.holds = self.holds or found[0][0] == "held"
-        rows = self._connection.execute(
-            "DELETE FROM _atoma_pending_row WHERE lsn=? RETURNING store, id", (lsn,)
-        ).fetchall()
-        self.settlements.append(Removed(lsn, outcome))
-        if self._recorder is not None and outcome is not None and outcome.status == "rejected":
-            reason = "REJECTED" if outcome.error is None else outcome.error.code
-            self._recorder.refuse(cast("str", found[0][2]), cast("list[tuple[str, str]]", rows), reason)
-        return sorted(cast("list[tuple[str, str]]", rows))
+    def remove(self, outcomes: Mapping[int, Outcome | None]) -> Sequence[RowKey]:
+        """Take mutations, by lsn, out of the overlay and return the ``(store, id)`` that they touched; see ``OutboxPart``."""
+        lsns = json.encode(list(outcomes)).decode()
+        found = cast(
+            "list[tuple[int, PendingKind, int, str]]",
+            self._connection.execute(_REMOVE, (lsns,)).fetchall(),
+        )
+        touched: dict[int, list[RowKey]] = {lsn: [] for lsn, _, _, _ in found}
+        rows = cast("list[tuple[int, str, str]]", self._connection.execute(_REMOVE_ROWS, (lsns,)).fetchall())
+        for lsn, store, id in rows:
+            touched[lsn].append((store, id))
+        queued = [(kind, size) for _, kind, size, _ in found if kind != "volatile"]
+        if queued:
+            self._counters.add("outbox_rows", -len(queued))
+            self._counters.add("outbox_bytes", -sum([size for _, size in queued]))
+            self.holds = self.holds or any(kind == "held" for kind, _ in queued)
+        self.settlements += [Removed(lsn, outcome) for lsn, outcome in outcomes.items() if lsn in touched]
+        for lsn, _, _, idem in found:
+            outcome = outcomes[lsn]
+            if self._recorder is not None and outcome is not None and outcome.status == "rejected":
+                reason = "REJECTED" if outcome.error is None else outcome.error.code
+                self._recorder.refuse(idem, touched[lsn], reason)
+        return [key for lsn in outcomes for key in sorted(touched.get(lsn, ()))]

@@ -12,6 +12,6 @@ from atoma_stores.sqlite._units import EngineTx
 def roll_back_volatile(tx: EngineTx) -> int:
     """Take every volatile mutation out and rebuild the rows it touched; returns how many there were."""
     volatile = tx.outbox.volatile()
-    touched = {row for mutation in volatile for row in tx.outbox.remove(mutation.lsn, None)}
+    touched = set(tx.outbox.remove({mutation.lsn: None for mutation in volatile}))
     rebase_rows(tx, sorted(row for row in touched if row[0] in tx.schema.stores))
     return len(volatile)

@@ -120,8 +120,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A77",
         "atoma.sync.settle:_remove",
-        "work.dirty.update(dict.fromkeys(tx.outbox.remove(pending.lsn, outcome)))",
-        "tx.outbox.remove(pending.lsn, outcome)",
+        "work.dirty.update(dict.fromkeys(touched))",
+        "pass",
         why="a row whose write was refused stays as the user saw it",
     ),
     Plant(

@@ -152,7 +152,7 @@ async def remote(db: Opened, model: Model, step: Step, seq: int) -> None:
             outcome = Outcome(0, status, "main", seq)  # type: ignore[arg-type]
 
             def body(tx: LocalTx) -> None:
-                touched = tx.outbox.remove(mutation.lsn, outcome)
+                touched = tx.outbox.remove({mutation.lsn: outcome})
                 assert set(touched) == {("cards", op.id) for op in mutation.ops}
                 rebase(tx, {id for _, id in touched}, model)
 

@@ -38,7 +38,7 @@ def receipt_of(value: object) -> Receipt:
 
 
 async def settle(db: Opened, lsn: int, outcome: Outcome | None) -> None:
-    await db.db.apply(lambda tx: tx.outbox.remove(lsn, outcome))
+    await db.db.apply(lambda tx: tx.outbox.remove({lsn: outcome}))
 
 
 @pytest.mark.paths
@@ -55,7 +55,7 @@ async def test_a_receipt_follows_its_mutation() -> None:
             nursery.start_soon(wait, "one accepted", one, False)
             nursery.start_soon(wait, "one observed", one, True)
             await trio.testing.wait_all_tasks_blocked()
-            await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
+            await db.db.apply(lambda tx: tx.outbox.mark_acked({1: 7}))
             await trio.testing.wait_all_tasks_blocked()
             assert answers == {"one accepted": 7}
             assert (one.state, two.state) == ("accepted", "queued")
@@ -164,14 +164,14 @@ async def test_a_held_mutation_that_is_released_has_a_new_receipt() -> None:
         assert recalled is not None
         alive = receipt_of(recalled.receipts[0])
         assert (dead.state, alive.state) == ("dead", "queued")
-        await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
+        await db.db.apply(lambda tx: tx.outbox.mark_acked({1: 7}))
         assert (await alive.moved("queued"), dead.state) == ("accepted", "dead")
 
 
 @pytest.mark.paths
 async def test_an_undone_settlement_tells_nobody() -> None:
     def body(tx: LocalTx) -> None:
-        tx.outbox.remove(1, Outcome(1, "applied", "main", 1))
+        tx.outbox.remove({1: Outcome(1, "applied", "main", 1)})
         raise LookupError
 
     async with opened(synced=SYNCED) as db:
@@ -221,14 +221,14 @@ async def test_a_repeated_unit_answers_the_same_and_doubles_nothing(tmp_path: Pa
             "key:0",
             "key:2",
         ]
-        await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 4))
+        await db.db.apply(lambda tx: tx.outbox.mark_acked({1: 4}))
         assert await receipt_of((await db.queue_request(unit)).receipts[0]).wait(observed=False) == 4
     async with opened(path, synced=SYNCED) as db:
         assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "accepted"
         await settle(db, 1, Outcome(1, "applied", "main", 4))
         assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "observed"
         entry = InboxEntry(2, "cards", "1", "main", "DENIED", "", Op("patch", "cards", "1"), None, None, None, 0, 0)
-        await db.db.apply(in_turn(lambda tx: tx.inbox.add(entry), lambda tx: tx.outbox.remove(2, None)))
+        await db.db.apply(in_turn(lambda tx: tx.inbox.add(entry), lambda tx: tx.outbox.remove({2: None})))
         assert receipt_of((await db.queue_request(unit)).receipts[2]).state == "rejected"
         assert len(await db.rows()) == 1
 
@@ -310,7 +310,7 @@ async def test_volatile_writes_do_not_outlive_the_program(tmp_path: Path) -> Non
         assert await db.db.inspect(lambda tx: tx.base.shadowed("main")) == [("cards", "1")]
         base = await db.db.inspect(lambda tx: tx.base.read("cards", "1"))
         assert (base.image, base.seq, base.shadowed) == (card("hub"), 5, True)
-        await db.db.apply(in_turn(lambda tx: tx.outbox.remove(1, None), lambda tx: tx.base.unshadow("cards", "1")))
+        await db.db.apply(in_turn(lambda tx: tx.outbox.remove({1: None}), lambda tx: tx.base.unshadow("cards", "1")))
     async with opened(path, synced=SYNCED) as db:
         row = await db.get("1")
         assert row is not None
@@ -331,7 +331,7 @@ async def test_the_outbox_is_read_in_order_and_in_portions() -> None:
     async with opened(synced=SYNCED) as db:
         await db.queue(*(insert(str(n)) for n in range(6)))
         await db.db.apply(
-            in_turn(lambda tx: tx.outbox.mark_acked(2, 5), lambda tx: tx.outbox.mark_attempt([3, 4], 77, "offline"))
+            in_turn(lambda tx: tx.outbox.mark_acked({2: 5}), lambda tx: tx.outbox.mark_attempt([3, 4], 77, "offline"))
         )
 
         def look(tx: LocalTx) -> None:

@@ -117,7 +117,7 @@ async def test_what_is_sent_again_fills_a_request_to_the_byte(bench: Any) -> Non
     async with bench() as b:
         await b.write(insert("1"), insert("2"), insert("3"))
         pending = await b.pending()
-        await b.database.apply(lambda tx: [tx.outbox.mark_acked(item.mid, item.mid) for item in pending])
+        await b.database.apply(lambda tx: [tx.outbox.mark_acked({item.mid: item.mid}) for item in pending])
         two = len(pending[0].body) + len(pending[1].body)
         for limit, max_bytes, fits in ((9, 0, 1), (9, two - 1, 1), (9, two, 2), (9, 10**6, 3), (2, 10**6, 2)):
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -180,17 +180,21 @@ class Outbox(Part):
         wanted = set(keys)
         return {item.idem: item for item in self.memory.waiting.values() if item.idem in wanted}
 
+    def keys_of(self, mids: Iterable[int]) -> dict[int, str]:
+        return {mid: self.memory.waiting[mid].idem for mid in mids if mid in self.memory.waiting}
+
     def on_row(self, store: str, id: str) -> list[PendingMutation]:
         return [item for _, item in sorted(self.memory.waiting.items()) if (store, id) in touched(item)]
 
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         return self.memory.shadows.get((store, id))
 
-    def mark_acked(self, mid: int, seq: int) -> None:
-        self.memory.waiting[mid] = replace(self.memory.waiting[mid], status=ACKED, ack_seq=seq)
+    def mark_acked(self, seqs: Mapping[int, int]) -> None:
+        for mid, seq in seqs.items():
+            self.memory.waiting[mid] = replace(self.memory.waiting[mid], status=ACKED, ack_seq=seq)
 
-    def remove(self, lsn: int, outcome: Outcome | None) -> list[Key]:
-        return touched(self.memory.waiting.pop(lsn))
+    def remove(self, outcomes: Mapping[int, Outcome | None]) -> list[Key]:
+        return [key for lsn in outcomes for key in touched(self.memory.waiting.pop(lsn))]
 
 
 class Inbox(Part):
@@ -285,8 +289,8 @@ async def test_the_push_lane_does_not_wait_for_a_number_that_has_left_the_outbox
     for id in ("1", "2", "3"):
         memory.write(Op("create", "notes", id, {"text": ""}))
     for mid in (1, 3):
-        memory.outbox.mark_acked(mid, mid)
-    memory.outbox.remove(2, None)
+        memory.outbox.mark_acked({mid: mid})
+    memory.outbox.remove({2: None})
     cursor = memory.live.cursor
     hub = Hub((Outcome(1, "applied", "main", 1),), PullReply("main", cursor, cursor))
     with pytest.raises(HubLostData, match="mutation 2 has left the outbox"):

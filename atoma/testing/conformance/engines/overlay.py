@@ -43,7 +43,7 @@ async def a_pending_write_lies_over_the_confirmed_base(bench: Bench) -> None:
 
         def settle(tx: LocalTx) -> None:
             (mutation,) = tx.outbox.on_row("notes", "a")
-            touched = tx.outbox.remove(mutation.lsn, Outcome(mutation.mid, "applied", "main", seq=7))
+            touched = tx.outbox.remove({mutation.lsn: Outcome(mutation.mid, "applied", "main", seq=7)})
             expect_equal(list(touched), [("notes", "a")], "what the mutation touched")
             tx.base.put("notes", "a", "main", note("mine"), 7)
             tx.base.unshadow("notes", "a")
@@ -66,7 +66,7 @@ async def only_what_is_settled_lets_go_of_its_base(bench: Bench) -> None:
                 tx.base.put("notes", id, "main", note(text), 7)
             for id in ("settled", "gone", "differs"):
                 for mutation in tx.outbox.on_row("notes", id):
-                    tx.outbox.remove(mutation.lsn, None)
+                    tx.outbox.remove({mutation.lsn: None})
             return set(tx.base.unshadow_settled("notes", ["settled", "gone", "pending", "differs", "never there"]))
 
         found = await db.db.apply(land)
@@ -111,7 +111,7 @@ async def the_outbox_keeps_the_order_of_writing(bench: Bench) -> None:
 def _take_out(tx: LocalTx, mid: int) -> None:
     pending = tx.outbox.by_mid(mid)
     assert pending is not None
-    tx.outbox.remove(pending.lsn, None)
+    tx.outbox.remove({pending.lsn: None})
 
 
 @CHECKS.add
@@ -130,13 +130,13 @@ async def a_receipt_follows_its_mutation(bench: Bench) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
+            await db.db.apply(lambda tx: tx.outbox.mark_acked({1: 7}))
             await until(lambda: answers, "nobody woke who waits for the verdict")
             expect_equal((answers, one.state), ([7], "accepted"), "what the waiter got, and the state, after an ack")
-            await db.db.apply(lambda tx: tx.outbox.remove(1, Outcome(1, "applied", "main", seq=7)))
+            await db.db.apply(lambda tx: tx.outbox.remove({1: Outcome(1, "applied", "main", seq=7)}))
         expect_equal((answers, one.state), ([7, 7], "observed"), "what the waiter got in the end")
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
-        await db.db.apply(lambda tx: tx.outbox.remove(2, refused))
+        await db.db.apply(lambda tx: tx.outbox.remove({2: refused}))
         with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
             await two.wait(observed=False)
         expect_equal((rejected.error.reason, two.state), ("DENIED", "rejected"), "the reason and the state")
@@ -152,13 +152,13 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
 
         def settle(tx: LocalTx) -> None:
-            tx.outbox.remove(1, Outcome(1, "applied", "main", seq=7))
+            tx.outbox.remove({1: Outcome(1, "applied", "main", seq=7)})
             pending = tx.outbox.by_mid(2)
             assert pending is not None
             op = Op("create", "notes", "b", dict(note()))
             entry = InboxEntry(2, "notes", "b", "main", "DENIED", "not yours", op, None, note(), None, 0, 0)
             tx.inbox.add(entry)
-            tx.outbox.remove(2, refused)
+            tx.outbox.remove({2: refused})
 
         await db.db.apply(settle)
         expect_equal(await db.db.recall("another key"), None, "what is known of a key that nothing was written under")
@@ -173,7 +173,7 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
         with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
             await second.wait(observed=False)
         expect_equal(rejected.error.reason, "DENIED", "the reason")
-        await again.db.apply(lambda tx: tx.outbox.mark_acked(3, 9))
+        await again.db.apply(lambda tx: tx.outbox.mark_acked({3: 9}))
         expect_equal((await third.wait(observed=False), third.state), (9, "accepted"), "what the receipt gets")
 
 
