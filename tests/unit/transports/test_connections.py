@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +11,13 @@ import trio.testing
 
 from atoma.contracts.sync import PullRequest
 from atoma.errors import AtomaError
-from atoma.ports import Transport
+from atoma.ports import Peer, Principal, Transport
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.errors import UNVERIFIED
 from atoma_transports.calls.fairness import RESTED_S
 from atoma_transports.grpc import GrpcTransport
+from atoma_transports.grpc.messages import trailer_of
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.serving import open_server
@@ -229,3 +232,26 @@ async def test_our_own_http_client_takes_turns_with_itself() -> None:
                     await trio.sleep(0.02)
         assert ready == 4
         nursery.cancel_scope.cancel()
+
+
+class Away(Hub):
+    """Its verifier asks something that does not answer."""
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@virtual_time
+@pytest.mark.parametrize("handler", ASKS)
+async def test_a_verifier_that_takes_too_long_is_told_in_one_code_whatever_is_spoken(handler: str) -> None:
+    """HTTP called it UNAVAILABLE, as if the hub were closing, and gRPC said nothing before it hung up."""
+    async with open_port(LIMITS) as port:
+        port.hub = Away()
+        wired = port.connect(handler)
+        await wired.send(ASKS[handler][0])
+        with trio.fail_after(LIMITS.handshake_s + 1):
+            told = await wired.until(b"looking at the token took too long")
+        told += await wired.rest()
+        code = base64.b64encode(trailer_of(UNVERIFIED)).rstrip(b"=") if handler == "grpc" else b"TIMEOUT"
+        assert code in told

@@ -122,7 +122,8 @@ def check_request(size: int, most: int) -> None:
 LATE = refusal("TIMEOUT", "the caller's deadline has passed")
 STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
 CUT_OFF = refusal("UNAVAILABLE", "the server ends this connection")
-"""The error that ends or refuses a call when the server ends the connection, in the same words on every transport."""
+UNVERIFIED = refusal("TIMEOUT", "looking at the token took too long")
+"""The errors that end or refuse a call in the same words on every transport; the last says nothing about the token."""
 
 
 def large_answer(size: int, most: int) -> ErrorInfo:

@@ -20,7 +20,7 @@ from atoma.ports import Peer, ServiceHost
 from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session, begin_session
 from atoma.ports.tasks import open_tasks
-from atoma_transports.calls.errors import error_of, info_of
+from atoma_transports.calls.errors import UNVERIFIED, error_of, info_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.dialing.credentials import Token, ask_for
 from atoma_transports.frames.client import FrameChannel
@@ -32,9 +32,6 @@ logger = logging.getLogger("atoma.transports")
 EARLY = 0.25  # the last part of a token's lifetime, in which a new one is requested …
 EARLY_S_MAX = 60.0  # … but no longer than this
 PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
-
-UNVERIFIED = refusal("TIMEOUT", "looking at the token took too long")
-"""The answer when the verifier does not finish in time: it says nothing about the token."""
 
 AskToken = Callable[[], Awaitable[str]]
 

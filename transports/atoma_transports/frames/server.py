@@ -25,6 +25,7 @@ from atoma_transports.calls.errors import (
     CUT_OFF,
     LATE,
     STOPPING,
+    UNVERIFIED,
     explain,
     info_of,
     large_answer,
@@ -37,7 +38,7 @@ from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import AnswerCall, Method
 from atoma_transports.calls.requests import MESSAGEPACK, HeldAnswers, check_size, read_request, size_max
 from atoma_transports.frames.envelope import CLIENT_KINDS, Frame, FrameKind, decode_frame, encode_frame
-from atoma_transports.frames.handshake import UNVERIFIED, first_session, session_for, welcome
+from atoma_transports.frames.handshake import first_session, session_for, welcome
 from atoma_transports.frames.outgoing import Outgoing, Ticket
 from atoma_transports.frames.pipe import LOST, MessagePipe, Pulse, close_pipe, explain_close, until_mute
 

@@ -146,7 +146,7 @@ class SyncCalls:
     def __init__(self, hosting: Hosting, share: Share) -> None:
         self._hosting = hosting
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.place, share)
+        self._admission = Admission(hosting.host, hosting.place, share, hosting.limits.handshake_s)
         self._share = share
         self._calls = 0
         self._held = HeldAnswers(hosting.limits.queue_bytes, share)

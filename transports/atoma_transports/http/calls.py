@@ -9,9 +9,7 @@ from urllib.parse import parse_qsl
 
 import h11
 import msgspec
-import trio
 
-from atoma.contracts.failures import refusal
 from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
@@ -75,7 +73,7 @@ class Calls:
         self._hosting = hosting
         self._batches = batches
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.place, wire.share)
+        self._admission = Admission(hosting.host, hosting.place, wire.share, hosting.limits.handshake_s)
         self._declares = hosting.host if isinstance(hosting.host, DeclaresStores) else None
         self._held = HeldAnswers(hosting.limits.queue_bytes, wire.share)
         self._last: tuple[str, Peer, Session] | None = None
@@ -209,11 +207,9 @@ class Calls:
         if last is not None and last[0] == token and last[1] == asked.peer and last[2].is_good:
             self._admission.enter(last[2])
             return last[2]
-        with trio.move_on_after(self._limits.handshake_s):
-            admitted = await self._admission.admit(token, asked.peer)
-            self._last = (token, asked.peer, admitted)
-            return admitted
-        raise RefusedRequest(refusal("UNAVAILABLE", "authenticating took too long"))
+        admitted = await self._admission.admit(token, asked.peer)
+        self._last = (token, asked.peer, admitted)
+        return admitted
 
     async def _body(self, asked: Asked, most: int) -> bytes:
         size = asked.fields.get("content-length", "0")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import trio
+
 from atoma.errors import AuthenticationError, RemoteError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.sessions import Session, begin_session
 from atoma_transports.calls.call import check_subject
+from atoma_transports.calls.errors import UNVERIFIED, error_of
 from atoma_transports.calls.fairness import Share
 from atoma_transports.serving.places import ConnectionSlot
 
@@ -33,10 +36,12 @@ class Admission:
         host: Who verifies.
         place: The connection's place, which it may keep from the first good token on.
         share: What the connection may take, which is its principal's.
+        within_s: Seconds that the verifier has.
     """
 
-    def __init__(self, host: ServiceHost, place: ConnectionSlot, share: Share) -> None:
+    def __init__(self, host: ServiceHost, place: ConnectionSlot, share: Share, within_s: float) -> None:
         self._host = host
+        self._within_s = within_s
         self._place = place
         self._share = share
         self._known: dict[tuple[str, Peer], Session] = {}
@@ -47,14 +52,14 @@ class Admission:
         Raises:
             AuthenticationError: It is missing, wrong or expired.
             RemoteError: ``OVERLOADED``: it is good, and there is no place, or its principal has enough connections;
-                ``RATE_LIMITED``: it is good, and too much is sent.
+                ``RATE_LIMITED``: it is good, and too much is sent; ``TIMEOUT``: the verifier did not answer in time.
         """
         key = (token, peer)
         known = self._known.get(key)
         if known is not None and known.is_good:
             self.enter(known)
             return known
-        session = await begin_session(token, self._host, peer)
+        session = await self._begin(token, peer)
         meanwhile = self._known.get(key)
         if meanwhile is not known and meanwhile is not None and meanwhile.is_good:
             session.close()  # another call of the connection was faster
@@ -73,6 +78,11 @@ class Admission:
         self._known[key] = session
         session.on_end = lambda reason: session.close()
         return session
+
+    async def _begin(self, token: str, peer: Peer) -> Session:
+        with trio.move_on_after(self._within_s):
+            return await begin_session(token, self._host, peer)
+        raise error_of(UNVERIFIED)
 
     def enter(self, session: Session) -> None:
         """See that whoever ``session`` belongs to may ask for something on this connection now.
