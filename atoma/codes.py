@@ -243,6 +243,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
         "STORE": Code("the storage engine failed", "local", "operator", "undone"),
         "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
+        "FOREIGN_LOG": Code("the log beside the file is another file's", "local", "operator", "undone"),
         "WRONG_KEY": Code("the key is not the file's, or one is missing", "local", "program", "undone"),
         "DISK_FULL": Code("no space is left", "local", "room", "undone"),
         "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),

@@ -35,6 +35,7 @@
     ├─ StoreError             the engine failed
     │  ├─ StoreBusy           another program holds the file
     │  ├─ StoreCorrupt        the file is damaged or is not an Atoma file
+    │  ├─ ForeignLog          the log beside the file is another file's
     │  ├─ DiskFull            no space is left; nothing was written
     │  ├─ WrongKey            the key is not the file's, or is missing
     │  ├─ MigrationError      the file cannot be migrated to the code's schema
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AtomaError", "AuthenticationError", "ChannelBroken", "CircuitOpen", "ClientForked", "ClosedError",
     "ConfigurationError", "ConflictError", "ConnectFailed", "DiskFull", "ExecutionError", "FallbackExhausted",
-    "MigrationError", "NodeTimeout", "NotEntered", "NotFoundError", "NotResolvable", "OutboxFull", "Overloaded",
+    "ForeignLog", "MigrationError", "NodeTimeout", "NotEntered", "NotFoundError", "NotResolvable", "OutboxFull", "Overloaded",
     "PluginError", "PolicyNotAllowed", "Problem", "ProtocolError", "QueryError", "RemoteError", "Resync",
     "SchemaError", "SchemaMismatch", "ScopeNotSubscribed", "StoreBusy", "StoreCorrupt", "StoreError", "SyncError",
     "TokenExpired", "TopologyError", "TransportError", "UnknownPolicy", "UnknownStore", "ValidationError", "WriteError",
@@ -512,6 +513,12 @@ class StoreCorrupt(StoreError):
     """The file is damaged, or is not of the expected kind."""
 
     code = "CORRUPT"
+
+
+class ForeignLog(StoreError):
+    """The log beside the file belongs to another state of it; nothing was read or written."""
+
+    code = "FOREIGN_LOG"
 
 
 class WrongKey(StoreError):

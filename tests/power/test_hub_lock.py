@@ -154,7 +154,7 @@ async def test_what_is_seen_in_the_main_file_is_synced_before_it_is_written_down
                         while not gate.reached.is_set():
                             await trio.sleep(0.001)
                     witness.note(b"e", 7)
-                    witness.look()
+                    witness.main.look()
                     witness.write()
                     files = gate.power_goes()
                     gate.release.set()

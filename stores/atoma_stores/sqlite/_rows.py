@@ -26,6 +26,7 @@ from atoma_stores.sqlite._others import Standing
 from atoma_stores.sqlite._queries import QueryReader
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 from atoma_stores.sqlite.codes import is_unique_violation
+from atoma_stores.sqlite.main_files import NOTE_CHECKPOINTED, MainFile
 
 Delta = dict[str, dict[str, BeforeAfter]]
 BaseChange: TypeAlias = tuple[str, RowImage | None, int]
@@ -71,6 +72,8 @@ class FileKnowledge:
 
     __slots__ = (
         "_connection",
+        "_main",
+        "_noted",
         "_version",
         "_written",
         "counters",
@@ -82,7 +85,7 @@ class FileKnowledge:
         "units",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, main: MainFile | None = None) -> None:
         self.counters: dict[str, int] = {}
         self._written = self.counters
         self.identity: ClientIdentity | None = None
@@ -92,6 +95,8 @@ class FileKnowledge:
         self.told = Standing()
         self._version = -2
         self._connection: apsw.Connection | None = None
+        self._main = main
+        self._noted = 0
 
     def refresh(self, connection: apsw.Connection) -> None:
         """Ask the file, unless what is known of it holds."""
@@ -124,10 +129,18 @@ class FileKnowledge:
         elif now["commit"] != written["commit"]:
             connection.execute(_COMMITTED, (now["commit"],))
         self._written = now
+        self.note(connection)
+
+    def note(self, connection: apsw.Connection) -> None:
+        """Write down what the main file alone has come to, once for each checkpoint: a log says by it whose it is."""
+        seen = 0 if self._main is None else self._main.checkpointed
+        if seen > self._noted:
+            connection.execute(NOTE_CHECKPOINTED, (seen,))
+            self._noted = seen
 
     def forget(self) -> None:
         """Ask the file anew: what was left is undone, and nothing of it is to be written."""
-        self._version, self._written = -2, self.counters
+        self._version, self._written, self._noted = -2, self.counters, 0
 
 
 class Counters:

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal, TypeAlias, cast
 
 import apsw
@@ -18,6 +19,7 @@ from atoma.errors import ConfigurationError
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.encryption import FileKey, unlock
 from atoma_stores.sqlite.functions import add_functions
+from atoma_stores.sqlite.main_files import check_log, device_file
 
 MEMORY = ":memory:"
 BUSY_MS = 5_000
@@ -58,6 +60,9 @@ def open_connection(
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
     try:
+        connection.config(
+            apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1
+        )  # what is refused stays as it is, and its log beside it
         connection.set_busy_timeout(busy_ms)
         if key is not None:
             unlock(connection, key)
@@ -69,11 +74,12 @@ def open_connection(
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
         connection.pragma("temp_store", 2)
-        connection.pragma("cache_size", -CACHE_KIB)
         if prepare is not None:
             prepare(connection)
+        connection.pragma("cache_size", -CACHE_KIB)  # this reads the schema
         if read_only:
             connection.pragma("query_only", 1)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except BaseException:
         connection.close()
         raise
@@ -103,12 +109,14 @@ def open_existing(
     Raises:
         ConfigurationError: There is no such file.
         WrongKey: It is encrypted with another key, or with none and one was given.
+        ForeignLog: It is a device's, and the log beside it is not its own.
         StoreError: It cannot be opened, or what is done with it in the block fails.
     """
     if not os.path.isfile(path):
         raise ConfigurationError(f"{path}: there is no such file")
     try:
-        connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, key=key)
+        own = partial(check_log, main=device_file(path, None, key))
+        connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, prepare=own, key=key)
         try:
             if leaves_log:
                 connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

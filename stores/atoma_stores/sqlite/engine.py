@@ -60,6 +60,7 @@ from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file
 from atoma_stores.sqlite.encryption import optional_key
+from atoma_stores.sqlite.main_files import MainFile, check_log, device_file
 from atoma_stores.sqlite.prebuilt import begin_with, own_identity
 
 T = TypeVar("T")
@@ -130,8 +131,14 @@ class SQLiteEngine:
         self, schema: Schema, environment: Environment, synced: frozenset[str]
     ) -> AsyncGenerator[SQLiteLocalDatabase]:
         """Open (or create) the file for ``schema``; see ``LocalEngine.open_database``."""
+        main = device_file(self.path, self.vfs, self.key)
+        checked = self.path == MEMORY
 
         def prepare(connection: apsw.Connection) -> None:
+            nonlocal checked
+            if not checked:
+                check_log(connection, main)
+                checked = True
             check_ours(connection)
             allow_writes(connection)
 
@@ -142,10 +149,12 @@ class SQLiteEngine:
             environment=environment,
             prepare=prepare,
             vfs=self.vfs,
-            on_checkpoint=self._trimming(environment),
+            on_checkpoint=self._after_checkpoint(main, environment),
             key=self.key,
         ) as database:
-            opened = SQLiteLocalDatabase(database, self, schema, synced)
+            if self.path != MEMORY:
+                main.look()
+            opened = SQLiteLocalDatabase(database, self, schema, synced, main)
             await opened.prepare()
             async with open_tasks() as watching:
                 try:
@@ -165,10 +174,16 @@ class SQLiteEngine:
             await trio.lowlevel.checkpoint()
             begin_with(prebuilt, self.path, self.key)
 
-    def _trimming(self, environment: Environment) -> OnCheckpoint | None:
-        """What trims the history in the thread of the checkpoints."""
+    def _after_checkpoint(self, main: MainFile, environment: Environment) -> OnCheckpoint:
+        """What is done in the thread of the checkpoints: see what the main file has by now, and trim the history."""
         history = self.history
-        return None if history is None else lambda connection: trim_aside(connection, history, environment.wall_ms())
+
+        def after(connection: apsw.Connection) -> None:
+            main.look()
+            if history is not None:
+                trim_aside(connection, history, environment.wall_ms())
+
+        return after
 
 
 class _Snapshot:
@@ -201,7 +216,9 @@ class SQLiteLocalDatabase:
     state) takes the next number, a unit that wrote nothing takes none.
     """
 
-    def __init__(self, database: Database, engine: SQLiteEngine, schema: Schema, synced: frozenset[str]) -> None:
+    def __init__(
+        self, database: Database, engine: SQLiteEngine, schema: Schema, synced: frozenset[str], main: MainFile
+    ) -> None:
         self.sqlite = database
         self.schema = schema
         self._engine = engine
@@ -212,7 +229,7 @@ class SQLiteLocalDatabase:
         )
         self._full = frozenset(name for name in self._tables if self._default_durability(name) == "full")
         self._receipts = Receipts()
-        self._known = FileKnowledge()
+        self._known = FileKnowledge(main)
         database.before_commit(self._known.write, self._known.forget)
         self._standing = Standing()
         self._indexed = 0
@@ -262,6 +279,7 @@ class SQLiteLocalDatabase:
                     table.search.prepare(connection)
             own_identity(connection, lambda: environment.random.getrandbits(128).to_bytes(16, "big"))
             self._companions.join(connection)
+            self._known.note(connection)
             self._known.told = standing(connection)
 
         def recover(tx: LocalTx) -> None:

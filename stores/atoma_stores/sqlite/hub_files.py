@@ -42,7 +42,8 @@ from atoma_stores.sqlite.copies import (
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
 from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
-from atoma_stores.sqlite.hub_witness import HubWitness, commits_of_main
+from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_stores.sqlite.main_files import COMMITS_OF_HUB, MainFile
 from atoma_stores.sqlite.migrating import converted_heads
 from atoma_stores.sqlite.stored_schema import stored_schema
 
@@ -262,7 +263,7 @@ def _check_hub(path: str) -> None:
     Raises:
         StoreError: It is not, or cannot be read.
     """
-    if commits_of_main(path, None) is None:
+    if MainFile(path, COMMITS_OF_HUB, None).alone() is None:
         with _opened(path, leaves_log=_has_log(path)):
             pass
 

@@ -171,7 +171,7 @@ class SQLiteHubStore:
                 witness = HubWitness(self._path, stack.enter_context(sole_hub(self._path)), self._vfs, environment)
                 witness.set_foreign_log_aside()
                 stack.callback(witness.close)  # once the file is closed
-            seen = None if witness is None else witness.after_checkpoint
+            seen = None if witness is None else witness.main.after_checkpoint
             async with open_database(
                 self._path, environment=environment, durability="full", vfs=self._vfs, on_checkpoint=seen
             ) as database:
