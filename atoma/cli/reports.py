@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -48,6 +49,16 @@ def answers(command: argparse.ArgumentParser, run: RunCommand) -> None:
     """Let ``command`` print what ``run`` reports, as JSON if ``--json`` is given."""
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)
+
+
+def needs_command(parser: argparse.ArgumentParser) -> None:
+    """Let ``parser``, which has commands, print its help if none of them is given."""
+
+    def run(options: argparse.Namespace) -> Exit:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+
+    parser.set_defaults(run=run)
 
 
 def unsound(where: str, data: object, problems: Sequence[str], helps: str) -> Report:

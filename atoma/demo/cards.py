@@ -36,7 +36,7 @@ class Card:
 
 
 # people decide when two devices gave one field of a card two values; edits of different fields are merged
-CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("pos")], conflict="manual")
+CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("board", "pos")], conflict="manual")
 CARD_SCHEMA = Schema(CARDS, version=1)
 
 _BEGINNING: tuple[tuple[str, Lane, str], ...] = (

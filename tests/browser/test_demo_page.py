@@ -54,6 +54,12 @@ def expect_count(locator: Locator, count: int) -> None:
     expect(locator).to_have_count(count, timeout=15_000)
 
 
+def expect_in_view(locator: Locator) -> None:
+    from playwright.sync_api import expect
+
+    expect(locator).to_be_in_viewport(timeout=15_000)
+
+
 def expect_outbox(page: Page, key: str, count: int) -> None:
     expect_text(head(page, key).locator(".outbox .count"), str(count))
 
@@ -173,6 +179,9 @@ def test_a_conflict_can_be_let_go(window: Window) -> None:
     rename(page, "b", "Sharpen the chisels", "Sharpen one chisel")
     expect_outbox(page, "a", 0)
     plug_in(page, "b")
+    page.set_viewport_size({"width": 1280, "height": 500})
+    page.get_by_role("link", name="1 conflict to decide").click()
+    expect_in_view(board(page, "b").locator(".conflict"))
     board(page, "b").get_by_role("button", name="Take theirs").click()
     expect_count(board(page, "b").locator(".conflict"), 0)
     expect_count(card(page, "b", "Sharpen every chisel"), 1)
@@ -211,6 +220,7 @@ def test_a_card_that_is_gone_is_said_to_be_deleted(window: Window) -> None:
     expect_outbox(page, "a", 0)
     plug_in(page, "b")
     expect_text(board(page, "b").locator(".conflict .what"), re.compile("was deleted on another device first"))
+    expect_text(board(page, "b").locator(".conflict tbody tr"), re.compile("^title.*Sharpen one chisel.*deleted$"))
 
 
 def test_cards_are_moved_and_deleted_by_mouse_and_by_keys(window: Window) -> None:

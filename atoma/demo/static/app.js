@@ -3,7 +3,7 @@
 import {h, post, text} from "/static/inspector/dom.js";
 import {makeBoard} from "./board.js";
 import {makeHead} from "./head.js";
-import {arrangeTabs, makeTab} from "./tabs.js";
+import {arrangeTabs, choose, makeTab} from "./tabs.js";
 
 const strip = document.querySelector(".strip");
 const boards = document.querySelector(".boards");
@@ -57,8 +57,23 @@ function agree() {
   const node = document.getElementById("agree");
   node.dataset.tone = differing || open ? "warn" : "good";
   const undecided = `${open} ${open === 1 ? "conflict" : "conflicts"} to decide`;
+  const full = [...devices.values()].find((device) => device.state.inbox.length);
+  if (full && !differing) node.href = `#inbox-${full.state.key}`;
+  else node.removeAttribute("href");
   text(node, differing ? `${differing} ${differing === 1 ? "card differs" : "cards differ"}` : open ? undecided : "Boards agree");
 }
+
+/** What there is to decide may be below the edge of the window, or on the other tab. */
+document.getElementById("agree").addEventListener("click", (event) => {
+  const {hash} = event.currentTarget;
+  if (!hash) return;
+  event.preventDefault();
+  const inbox = document.querySelector(hash);
+  choose(inbox.closest(".board").dataset.device);
+  const first = inbox.querySelector(".conflict");
+  first?.focus({preventScroll: true});
+  first?.scrollIntoView({block: "nearest"});
+});
 
 function listen() {
   const lost = document.getElementById("lost");

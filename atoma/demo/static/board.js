@@ -49,6 +49,7 @@ export function makeBoard(first, send) {
   const find = (selector) => node.querySelector(selector);
   node.dataset.device = first.key;
   node.setAttribute("aria-label", `Board on ${first.name}`);
+  find(".inbox").id = `inbox-${first.key}`;
   const lanes = new Map(LANES.map(([lane, title]) => [lane, makeLane(lane, title, first.name, send)]));
   find(".lanes").append(...[...lanes.values()].map((lane) => lane.node));
 

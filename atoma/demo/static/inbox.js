@@ -11,11 +11,20 @@ const REASONS = {
 
 const DELETED = "was deleted on another device first. Your change was refused.";
 
+/** Whether the row is deleted on that side, ours or theirs. */
+const isGone = (entry, side) => entry.fields.length > 0 && entry.fields.every((field) => field[side] === null);
+
 /** The fields to choose one by one: several that I have changed, in a row that neither side has deleted. */
 function changedByMe(entry) {
-  const gone = (side) => entry.fields.every((field) => field[side] === null);
   const changed = entry.fields.filter((field) => field.mine !== field.base && field.differs);
-  return gone("mine") || gone("theirs") || changed.length < 2 ? [] : changed.map((field) => field.name);
+  return isGone(entry, "mine") || isGone(entry, "theirs") || changed.length < 2 ? [] : changed.map((field) => field.name);
+}
+
+/** The fields to show: of a row that one side has deleted those that the other one has changed, if it has changed any. */
+function fieldsOf(entry) {
+  const kept = isGone(entry, "theirs") ? "mine" : isGone(entry, "mine") ? "theirs" : null;
+  const changed = kept ? entry.fields.filter((field) => field[kept] !== field.base) : [];
+  return changed.length ? changed : entry.fields;
 }
 
 const shown = (value) => (value === null || value === undefined ? h("i", {}, "none") : String(value));
@@ -23,15 +32,20 @@ const shown = (value) => (value === null || value === undefined ? h("i", {}, "no
 export function makeConflict(entry, send) {
   const node = copy("t-conflict");
   text(node.querySelector(".what b"), entry.title);
-  const deleted = entry.code === "CONFLICT" && entry.fields.length > 0 && entry.fields.every((field) => field.theirs === null);
+  const deleted = entry.code === "CONFLICT" && isGone(entry, "theirs");
   text(node.querySelector(".what span"), deleted ? DELETED : REASONS[entry.code] ?? entry.message);
   node.querySelector(".what").title = `${entry.code}: ${entry.message}`;
   const mine = changedByMe(entry);
-  node.querySelector("tbody").append(...entry.fields.map((field) => h("tr", {data: {differs: field.differs}},
+  const fields = fieldsOf(entry);
+  const cell = (side, at, content) => {
+    if (!isGone(entry, side)) return h("td", {class: side}, content);
+    return at === 0 && h("td", {class: side, rowspan: fields.length}, h("i", {}, "deleted"));
+  };
+  node.querySelector("tbody").append(...fields.map((field, at) => h("tr", {data: {differs: field.differs}},
     h("th", {scope: "row"}, field.name),
     h("td", {}, shown(field.base)),
-    h("td", {class: "mine"}, mine.includes(field.name) ? h("label", {}, h("input", {type: "checkbox", checked: true, value: field.name}), " ", shown(field.mine)) : shown(field.mine)),
-    h("td", {class: "theirs"}, shown(field.theirs)))));
+    cell("mine", at, mine.includes(field.name) ? h("label", {}, h("input", {type: "checkbox", checked: true, value: field.name}), " ", shown(field.mine)) : shown(field.mine)),
+    cell("theirs", at, shown(field.theirs)))));
   const ticked = () => [...node.querySelectorAll("input:checked")].map((box) => box.value);
   node.addEventListener("change", () => { node.querySelector("[data-do=keep]").disabled = !ticked().length; });
   node.addEventListener("click", (event) => {

@@ -10,7 +10,7 @@ const PEEK_CARDS = 6; // of a lane: as many as a tab has room for
 const page = document.getElementById("boards");
 const tabs = document.querySelector(".tabs");
 
-function choose(key) {
+export function choose(key) {
   page.dataset.shown = key;
   for (const tab of tabs.children) tab.setAttribute("aria-current", String(tab.dataset.device === key));
 }

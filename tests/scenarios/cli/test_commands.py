@@ -57,6 +57,19 @@ def test_every_command_answers_in_json_and_is_on_the_page() -> None:
         assert f"`{path}" in page or f"; `{path.split()[-1]}`" in page, path
 
 
+@pytest.mark.parametrize("given", [(), ("hub",), ("hub", "tokens"), ("outbox",)], ids=" ".join)
+def test_what_has_commands_lists_them_when_none_is_given(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(given) == Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    path = " ".join(("atoma", *given))
+    named = {name.split()[len(path.split())] for name, _ in leaves(parser()) if name.startswith(f"{path} ")}
+    assert len(named) > 1
+    assert all(re.search(rf"\n    {name}\s", err) for name in named), err
+
+
 def test_every_command_that_opens_a_devices_file_takes_its_key() -> None:
     for path, command in leaves(parser()):
         opens = (
