@@ -166,10 +166,10 @@ class Server:
         """The address of a database."""
         return f"postgresql://{user or self.superuser}@/{database}?host={self.folder}"
 
-    def new_database(self) -> str:
-        """An empty database; its name."""
+    def new_database(self, template: str = "template0") -> str:
+        """A database that is a copy of ``template``, which nobody may be connected to, or is empty; its name."""
         name = f"hub{next(_numbers)}"
-        self._order(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY file_copy")
+        self._order(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
 
     def drop_database(self, name: str) -> None:
@@ -198,15 +198,15 @@ def server() -> Server:
 
 
 @contextlib.contextmanager
-def database() -> Iterator[str]:
-    """The address of an empty database, for the block; skips the test where there is no PostgreSQL."""
+def database(template: str = "template0") -> Iterator[str]:
+    """The address of an empty database, or a copy of another one, for the block; skips the test where there is no PostgreSQL."""
     try:
         where = server()
     except NoPostgreSQL as reason:
         import pytest  # the benchmarks start a server without it
 
         pytest.skip(str(reason))
-    name = where.new_database()
+    name = where.new_database(template)
     try:
         yield where.dsn(name)
     finally:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atoma.errors import RemoteError
+from atoma.hub import AllowLoopback, Hub, open_hub
+from tests.scenarios.sync.conftest import World
 from tests.scenarios.sync.kit import back_up_with, inbox, open_restored, put_in, unplug
-
-pytestmark = pytest.mark.virtual_time
+from tests.unit.hub.conftest import STORES
+from tests.unit.hub.homes import Home, home_of
 
 
 def small(request: Any) -> Any:
@@ -18,6 +24,7 @@ def small(request: Any) -> Any:
     return request
 
 
+@pytest.mark.virtual_time
 @pytest.mark.paths
 @pytest.mark.parametrize("code", ["CONSTRAINT", "TOO_LARGE"])
 async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_refused(world: Any, code: str) -> None:
@@ -47,6 +54,7 @@ async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_
                 assert (await device.rows(world.LABELS))["1"].text == "older"
 
 
+@pytest.mark.virtual_time
 @pytest.mark.paths
 @pytest.mark.parametrize("order", ["abc", "acb", "bac", "bca", "cab", "cba"])
 async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: Any, order: str) -> None:
@@ -86,3 +94,68 @@ async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: A
                     "3": "taken",
                 }
                 assert await inbox(device) == ([("CONSTRAINT", "1")] if device is a else [])
+
+
+@dataclass
+class WorldOfHome(World):
+    """The same, with the hub in a home."""
+
+    home: Home | None = None
+
+    @asynccontextmanager
+    async def open_hub(self, **options: Any) -> AsyncGenerator[Hub]:
+        assert self.home is not None
+        store = self.home.store(self.hub_file.removesuffix(".db"))
+        async with open_hub(self.schema, store, verifier=AllowLoopback(), **options) as hub:
+            self.hub = hub
+            yield hub
+
+
+@pytest.mark.xdist_group("machine")
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_repair_that_began_at_a_hub_of_before_goes_on(kind: str, tmp_path: Path) -> None:
+    """What offers have left there is not told in full; from then on it is, and every offer finds its place."""
+    with home_of(kind, tmp_path) as home:
+        world = WorldOfHome(tmp_path, home=home)
+        async with (
+            world.open_device("a", down=True) as a,
+            world.open_device("b", down=True) as b,
+            world.open_device("c", down=True) as c,
+        ):
+            labels = a.store(world.LABELS)
+            async with world.open_hub():
+                for device in (a, b, c):
+                    await put_in(device)
+                await unplug(a, b, c)
+            home.copy("hub", "backup")
+            async with world.open_hub():
+                await put_in(a)
+                await labels.insert(world.Note(id="1", text="older"))
+                await labels.insert(world.Note(id="2", text="deleted"))
+                for device in (a, b, c):
+                    await put_in(device)
+                await unplug(b)
+                await labels.update("1", text="between")
+                for device in (a, c):
+                    await put_in(device)
+                await unplug(c)
+                await labels.update("1", text="taken")
+                await labels.delete("2")
+                await put_in(a)
+                await unplug(a)
+            async with open_restored(world):
+                async with world.open_device("other") as other:
+                    await other.store(world.LABELS).insert(world.Note(id="3", text="taken"))
+                    await other.settle()
+                await put_in(b)
+                await unplug(b)
+            for column in ("refused", "survivor"):
+                home.ask(f"ALTER TABLE {{trace}} DROP COLUMN {column}", "backup")
+            assert home.ask("SELECT count(*) FROM {trace}", "backup") != [(0,)]
+            async with world.open_hub():
+                for device in (a, c, a, b, c):
+                    await put_in(device)
+                    assert await inbox(device) == ([("CONSTRAINT", "1")] if device is a else [])
+                for device in (a, b, c):
+                    rows = await device.rows(world.LABELS)
+                    assert {id: row.text for id, row in rows.items()} == {"1": "between", "3": "taken"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +29,10 @@ class Home(Protocol):
         """What a statement gives; the hub's tables stand in braces, as the dialects want it."""
         ...
 
+    def copy(self, name: str, to: str) -> None:
+        """Make the database ``to`` what ``name`` is now; no hub may run on either."""
+        ...
+
 
 class SQLiteHome:
     """Files in a folder.
@@ -49,6 +54,9 @@ class SQLiteHome:
             return list(connection.execute(SQLITE.render(template)))
         finally:
             connection.close()
+
+    def copy(self, name: str, to: str) -> None:
+        shutil.copy(self._folder / f"{name}.db", self._folder / f"{to}.db")
 
 
 class PostgreSQLHome:
@@ -79,6 +87,10 @@ class PostgreSQLHome:
         with psycopg.connect(self.address(name), autocommit=True) as connection:
             cursor = connection.execute(POSTGRESQL.render(template).encode())
             return cursor.fetchall() if cursor.description else []
+
+    def copy(self, name: str, to: str) -> None:
+        source = self.address(name).partition("@/")[2].partition("?")[0]
+        self._addresses[to] = self._stack.enter_context(database(source))
 
 
 @contextlib.contextmanager
