@@ -166,9 +166,15 @@ class Person:
             await self.opened.wait()
             client = self.client
             if client is not None:
-                with self.at_work("release"):
-                    outbox = client.sync.outbox
-                    await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
+                try:
+                    with self.at_work("release"):
+                        outbox = client.sync.outbox
+                        await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
+                except StoreError as error:
+                    if not self.excused(error):
+                        raise
+                    client = None  # its program is on its way down
+                    await trio.sleep(0.01)
 
     async def _see_to(self, client: Client) -> None:
         """Look whether the device waits for somebody, and what it keeps."""
