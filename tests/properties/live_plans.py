@@ -490,6 +490,61 @@ def parents(draw: st.DrawFn) -> Plan:
     )
 
 
+EVERY_REMARK = Plan(REMARKS)
+SAME_OWNER = Include("mates", False, (("owner", "owner"),), (Branch(None, Plan(CARDS, order=(Order(SIZE),), limit=2)),))
+"""Cards beside cards, which neither their ids lead to nor one of them alone."""
+
+
+@st.composite
+def kept(draw: st.DrawFn) -> Plan:
+    """Cards beside which stands what is kept up from the changes alone."""
+    children = Plan(
+        REMARKS,
+        where=draw(st.sampled_from([None, None, LATE])),
+        order=draw(st.sampled_from([(), (Order(MADE, True),), (Order(BY), Order(MADE))])),
+        limit=draw(st.sampled_from([None, 1, 1, 2, 2, 3])),
+    )
+    first = Include(
+        "remarks", draw(st.sampled_from([False] * 4 + [True])), (("id", "card"),), (Branch(None, children),)
+    )
+    every_one = Include("every", False, (("id", "card"),), (Branch(None, EVERY_REMARK),))
+    found = draw(
+        st.lists(
+            st.sampled_from([first, first, every_one, OWNER, SAME_OWNER]), max_size=2, unique_by=lambda each: each.name
+        )
+    )
+    counts = [
+        Scalar(
+            Plan(
+                REMARKS,
+                where=every(OF_CARD, draw(st.sampled_from([None, LATE]))),
+                columns=named([Agg("count", draw(st.sampled_from([None, BY])), draw(st.sampled_from([None, LATE])))]),
+            )
+        ),
+        Scalar(Plan(PEOPLE, where=eq(Col(-1, "owner"), ID), columns=named([COUNT]))),
+    ]
+    shown: list[Expr] = [
+        SIZE,
+        ID,
+        LANE,
+        Col(0, "owner"),
+        *draw(st.lists(st.sampled_from(counts), min_size=0 if found else 1, max_size=2)),
+    ]
+    columns = named(draw(st.permutations(shown))) if not found or draw(st.booleans()) else None
+    plan = Plan(
+        CARDS,
+        where=draw(st.sampled_from([None, None, eq(ID, Lit("text", "k0")), *CONDITIONS])),
+        order=draw(st.sampled_from([(), (), (Order(SIZE, True),), (Order(LANE),)])),
+        limit=draw(st.sampled_from([None, 1, 2, 3])),
+        offset=draw(st.sampled_from([0, 0, 1])),
+        columns=columns,
+        include=tuple(found),
+    )
+    if plan.order:
+        return plan
+    return draw(st.sampled_from([plan, plan, seek(plan, ("k0",)), seek(plan, ("k3",), forward=False)]))
+
+
 def some(kind: str, plans: st.SearchStrategy[Plan]) -> st.SearchStrategy[Mapping[str, Plan]]:
     return st.lists(plans, min_size=2, max_size=5).map(
         lambda given: {f"{kind} {at}": each for at, each in enumerate(given)}
@@ -499,6 +554,7 @@ def some(kind: str, plans: st.SearchStrategy[Plan]) -> st.SearchStrategy[Mapping
 GENERATED: Mapping[str, st.SearchStrategy[Mapping[str, Plan]]] = {
     "of one store": some("of one store", of_one_store),
     "with children": some("with children", parents()),
+    "kept beside": some("kept beside", kept()),
     "with subqueries": some("with subqueries", st.one_of(chosen(), chosen(), chosen_groups())),
     "joined": some("joined", st.one_of(joined(), joined(), grouped_joins())),
 }

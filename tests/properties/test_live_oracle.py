@@ -507,7 +507,8 @@ LIVE = Path(atoma_stores.live.__file__).parent
 MODULES = (
     "rows", "diff", "operators.keys", "operators.sorted_rows", "operators.window", "operators.operator",
     "operators.page", "operators.aggregates", "operators.grouping", "operators.groups", "operators.grouped",
-    "links", "operators.restricted", "operators.affected", "operators.assembled", "operators.assembled_groups",
+    "links", "operators.restricted", "operators.affected", "operators.kept", "operators.keeping",
+    "operators.assembled", "operators.assembled_groups",
     "operators.listing", "operators.rerun", "ranges", "index", "planner", "family", "delivery", "view", "stores",
     "dispatch",
 )  # fmt: skip
@@ -694,7 +695,7 @@ MUTANTS = {
     ),
     "unchanged rows are new objects": (
         "operators.window",
-        "keep_unchanged([*self._rows, *(self._before or ())], rows, self._key_of)",
+        "keep_unchanged(known, rows, self._key_of)",
         "rows",
     ),
     "a row is kept that has changed": ("rows", "one.version == other.version and one.image == other.image", "True"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from atoma.contracts.query import Call, Col, Exists, Expr, Include, Plan, Scalar, Store
+from atoma.contracts.values import StoredRow
 from atoma.query.walk import conjuncts, every_expression, expressions, top_expressions
 from atoma_stores.changes import BeforeAfter
 
@@ -26,6 +27,7 @@ class StoreLink:
         own: The column of this store's row.
         beside: Whether the rows are only shown beside those of the first source, and do not decide which of these there are.
         columns: The columns that are read; None for all.
+        shown: The only column or include of the plan for which they are read, as ``columns.n`` or ``include.n``; else ``""``.
     """
 
     store: str
@@ -34,6 +36,7 @@ class StoreLink:
     own: str = ""
     beside: bool = False
     columns: frozenset[str] | None = None
+    shown: str = ""
 
     @property
     def is_direct(self) -> bool:
@@ -94,6 +97,12 @@ def reaches(change: BeforeAfter, columns: frozenset[str] | None) -> bool:
     return any(old.image.get(name) != new.image.get(name) for name in columns)
 
 
+def values_of(link: StoreLink, change: BeforeAfter) -> dict[object, None]:
+    """Return the old and the new value by which other rows refer to the row; nothing refers to NULL."""
+    rows: list[StoredRow] = [row for row in change if row is not None]
+    return dict.fromkeys([value for row in rows if (value := row.column(link.own)) is not None])
+
+
 _Places: TypeAlias = tuple[StoreLink, ...]
 
 
@@ -116,13 +125,17 @@ class _Tracer:
             shown = {order.expr for order in plan.order}
             for expr in expressions(top):
                 if isinstance(expr, (Exists, Scalar)):
-                    self._subquery(expr.query, around, beside=only_shown and top not in shown)
+                    alone = expr is top and around == (self.found[0],)
+                    stands = only_shown and top not in shown
+                    self._subquery(expr.query, around, beside=stands, shown=place if alone and stands else "")
 
-    def _subquery(self, plan: Plan, outer: _Places, *, beside: bool) -> None:
-        own = self._sources(plan, outer, None, beside=beside)
+    def _subquery(self, plan: Plan, outer: _Places, *, beside: bool, shown: str) -> None:
+        own = self._sources(plan, outer, None, beside=beside, shown=shown)
         self._subqueries(plan, (*own, *outer), beside=beside)
 
-    def _sources(self, plan: Plan, outer: _Places, first: StoreLink | None, *, beside: bool) -> _Places:
+    def _sources(
+        self, plan: Plan, outer: _Places, first: StoreLink | None, *, beside: bool, shown: str = ""
+    ) -> _Places:
         """Return the places of the sources of ``plan``, each linked to one that is known already."""
         known: dict[int, StoreLink] = {-1 - at: place for at, place in enumerate(outer)}
         if first is not None:
@@ -134,7 +147,7 @@ class _Tracer:
             source = plan.sources[number]
             if not isinstance(source, Store):
                 raise Unlinked("it reads another plan")
-            known[number] = StoreLink(source.name, known[above], name, own, beside, columns)
+            known[number] = StoreLink(source.name, known[above], name, own, beside, columns, shown)
             self.found.append(known[number])
             waiting.remove(number)
         return tuple([known[number] for number in range(len(plan.sources))])
@@ -149,13 +162,14 @@ class _Tracer:
 
     def _include(self, include: Include, parent: StoreLink) -> None:
         above, own = include.keys[0]
+        shown = f"include.{include.name}" if parent is self.found[0] and include.through is None else ""
         if include.through is not None:
             parent = StoreLink(include.through.store, parent, above, include.through.parent, beside=True)
             self.found.append(parent)
             above = include.through.child
         for branch in include.branches:
             assert isinstance(branch.query.source, Store)
-            child = StoreLink(branch.query.source.name, parent, above, own, beside=True)
+            child = StoreLink(branch.query.source.name, parent, above, own, beside=True, shown=shown)
             self.found.append(child)
             self.plan(branch.query, (), child, beside=True)
 

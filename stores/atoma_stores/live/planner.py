@@ -77,7 +77,7 @@ def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
         return asked_again(query, unfit)
     foreign = "that was chosen" if least > 0 else _beyond_one_store(plan) or _beyond_python(plan)
     try:
-        return _in_python(query, schema) if not foreign else _in_parts(query, schema, foreign)
+        return _in_python(query, schema) if not foreign else _in_parts(query, schema, foreign, keep=not least)
     except Unlinked as why:
         return asked_again(query, str(why))
     except QueryError as error:
@@ -106,8 +106,8 @@ def _kept(grouping: Grouping) -> str:
     return kept + (", each with its extreme values" if least else "")
 
 
-def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
-    """Plan ``query`` to be followed by reading the parts again that depend on changed rows.
+def _in_parts(query: BoundQuery, schema: Schema, why: str, *, keep: bool) -> Planned:
+    """Plan ``query`` to be followed by reading the parts again that depend on changed rows, unless these can be updated.
 
     Raises:
         Unlinked: These parts cannot be found.
@@ -120,10 +120,15 @@ def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
         operator, kept = AssembledGroups(grouping, links, schema), _kept(grouping)
     else:
         links = links_of(with_values(query))  # equal expressions compare equal, whatever their numbers
-        operator = Assembled(query, links, schema)
+        operator = Assembled(query, links, schema, keep=keep)
         kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
     needs = _needs_of_links(query, links, {} if isinstance(operator, AssembledGroups) else beside_of(links))
     found = ", ".join(f"{name} by {each}" for name, each in needs.items())
+    if isinstance(operator, Assembled) and operator.keeping.is_whole:
+        how = (
+            "follows the changed rows in Python, those beside them too, and reads what stands beside rows that come in"
+        )
+        return Planned(operator, needs, 0, f"{how}; {kept}; found in {found}")
     return Planned(operator, needs, 1, f"reads again what is made of changed rows: {why}; {kept}; found in {found}")
 
 

@@ -18,7 +18,7 @@ from atoma.query.describe import describe
 from atoma_stores.changes import StoreDelta
 from atoma_stores.live.delivery import LivePosition, Subscription
 from atoma_stores.live.index import Beside
-from atoma_stores.live.operators.operator import Deltas, Surrounded
+from atoma_stores.live.operators.operator import Deltas, Operator, Surrounded
 from atoma_stores.live.planner import Planned
 
 CUT_OVER_MIN = 8
@@ -86,6 +86,7 @@ class View:
         self.hits = 0
         self.subscriptions: dict[Subscription, None] = {}
         self._operator = planned.operator
+        self._surrounded = _surrounded(planned.operator)
         self._position = position
         self._commits_before = commits
         self._row_s, self._test_s = ROW_S, TEST_S
@@ -225,6 +226,7 @@ class View:
     def demote(self, planned: Planned) -> None:
         """Keep the result up to date in another way from now on."""
         self.planned, self._operator = planned, planned.operator
+        self._surrounded = _surrounded(planned.operator)
         self._stir()
 
     def weigh(self) -> int:
@@ -232,7 +234,8 @@ class View:
         before, self.weight = self.weight, 0
         if self.planned.tier < 2:
             held = self._operator.held
-            self.weight = held * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
+            beside = 0 if self._surrounded is None else self._surrounded.beside
+            self.weight = (held + beside) * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
         return self.weight - before
 
     def _stir(self) -> None:
@@ -248,7 +251,7 @@ class View:
         """Report its rows to the index entries by which other rows find it."""
         if not self.beside or self.at < self.touched:
             return
-        moved = self._operator.moved() if isinstance(self._operator, Surrounded) else dict[str, bool]()
+        moved = self._surrounded.moved() if self._surrounded is not None else dict[str, bool]()
         for beside in self.beside.values():
             beside.settle(self, moved)
 
@@ -270,7 +273,7 @@ class View:
             last_us=self._last_s * 1e6,
             tier=self.planned.tier,
             reason=self.planned.reason,
-            held=self._operator.held,
+            held=self._operator.held + (0 if self._surrounded is None else self._surrounded.beside),
             bytes=self.weight + self._operator.shown * self._row_bytes,
             reads=self._reads,
             question=None if isinstance(self.query, Called) else self.query,
@@ -280,6 +283,10 @@ class View:
         """End every subscription with ``error()``."""
         for subscription in tuple(self.subscriptions):
             subscription.end(error)
+
+
+def _surrounded(operator: Operator) -> Surrounded | None:
+    return operator if isinstance(operator, Surrounded) else None
 
 
 def _size_of(results: Sequence[QueryResult]) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery, Plan
-from atoma.contracts.values import StoredRow
 from atoma.schema import Schema
 from atoma_stores.changes import BeforeAfter
-from atoma_stores.live.links import Links, StoreLink, reaches
+from atoma_stores.live.links import Links, StoreLink, reaches, values_of
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.operators.restricted import VALUES, Restricted, ids_above, rows_of
 
@@ -98,9 +97,3 @@ class Affected:
             return None
         ids, self.ids = self.ids, {}
         return ids.keys(), results[0]
-
-
-def values_of(link: StoreLink, change: BeforeAfter) -> dict[object, None]:
-    """Return the old and the new value by which other rows refer to the row; nothing refers to NULL."""
-    rows: list[StoredRow] = [row for row in change if row is not None]
-    return dict.fromkeys([value for row in rows if (value := row.column(link.own)) is not None])

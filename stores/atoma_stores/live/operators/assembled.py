@@ -16,8 +16,9 @@ from atoma.query.normal import with_values
 from atoma.query.walk import conjuncts, has_subquery
 from atoma.schema import Schema
 from atoma_stores.changes import BeforeAfter, StoreDelta
-from atoma_stores.live.links import Links, StoreLink, Unlinked, beside_of, is_of_source, reaches
-from atoma_stores.live.operators.affected import Affected, values_of
+from atoma_stores.live.links import Links, StoreLink, Unlinked, beside_of, is_of_source, reaches, values_of
+from atoma_stores.live.operators.affected import Affected
+from atoma_stores.live.operators.keeping import Keeping
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.operators.page import PageOperator, sorting_of
 from atoma_stores.live.rows import by_id, keep_unchanged, key_of_rows
@@ -30,9 +31,13 @@ class Assembled:
         query: The query, checked and in normal form; its rows contain what they are made of and sorted by.
         links: The places where it reads rows.
         schema: The declared stores.
+        keep: Whether parts are updated from the changes alone where that is possible.
+
+    Attributes:
+        keeping: The parts that are updated from the changes alone.
     """
 
-    def __init__(self, query: BoundQuery, links: Links, schema: Schema) -> None:
+    def __init__(self, query: BoundQuery, links: Links, schema: Schema, *, keep: bool) -> None:
         plan = with_values(query)
         kinds = ("inner", *[join.kind for join in plan.joins])
         names = [source.name if isinstance(source, Store) else "" for source in plan.sources]
@@ -43,7 +48,13 @@ class Assembled:
             plan, (), sorting_of(plan, _sort_getters(plan), stores), self._key_of
         )
         self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
-        self._affected = Affected(plan, links, self._page.capacity, schema)
+        self.keeping = Keeping(plan, links, schema, keep=keep)
+        left = () if self.keeping.is_whole else self.keeping.left
+        self._affected = Affected(self.keeping.plan, left, self._page.capacity, schema)
+        self._store = query.store
+        self._links: dict[str, list[StoreLink]] = {}
+        for link in links:
+            self._links.setdefault(link.store, []).append(link)
         self._parts: dict[str, dict[ResultKey, None]] = {}  # its rows of the result, by the id of the first row
         self._moved: dict[str, None] | None = {} if beside_of(links) else None  # rows whose parts were added or removed
         self._fits = source_condition(plan)
@@ -65,7 +76,7 @@ class Assembled:
 
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
         """See ``Operator``."""
-        links = self._affected.links(store)
+        links = self._links.get(store, ())
         return {
             id: change
             for id, change in delta.items()
@@ -76,7 +87,11 @@ class Assembled:
         if link.parent is not None:
             if not reaches(change, link.columns):
                 return False
-            if not (settled and link.beside and link.is_direct):
+            if not settled:
+                return True
+            if link in self.keeping:
+                return any(id in self._parts for _, ids in self.keeping.finds(link, change) for id in ids)
+            if not (link.beside and link.is_direct):
                 return True
             return any(value in self._parts for value in values_of(link, change))
         old, new = change
@@ -90,9 +105,48 @@ class Assembled:
 
     def apply(self, deltas: Deltas) -> None:
         """See ``Operator``."""
+        if self.keeping.is_whole:
+            for id, change in deltas.get(self._store, {}).items():
+                self._change(id, change)
+        for part, id, value, change in self.keeping.changes(deltas):
+            for key in self._parts.get(id, ()):
+                row = self._page.window.find(key)
+                if row is not None and id not in self._affected.ids:
+                    self._put(id, key, part.after(id, value, row, change))
         self._affected.note(deltas)
         if self._affected.overflown:
             self.forget()
+
+    def _change(self, id: str, change: BeforeAfter) -> None:
+        """Take a change to a row of the first source that shows by itself whether it belongs to the result."""
+        old, new = change
+        key = next(iter(self._parts.get(id, ())), None)
+        row = None if key is None else self._page.window.find(key)
+        if new is None or not self._fits(new):
+            self._affected.ids.pop(id, None)
+            if key is not None:
+                self._page.put(key, None)
+                self._leave(id)
+        elif key is not None and row is not None:
+            self._put(id, key, self.keeping.changed(row, old, new))
+        elif self._place is None or self._page.window.keeps(self._place(new)):
+            self._affected.ids[id] = None
+
+    def _put(self, id: str, key: ResultKey, row: ResultRow | None) -> None:
+        """Replace a row of the result by ``row``; None if it has to be read."""
+        if row is None:
+            self._affected.ids[id] = None
+            return
+        if self.keeping.is_shared:
+            (row,) = keep_unchanged(self._page.window.known(key), (row,), self._key_of)
+        self._page.put(key, row)
+        if not self._page.window.holds(key):
+            self._leave(id)
+
+    def _leave(self, id: str) -> None:
+        self._parts.pop(id, None)
+        self.keeping.remove(id)
+        self._move((id,))
 
     def forget(self) -> None:
         """See ``Operator``."""
@@ -112,8 +166,11 @@ class Assembled:
             self._page.load(rows)
             self._move(self._parts)
             self._parts = {}
+            self.keeping.clear()
             for row in self._page.window.held():
-                self._parts.setdefault(self._id_of(row), {})[self._key_of(row)] = None
+                id = self._id_of(row)
+                self._parts.setdefault(id, {})[self._key_of(row)] = None
+                self.keeping.put(id, row)
             self._move(self._parts)
             self._stale = False
             self._affected.forget()
@@ -132,15 +189,21 @@ class Assembled:
             self.forget()  # there may be more
             return
         keys = [key for id in ids for key in self._parts.pop(id, ())]
-        before = [row for key in keys if (row := window.find(key)) is not None]
-        kept = dict(zip(map(self._key_of, rows), keep_unchanged(before, rows, self._key_of), strict=True))
+        for id in ids:
+            self.keeping.remove(id)
+        shown = list(map(self.keeping.shown, rows))
+        before = [row for key in dict.fromkeys((*keys, *map(self._key_of, shown))) for row in window.known(key)]
+        kept = keep_unchanged(before, shown, self._key_of)
+        new = dict(zip(map(self._key_of, kept), zip(kept, rows, strict=True), strict=True))
         for key in keys:
-            if key not in kept:
+            if key not in new:
                 self._page.put(key, None)
-        for key, row in kept.items():
+        for key, (row, read) in new.items():
             self._page.put(key, row)
             if window.holds(key):
-                self._parts.setdefault(self._id_of(row), {})[key] = None
+                id = self._id_of(row)
+                self._parts.setdefault(id, {})[key] = None
+                self.keeping.load(id, row, read)
         self._move(ids)
 
     def _move(self, ids: Iterable[str]) -> None:
@@ -157,7 +220,10 @@ class Assembled:
         changes = self._page.collect()
         if len(self._parts) > 2 * len(self._page.window) + 64:  # drops those of rows that have left the page
             held = {self._id_of(row) for row in self._page.window.held()}
-            self._move(self._parts.keys() - held)
+            gone = self._parts.keys() - held
+            self._move(gone)
+            for id in gone:
+                self.keeping.remove(id)
             self._parts = {id: keys for id, keys in self._parts.items() if id in held}
         return changes
 
@@ -175,6 +241,11 @@ class Assembled:
     def held(self) -> int:
         """See ``Operator``."""
         return len(self._page.window)
+
+    @property
+    def beside(self) -> int:
+        """See ``Surrounded``."""
+        return self.keeping.held
 
 
 def id_of_rows(plan: Plan) -> Callable[[Any], str]:

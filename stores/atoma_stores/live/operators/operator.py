@@ -83,3 +83,8 @@ class Surrounded(Protocol):
     def moved(self) -> Mapping[str, bool]:
         """Return the ids of the first store's rows that it may have gained or lost since the last call, and which it has now."""
         ...
+
+    @property
+    def beside(self) -> int:
+        """The number of these rows that are kept sorted."""
+        ...

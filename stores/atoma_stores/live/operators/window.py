@@ -56,6 +56,7 @@ class Window(Generic[R]):
         self._before: list[R] | None = None  # what was shown at the last collection; None while nothing has changed
         self._changes: list[Change[R]] = []
         self._exact = True  # whether `_changes` has everything that has happened since
+        self._told: dict[ResultKey, R] = {}  # what the rows were that have changed since; they may become that again
         self._moved = 0  # the number of rows that were added, removed or moved since
         self._loaded = False
 
@@ -91,6 +92,10 @@ class Window(Generic[R]):
         place = self._places.get(key)
         return None if place is None else self._rows.get(place)
 
+    def known(self, key: ResultKey) -> list[R]:
+        """Return the row of that key and, where it has changed since the last :meth:`collect`, what it was then."""
+        return [row for row in (self.find(key), self._told.get(key)) if row is not None]
+
     def held(self) -> list[R]:
         """Every row that it holds."""
         return list(self._rows)
@@ -107,7 +112,8 @@ class Window(Generic[R]):
                 else:
                     self._before = list(self._rows)
             self._exact = False
-            kept = keep_unchanged([*self._rows, *(self._before or ())], rows, self._key_of)
+            known = [*self._rows, *(self._before or ()), *self._told.values()]
+            kept = keep_unchanged(known, rows, self._key_of)
         self._loaded = True
         keys = list(map(self._sort, kept))
         self._rows.load(keys, kept)
@@ -121,12 +127,17 @@ class Window(Generic[R]):
             if place is not None:
                 self._remove(key, place)
             return
+        told = self._told.get(key)
+        if told is not None and same(told, row):
+            row = told
         new = self._sort(row)
         if place is None:
             if self.keeps(new):
                 self._insert(key, new, row)
         elif place == new:
-            if not same(self._rows.get(place), row):
+            held = self._rows.get(place)
+            if not same(held, row):
+                self._told.setdefault(key, held)
                 self._update(place, row)
         elif self.keeps(new):
             self._move(key, place, new, row)
@@ -140,6 +151,8 @@ class Window(Generic[R]):
     def collect(self) -> tuple[Change[R], ...]:
         """Return the changes of what is shown since the last call."""
         before, changes = self._before, self._changes
+        if self._told:
+            self._told = {}
         if before is None and not changes:
             self._exact = True
             return ()
@@ -189,6 +202,7 @@ class Window(Generic[R]):
         self._begin()
         del self._places[key]
         at, row = self._rows.remove(place)
+        self._told.setdefault(key, row)
         self._moved += 1
         if self._follows:
             self._changes.append(Remove(at, key))
@@ -214,7 +228,8 @@ class Window(Generic[R]):
 
     def _move(self, key: ResultKey, place: Key, new: Key, row: R) -> None:
         self._begin()
-        start, _ = self._rows.remove(place)
+        start, held = self._rows.remove(place)
+        self._told.setdefault(key, held)
         end = self._rows.add(new, row)
         self._places[key] = new
         self._moved += start != end

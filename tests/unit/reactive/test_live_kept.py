@@ -1,0 +1,192 @@
+"""What stands beside the rows of a live result: kept up from the changes, and read where that is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from atoma import Schema, StoreSpec, belongs_to, count_of, has_many, select
+from atoma.ports import LocalTx, apply_batch
+from atoma.ports.environment import seeded_environment
+from atoma.query import bind
+from atoma.query.builder import Query
+from atoma.schema import Index
+from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
+from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+
+pytestmark = pytest.mark.virtual_time
+
+
+@dataclass(frozen=True)
+class Person:
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Card:
+    id: str
+    owner: str
+    rank: int
+
+
+@dataclass(frozen=True)
+class Remark:
+    id: str
+    card: str
+    made: int
+
+
+PEOPLE = StoreSpec("people", Person)
+CARDS = StoreSpec("cards", Card, indexes=[Index("rank")])
+REMARKS = StoreSpec("remarks", Remark, indexes=[Index("card", "-made")])
+SCHEMA = Schema(PEOPLE, CARDS, REMARKS)
+OWNER = belongs_to(CARDS, PEOPLE, on=CARDS.col(lambda card: card.owner))
+REMARKS_OF = has_many(CARDS, REMARKS, on=REMARKS.col(lambda remark: remark.card))
+ID = CARDS.col(lambda card: card.id)
+TOP = select(CARDS).order_by("rank").limit(3)
+LATEST = TOP.include(REMARKS_OF, lambda found: found.order_by("-made").limit(2))
+PREFIX_STORES = {"p": ("people", ("name",)), "c": ("cards", ("owner", "rank")), "r": ("remarks", ("card", "made"))}
+
+
+def put(**rows: Sequence[object] | None) -> Callable[[LocalTx], None]:
+    """Write rows by their ids; None deletes one."""
+
+    def body(tx: LocalTx) -> None:
+        for id, values in rows.items():
+            store, columns = PREFIX_STORES[id[0]]
+            image: Any = None if values is None else dict(zip(columns, values, strict=True))
+            tx.rows.put(store, id, "main", image)
+
+    return body
+
+
+@dataclass
+class Followed:
+    """A live query with its rows, as its reader has them."""
+
+    database: SQLiteLocalDatabase
+    live: LocalLiveQueries
+    batches: Any
+    rows: tuple[Any, ...] = ()
+    told: list[str] = field(default_factory=list[str])
+
+    async def write(self, **rows: Sequence[object] | None) -> tuple[Any, ...]:
+        """What the result is behind a commit that changes it."""
+        await self.database.apply(put(**rows))
+        batch = await anext(self.batches)
+        self.told = [type(change).__name__ for change in batch.changes]
+        self.rows = apply_batch(self.rows, batch)
+        return self.rows
+
+    @property
+    def reads(self) -> int:
+        """How often it was read, the first time among them."""
+        (stats,) = self.live.stats()
+        return stats.reads
+
+
+@asynccontextmanager
+async def followed(query: Query[Any], memory: int = 1 << 20) -> AsyncIterator[Followed]:
+    async with SQLiteEngine(":memory:").open_database(SCHEMA, seeded_environment(1), frozenset()) as database:
+        await database.apply(put(p1=["Ann"], p2=["Bob"], c1=["p1", 1], c2=["p1", 2], c3=["p2", 3], c4=["p2", 4]))
+        await database.apply(put(r1=["c1", 1], r2=["c1", 2], r3=["c1", 3], r4=["c2", 4]))
+        async with open_live_queries(database, SCHEMA, memory=memory) as live:
+            async with live.open_live(bind(query, SCHEMA)) as batches:
+                found = Followed(database, live, batches)
+                found.rows = apply_batch((), await anext(batches))
+                yield found
+
+
+def ids(rows: Sequence[Any]) -> list[Any]:
+    """The rows by their ids, each with those beside it."""
+
+    def shown(part: Any) -> Any:
+        return [shown(each) for each in part] if isinstance(part, tuple) else getattr(part, "id", part)
+
+    return [shown(row) for row in rows]
+
+
+async def test_a_remark_is_told_beside_its_card_without_a_read() -> None:
+    async with followed(LATEST) as found:
+        assert ids(found.rows) == [["c1", ["r3", "r2"]], ["c2", ["r4"]], ["c3", []]]
+        kept = found.rows[1]
+        assert ids(await found.write(r5=["c1", 9]))[0] == ["c1", ["r5", "r3"]]
+        assert found.told == ["Update"]
+        assert ids(await found.write(r5=None))[0] == ["c1", ["r3", "r2"]]  # what it pushed out was kept
+        assert ids(await found.write(r4=["c3", 4]))[1:] == [["c2", []], ["c3", ["r4"]]]
+        assert ids(await found.write(c1=["p2", 7])) == [["c2", []], ["c3", ["r4"]], ["c4", []]]
+        assert kept is not found.rows[0]
+        assert kept[0] is found.rows[0][0], "of a row that has changed the rest is the same object"
+        assert found.reads == 1
+
+
+async def test_the_remarks_of_one_card_are_read_where_too_few_are_known_and_then_a_few_more_of_them() -> None:
+    async with followed(LATEST) as found:
+        for first in (10, 16):
+            await found.database.apply(put(**{f"r{number}": ["c1", -number] for number in range(first, first + 6)}))
+        assert found.reads == 1
+        for gone in ("r3", "r2", "r1", *[f"r{number}" for number in range(10, 16)]):
+            await found.write(**{gone: None})
+        assert ids(found.rows)[0] == ["c1", ["r16", "r17"]]
+        assert found.reads == 2
+
+
+async def test_a_card_that_comes_in_is_read_with_its_remarks() -> None:
+    async with followed(LATEST) as found:
+        assert ids(await found.write(c9=["p1", 0], r9=["c9", 1]))[0] == ["c9", ["r9"]]
+        assert found.reads == 2
+        assert ids(await found.write(c9=None))[0] == ["c1", ["r3", "r2"]]
+        assert found.reads == 2
+
+
+async def test_how_many_remarks_there_are_is_counted_from_the_changes() -> None:
+    async with followed(TOP.columns(ID, CARDS.col(lambda card: card.rank), count_of(REMARKS_OF))) as found:
+        assert found.rows == (("c1", 1, 3), ("c2", 2, 1), ("c3", 3, 0))
+        assert (await found.write(r8=["c3", 1], r1=None))[0::2] == (("c1", 1, 2), ("c3", 3, 1))
+        assert (await found.write(r2=["c3", 1], c3=["p1", 2]))[2] == ("c3", 2, 2)
+        assert found.reads == 1
+
+
+async def test_an_owner_is_told_beside_each_of_its_cards() -> None:
+    async with followed(TOP.include(OWNER)) as found:
+        assert ids(found.rows) == [["c1", "p1"], ["c2", "p1"], ["c3", "p2"]]
+        rows = await found.write(p1=["Anna"])
+        assert [row[1].image["name"] for row in rows] == ["Anna", "Anna", "Bob"]
+        assert rows[0][1] is rows[1][1]
+        assert ids(await found.write(p2=None))[2] == ["c3", None]
+        assert found.reads == 1
+        assert ids(await found.write(c1=["p2", 1]))[0] == ["c1", None]
+        assert found.reads == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "how"),
+    [
+        (LATEST, "tier 0: follows the changed rows in Python, those beside them too"),
+        (TOP.columns(ID, CARDS.col(lambda card: card.rank), count_of(REMARKS_OF)), "tier 0: follows the changed rows"),
+        (
+            TOP.include(OWNER, lambda found: found.columns(PEOPLE.col(lambda person: person.name))),
+            "tier 1: reads again",
+        ),
+    ],
+)
+async def test_it_is_said_what_is_kept(query: Query[Any], how: str) -> None:
+    async with followed(query) as found:
+        assert found.live.explain(bind(query, SCHEMA)).startswith(how)
+
+
+async def test_remarks_count_for_the_memory_that_live_queries_have() -> None:
+    every = select(CARDS).where(ID == "c1").include(REMARKS_OF)
+    async with followed(every, memory=5_000) as found:
+        assert found.live.stats()[0].tier == 0
+        for first in range(10, 50, 8):
+            await found.write(**{f"r{number}": ["c1", number] for number in range(first, first + 8)})
+        (stats,) = found.live.stats()
+        assert stats.tier == 2
+        assert "memory" in stats.reason
+        assert len(ids(await found.write(r4=["c1", 1]))[0][1]) == 44
