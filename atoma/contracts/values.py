@@ -60,7 +60,10 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
 
 
 TableRow: TypeAlias = tuple[Any, ...]
-"""A row as values by their places: id, version, seq and scope, as :class:`StoredRow` has them, then a value for each column."""
+"""A row as values by their places: id, version, seq and scope, as :class:`StoredRow` has them, then a value for each column.
+
+Where the declaration of the store says the scope, it need not be there: None may stand in its place.
+"""
 
 
 class TableRows(Sequence[StoredRow]):
@@ -96,6 +99,11 @@ class TableRows(Sequence[StoredRow]):
         """The version of each row."""
         return tuple([row[1] for row in self.table])
 
+    @property
+    def ends(self) -> TableRows:
+        """The first row and the last one of these, which are some."""
+        return TableRows(self.columns, (self.table[0], self.table[-1]), self._make)
+
     def _rows(self) -> tuple[StoredRow, ...]:
         made = self._made
         if made is None:
@@ -130,6 +138,13 @@ class TableRows(Sequence[StoredRow]):
 def versions_of(rows: Sequence[StoredRow]) -> tuple[int, ...]:
     """The version of each of ``rows``."""
     return rows.versions if isinstance(rows, TableRows) else tuple([row.version for row in rows])
+
+
+def ends_of(rows: Sequence[object]) -> Sequence[object]:
+    """The first of ``rows`` and the last one; none where there are none."""
+    if not rows:
+        return ()
+    return rows.ends if isinstance(rows, TableRows) else (rows[0], rows[-1])
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
+import msgspec
 from msgspec import structs
 
 from atoma.contracts.checks import is_a
@@ -47,8 +48,7 @@ V7 = TypeVar("V7")
 V8 = TypeVar("V8")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Query(Subquery[R_co]):
+class Query(Subquery[R_co], msgspec.Struct, frozen=True, eq=False):
     """An immutable query whose answer is rows of one type; each method returns a new query.
 
     The order is total: the ids of the stores, or the columns of groups and distinct rows, are added as the last sort
@@ -65,7 +65,7 @@ class Query(Subquery[R_co]):
     cursor: str = ""
     forward: bool = True
     total: bool = False
-    kept: dict[int, object] = field(default_factory=dict[int, object], repr=False, init=False)
+    kept: dict[int, object] = {}
 
     @property
     def plan(self) -> Plan:
@@ -95,9 +95,11 @@ class Query(Subquery[R_co]):
             QueryError: Something is not a sort key.
         """
         for key in keys:
-            if not is_a(key, str) and not is_a(key, SortKey) and not is_a(key, Term):
-                raise QueryError(f"order_by() takes text or col(…).desc(), not {key!r}")
-            name, _, way = key.rpartition(" ") if isinstance(key, str) else ("", "", "")
+            if not isinstance(key, str):
+                if not is_a(key, SortKey) and not is_a(key, Term):
+                    raise QueryError(f"order_by() takes text or col(…).desc(), not {key!r}")
+                continue
+            name, _, way = key.rpartition(" ") if " " in key else ("", "", "")
             if name and way.lower() in ("asc", "desc"):
                 meant = name if way.lower() == "asc" else f"-{name}"
                 raise QueryError(f"order_by({key!r}): the name of a field is enough here: order_by({meant!r})")
@@ -113,18 +115,18 @@ class Query(Subquery[R_co]):
 
     def after(self, cursor: str) -> Self:
         """Take the page behind the row of ``cursor`` (``page.end``); ``""`` begins with the first row."""
-        return replace(self, cursor=checked_text("after()", cursor), forward=True)
+        return self._at(checked_text("after()", cursor), forward=True)
 
     def before(self, cursor: str) -> Self:
         """Take the page before the row of ``cursor`` (``page.start``); ``""`` ends with the last row.
 
         Its rows are in the order of the query, like those of every page; with a limit they are the nearest ones.
         """
-        return replace(self, cursor=checked_text("before()", cursor), forward=False)
+        return self._at(checked_text("before()", cursor), forward=False)
 
     def with_total(self) -> Self:
         """Make pages say in ``page.total`` how many rows all pages have; they are counted right after the page was read."""
-        return replace(self, total=True)
+        return type(self)(self.parts, self.cursor, self.forward, True)
 
     def group_by(self, *keys: str | Term) -> Self:
         """Make one row of the answer from rows with equal values in these columns; other columns may aggregate. NULL equals NULL.
@@ -313,12 +315,14 @@ class Query(Subquery[R_co]):
             raise QueryError("a derived table has columns: name them with columns(…) or into(…)")
         return Table(parts, name)
 
+    def _at(self, cursor: str, *, forward: bool) -> Self:
+        return type(self)(self.parts, cursor, forward, self.total)
+
     def _with(self, **changes: Any) -> Self:
         return type(self)(structs.replace(self.parts, **changes), self.cursor, self.forward, self.total)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows(Query[T]):
+class Rows(Query[T], frozen=True, eq=False):
     """Whole rows of one store: which, in which order, how many."""
 
     @property
@@ -383,8 +387,7 @@ class Rows(Query[T]):
         return made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Joined(Query[tuple[*Ts]]):
+class Joined(Query[tuple[*Ts]], frozen=True, eq=False):
     """Rows of several stores side by side."""
 
     def join(
@@ -426,8 +429,7 @@ class Joined(Query[tuple[*Ts]]):
         return Joined(joined_to(self.parts, source, on, "left", cross_scope, include_deleted))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Included(Query[tuple[T, *Ts]], Generic[T, *Ts]):
+class Included(Query[tuple[T, *Ts]], Generic[T, *Ts], frozen=True, eq=False):
     """Rows of one store, each with its children by every relation that is included."""
 
     @overload
@@ -450,8 +452,7 @@ class Included(Query[tuple[T, *Ts]], Generic[T, *Ts]):
         return made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Projection(Query[R_co]):
+class Projection(Query[R_co], frozen=True, eq=False):
     """A query whose rows are made of columns: values, tuples, or whatever ``into`` makes of them."""
 
     @overload
@@ -476,8 +477,7 @@ class Projection(Query[R_co]):
         return made
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class IncludedProjection(Query[tuple[R_co, *Ts]], Generic[R_co, *Ts]):
+class IncludedProjection(Query[tuple[R_co, *Ts]], Generic[R_co, *Ts], frozen=True, eq=False):
     """Columns of the rows of one store, beside the children of each row by every relation that is included."""
 
     @overload
@@ -545,6 +545,11 @@ def _include(parts: Parts, relation: Relation[T, N], child: Callable[[Rows[N]], 
     return structs.replace(parts, include=(*parts.include, Children(include, tuple(below))))
 
 
+@lru_cache(maxsize=256)
+def _whole(spec: StoreSpec[Any]) -> Parts:
+    return Parts((From(spec.name, spec),))
+
+
 @overload
 def select(source: StoreSpec[T] | Alias[T], *, include_deleted: bool = ...) -> Rows[T]: ...
 @overload
@@ -559,6 +564,8 @@ def select(source: StoreSpec[T] | Alias[T] | Table[T], *, include_deleted: bool 
     Raises:
         QueryError: ``source`` is not a store, or a store without soft deletion is asked for deleted rows.
     """
+    if type(source) is StoreSpec and not include_deleted:  # the first is quick: most queries begin this way
+        return Rows(_whole(source))
     if isinstance(source, Table):
         shown = range(len(source.parts.columns or ()))
         columns = tuple([Expression[object](Col(0, f"c{at}"), source.name) for at in shown])

@@ -15,13 +15,12 @@ import msgspec
 from atoma.contracts.query import AS_WRITTEN, BoundQuery, Call, Col, Expr, Lit, Param, Plan
 from atoma.errors import ValidationError
 from atoma.query.decoding import ReadAll, Reader
-from atoma.query.parts import From, OrderKey, Parts
+from atoma.query.parts import OrderKey, Parts
 from atoma.query.spelling import MIRRORED
 from atoma.query.walk import expressions
 from atoma.schema.expressions import SortKey
 from atoma.schema.kinds import Encode
 from atoma.schema.spec import StoreSpec
-from atoma.schema.terms import Term
 
 TEMPLATES_MAX = 1_024
 SHAPE_VALUES_MAX = 16
@@ -76,8 +75,8 @@ class QueryShape(msgspec.Struct, frozen=True):
 
     key: tuple[object, ...]
     spec: StoreSpec[Any]
-    compared: tuple[Compared, ...]
-    values: tuple[object, ...]
+    compared: Sequence[Compared]
+    values: Sequence[object]
 
     def template(self, query: BoundQuery, read: Reader, read_all: ReadAll) -> Template | None:
         """What ``query``, which was checked, is for all of this shape; None where its values decide about more than themselves.
@@ -102,70 +101,63 @@ class QueryShape(msgspec.Struct, frozen=True):
 
 def shape_of(parts: Parts) -> QueryShape | None:
     """The shape of a query that is no more than some rows of one store; None of another one."""
-    source = parts.sources[0]
-    spec = source.spec
-    if spec is None or len(parts.sources) > 1 or parts.columns is not None or parts.include:
+    sources = parts.sources
+    source = sources[0]
+    name, spec = source.name, source.spec
+    if spec is None or len(sources) > 1 or parts.columns is not None or parts.include:
         return None
     if parts.group or parts.having or parts.distinct:
         return None
-    key: list[object] = [source.name, spec.name, source.include_deleted, parts.limit, parts.offset, len(parts.where)]
+    key: list[object] = [name, spec.name, source.include_deleted, parts.limit, parts.offset, len(parts.where)]
     compared: list[Compared] = []
     values: list[object] = []
-    left: list[Expr] = []
     for term in parts.where:
-        if not _reads(source, term):
+        node = term.of_one(name)
+        if node is None or not _taken_apart(node, key, compared, values):
             return None
-        left.append(term.node)
-        while left:
-            node = left.pop()
-            if type(node) is not Call:
-                return None
-            fn, args = node.fn, node.args
-            if fn in _JOINING:
-                key += fn, len(args)
-                left.extend(args)
-                continue
-            pair = _compared(fn, args, values)
-            if pair is None:
-                return None
-            key.append(pair)
-            compared.append(pair)
     if len(values) > SHAPE_VALUES_MAX:
         return None
     for each in parts.order:
-        sorted_by = _sorted_by(source, each)
+        sorted_by = each if type(each) is str else _sorted_by(name, each)
         if sorted_by is None:
             return None
         key.append(sorted_by)
-    return QueryShape(tuple(key), spec, tuple(compared), tuple(values))
+    return QueryShape(tuple(key), spec, compared, values)
 
 
-def _compared(fn: str, args: tuple[Expr, ...], values: list[object]) -> Compared | None:
-    """A comparison of a column with a value, which is added to ``values``; None of anything else."""
-    if fn not in MIRRORED or len(args) != 2:
-        return None
-    column, value = args
-    if type(column) is not Col or type(value) is not Lit or value.type != AS_WRITTEN:
-        return None
-    values.append(value.value)
-    return fn, column.name
+def _taken_apart(node: Expr, key: list[object], compared: list[Compared], values: list[object]) -> bool:
+    """Add the comparisons in ``node`` to these; False where it is made of anything but comparisons of a column with a value."""
+    left = [node]
+    while left:
+        node = left.pop()
+        if type(node) is not Call:
+            return False
+        fn, args = node.fn, node.args
+        if fn in _JOINING:
+            key += fn, len(args)
+            left.extend(args)
+            continue
+        if fn not in MIRRORED or len(args) != 2:
+            return False
+        column, value = args
+        if type(column) is not Col or type(value) is not Lit or value.type != AS_WRITTEN:
+            return False
+        pair = fn, column.name
+        key.append(pair)
+        compared.append(pair)
+        values.append(value.value)
+    return True
 
 
-def _sorted_by(source: From, key: OrderKey) -> str | tuple[str, bool] | None:
+def _sorted_by(source: str, key: OrderKey) -> str | tuple[str, bool] | None:
     """What tells one sort key from others; None of one that is no column."""
-    if type(key) is str:
+    if isinstance(key, str):
         return key
     term, descending = (key.expression, key.descending) if isinstance(key, SortKey) else (key, False)
-    if not isinstance(term, Term) or not _reads(source, term) or not isinstance(term.node, Col):
-        return None
-    return term.node.name, descending
+    node = term.of_one(source)
+    return (node.name, descending) if isinstance(node, Col) else None
 
 
 def _is_plain(stored: str | bytes) -> bool:
     """Whether it decides about nothing but itself."""
     return len(stored) <= LONG and (isinstance(stored, bytes) or "\x00" not in stored)
-
-
-def _reads(source: From, term: Term) -> bool:
-    """Whether ``term`` reads ``source`` and nothing else."""
-    return not term.late and term.store in ("", source.name)

@@ -11,7 +11,7 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.explanation import Explanation
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import versions_of
+from atoma.contracts.values import ends_of, versions_of
 from atoma.errors import QueryError
 from atoma.ports.engine import ExplainsQueries
 from atoma.ports.live import LiveBatch, LiveInspection
@@ -146,8 +146,8 @@ def _rows(result: QueryResult) -> Sequence[object]:
 
 def _page(found: Asked[T], result: QueryResult, total: int | None) -> Page[T]:
     rows = _rows(result)
-    ends: Sequence[object] = tuple(map(KeysetPosition, result.edges)) or rows
-    edges = Edges(found.query, ends[0], ends[-1]) if rows else None
+    ends = tuple(map(KeysetPosition, result.edges)) if result.edges else ends_of(rows)
+    edges = Edges(found.query, ends) if ends else None
     return Page(found.read_all(rows), versions_of(result.rows), result.meta, total, edges)
 
 

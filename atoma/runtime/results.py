@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar, cast, overload
 
+import msgspec
 from msgspec.structs import replace
 
 from atoma.contracts.execution import (
@@ -43,19 +44,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Edges:
+class Edges(msgspec.Struct, frozen=True):
     """The first and the last row of a page and its query, from which its cursors are made.
 
     Attributes:
         query: The query.
-        first: The first row.
-        last: The last row.
+        ends: The first row, and the last one.
     """
 
     query: BoundQuery
-    first: object
-    last: object
+    ends: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +78,12 @@ class Page(Generic[T]):
     @property
     def start(self) -> str:
         """A cursor for the first row: ``query.before(page.start)`` is the previous page; ``""`` if there is no row."""
-        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.first)
+        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.ends[0])
 
     @property
     def end(self) -> str:
         """A cursor for the last row: ``query.after(page.end)`` is the next page; ``""`` if there is no row."""
-        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.last)
+        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.ends[-1])
 
     @property
     def has_next(self) -> bool:

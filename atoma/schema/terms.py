@@ -55,6 +55,11 @@ class Term:
         """Whether it reads more than one source, so that only the query knows what it is."""
         return callable(self._node)
 
+    def of_one(self, source: str) -> Expr | None:
+        """It as data, in a query that reads nothing but ``source``; None where it reads anything else."""
+        node, store = self._node, self.store
+        return None if callable(node) or (store and store != source) else node
+
     def at(self, places: Places, *, kept: bool = False) -> Expr:
         """It as data where it stands.
 

@@ -17,6 +17,7 @@ from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
 
 KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
+SCOPE = KEY_COLUMNS.index("_scope")
 ROW = "f"
 """The name of a row within a fence."""
 

@@ -88,7 +88,7 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: IncludedRelatio
         text = f"{dialect.words['join']} {table} AS {shown.name} ON ({own}) IN ({kept})"
         order = compiler.order(plan, (shown,), ())
     if plan.columns is None:
-        columns = ", ".join(whole_row(shown))
+        columns = ", ".join(whole_row(shown, fenced=compiler.tables.fenced))
     else:
         columns = ", ".join([compiler.expr(named.expr, (shown,), ()) for named in plan.columns])
     keys = dialect.keys(relation.keys)

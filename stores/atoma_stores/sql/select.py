@@ -33,7 +33,7 @@ from atoma.query.walk import has_subquery, is_grouped
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import AnyStore
 from atoma_stores.sql.dialect import SQLITE, Dialect
-from atoma_stores.sql.fence import KEY_COLUMNS, ROW, FencedTables
+from atoma_stores.sql.fence import KEY_COLUMNS, ROW, SCOPE, FencedTables
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
@@ -106,11 +106,18 @@ HERE = "here"
 """The column of a derived table that is never NULL, which tells a missing row from a row of NULLs."""
 
 
-def whole_row(alias: SourceAlias) -> list[str]:
-    """Return the columns of a whole row; the first one is NULL if the row is missing."""
-    if alias.store is None:
+def whole_row(alias: SourceAlias, *, fenced: bool) -> list[str]:
+    """Return the columns of a whole row; the first one is NULL if the row is missing.
+
+    On a device NULL stands for the scope of a store whose rows are all of one, which its declaration says: it is not read.
+    """
+    store = alias.store
+    if store is None:
         return [alias.column(name) for name in (HERE, *(f"c{number}" for number in range(alias.width)))]
-    return [alias.column(name) for name in (*KEY_COLUMNS, *alias.store.value_columns)]
+    columns = [alias.column(name) for name in (*KEY_COLUMNS, *store.value_columns)]
+    if not fenced and store.scope_field is None:
+        columns[SCOPE] = "NULL"
+    return columns
 
 
 @dataclass(slots=True)
@@ -159,7 +166,7 @@ class Compiler:
         if plan.columns is not None:
             columns = [self.expr(named.expr, aliases, ()) for named in plan.columns]
         else:
-            columns = [column for alias in aliases for column in whole_row(alias)]
+            columns = [column for alias in aliases for column in whole_row(alias, fenced=self.tables.fenced)]
             whole = tuple([alias.store or alias.width for alias in aliases])
             if self.places and any(has_subquery(each.expr) for each in plan.order):
                 keys = len(plan.order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar, cast
 
 import apsw
@@ -16,7 +17,7 @@ import trio
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.explanation import Access
 from atoma.contracts.limits import BOUNDS
-from atoma.contracts.query import BoundQuery, Call, Plan, Store
+from atoma.contracts.query import BoundQuery, Call, Col, Plan, Store
 from atoma.contracts.values import Scalar, StoredRow, is_hidden
 from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
@@ -27,8 +28,9 @@ from atoma.query.walk import every_expression
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import ChildReader, Prepared, cells, prepare
 from atoma_stores.sql.dialect import SQLITE, Dialect
+from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script, run_in_order
-from atoma_stores.sql.select import Binder
+from atoma_stores.sql.select import Binder, Statement
 from atoma_stores.sqlite._tables import COMMIT, StoreTable
 from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.explaining import accesses
@@ -53,6 +55,7 @@ class KeptPlan:
         binder: Takes what is bound from them and from what the statement has more.
         cursors: Its cursors, where they do not depend on the values.
         rows: Makes what its rows are of what the first statement finds.
+        sorted_by: Takes what they are sorted by from what it finds, where these are columns of it.
     """
 
     prepared: Prepared
@@ -60,6 +63,7 @@ class KeptPlan:
     binder: Binder
     cursors: Cursors | None
     rows: RowsOf
+    sorted_by: Callable[[Raw], tuple[Scalar, ...]] | None
 
 
 class QueryReader:
@@ -147,7 +151,7 @@ class QueryReader:
             query, kept = self._prepare(query)
         prepared = kept.prepared
         statement, plan = prepared.statement, prepared.plan
-        bindings, keys = kept.binder((*query.params, *statement.more)), statement.keys
+        bindings, keys, sorted_by = kept.binder((*query.params, *statement.more)), statement.keys, kept.sorted_by
 
         def body(connection: apsw.Connection) -> QueryResult:
             at = connection.execute(COMMIT)  # which holds the snapshot of all that follows, until it has ended
@@ -157,22 +161,23 @@ class QueryReader:
                 places: Sequence[Raw] = ()
                 if keys:
                     raws, places = [each[:-keys] for each in raws], [each[-keys:] for each in raws]
-                rows = kept.rows(raws)
+                rows: Sequence[Any] = kept.rows(raws)
                 if plan.group:
                     check_groups(len(rows))
                 if prepared.branches:
                     rows = self._with_children(connection, prepared, rows, query.params)
-                commit: object = at.get
+                commit: Any = at.get
             finally:
                 at.close(True)
-            cursor_of_last = ""
+            last = ""
             if more and rows:
-                cursor_of_last = (kept.cursors or Cursors(query)).of(KeysetPosition(places[-1]) if places else rows[-1])
-            meta = ExecutionMeta(commit=cast("int", commit), cursor=cursor_of_last)
+                keyed = sorted_by(raws[-1]) if sorted_by else places[-1] if places else None
+                last = (kept.cursors or Cursors(query)).of(rows[-1] if keyed is None else KeysetPosition(keyed))
+            meta = ExecutionMeta(commit=commit, cursor=last)
             edges = (places[0], places[-1]) if places else ()
             if plan.whole_rows:
-                return QueryResult(cast("Sequence[StoredRow]", rows), (), meta, edges)
-            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(rows)), meta, edges)
+                return QueryResult(rows, (), meta, edges)
+            return QueryResult((), tuple(rows), meta, edges)
 
         return body
 
@@ -206,7 +211,9 @@ class QueryReader:
         bound = rebind(query, self.store)
         cursors = Cursors(bound) if orders_alone(bound.plan) else None
         made = prepare(bound.plan, self.store, dialect=self._dialect, places=True)
-        kept = KeptPlan(made, len(bound.params), made.statement.binder(len(bound.params)), cursors, self._rows_of(made))
+        count, statement = len(bound.params), made.statement
+        sorted_by = _sorted_by(bound.plan, statement)
+        kept = KeptPlan(made, count, statement.binder(count), cursors, self._rows_of(made), sorted_by)
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
@@ -309,6 +316,18 @@ class SharedReads:
                 self.shared += 1
                 return running.answer
         return None
+
+
+def _sorted_by(plan: Plan, statement: Statement) -> Callable[[Raw], tuple[Scalar, ...]] | None:
+    """What takes the sort keys of a row of one store from its columns; None where they are none of them."""
+    whole = statement.whole
+    if whole is None or len(whole) != 1 or isinstance(whole[0], int) or len(plan.order) < 2:
+        return None
+    columns = (*KEY_COLUMNS, *whole[0].value_columns)
+    keys = [order.expr for order in plan.order]
+    if not all(isinstance(key, Col) and key.source == 0 for key in keys):
+        return None
+    return itemgetter(*[columns.index(key.name) for key in keys if isinstance(key, Col)])
 
 
 def _same(found: T) -> T:

@@ -13,7 +13,7 @@ from atoma.errors import ValidationError
 from atoma.query.indexes import CheckedIndex, checked_index
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import fill_image
-from atoma_stores.sql.fence import KEY_COLUMNS
+from atoma_stores.sql.fence import KEY_COLUMNS, SCOPE
 from atoma_stores.sql.indexes import row_text
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite._search import SearchIndex
@@ -56,8 +56,8 @@ class StoreTable:
         self.spec = spec
         self.synced = synced
         self.columns = spec.value_columns
-        self.row = _row_maker(self.columns)
-        self._make_rows = _rows_maker(self.columns)
+        self.row = _row_maker(spec)
+        self._make_rows = _rows_maker(spec)
         self._names = frozenset(self.columns)
         self.unique = {index: _taken_by(spec, checked_index(index, spec)) for index in spec.unique} if synced else {}
         self.search = SearchIndex(spec) if spec.search else None
@@ -131,18 +131,22 @@ class StoreTable:
         return image if image.keys() == self._names else fill_image(self.spec, image)
 
 
-def _row_maker(columns: tuple[str, ...]) -> Callable[[Sequence[object]], StoredRow]:
-    """What makes a row of its key columns and ``columns``, written for them: the loop over their names costs four times as much."""
-    image = ", ".join(f"{name!r}: raw[{at}]" for at, name in enumerate(columns, len(KEY_COLUMNS)))
-    source = f"lambda raw: StoredRow(raw[0], raw[1], raw[2], raw[3], {{{image}}})"
+def _row_maker(spec: StoreSpec[object]) -> Callable[[Sequence[object]], StoredRow]:
+    """What makes a row of its key columns and values, written for them: the loop over their names costs four times as much."""
+    image = ", ".join(f"{name!r}: raw[{at}]" for at, name in enumerate(spec.value_columns, len(KEY_COLUMNS)))
+    scope = f"raw[{SCOPE}]" if spec.scope_field else repr(spec.fixed_scope)  # which is not read everywhere
+    source = f"lambda raw: StoredRow(raw[0], raw[1], raw[2], {scope}, {{{image}}})"
     return cast("Callable[[Sequence[object]], StoredRow]", eval(source, {"StoredRow": StoredRow}))
 
 
-def _rows_maker(columns: tuple[str, ...]) -> Callable[[Iterable[Sequence[object]]], list[StoredRow]]:
+def _rows_maker(spec: StoreSpec[object]) -> Callable[[Iterable[Sequence[object]]], list[StoredRow]]:
     """The same for all rows of a result: a call for each of them takes a quarter longer."""
+    columns = spec.value_columns
     values = [f"v{at}" for at in range(len(columns))]
     image = ", ".join([f"{name!r}: {value}" for name, value in zip(columns, values, strict=True)])
-    source = f"lambda raws: [StoredRow(id, ver, seq, scope, {{{image}}}) for {', '.join(['id, ver, seq, scope', *values])} in raws]"
+    scope = "scope" if spec.scope_field else repr(spec.fixed_scope)
+    taken = ", ".join(["id, ver, seq, scope", *values])
+    source = f"lambda raws: [StoredRow(id, ver, seq, {scope}, {{{image}}}) for {taken} in raws]"
     return cast("Callable[[Iterable[Sequence[object]]], list[StoredRow]]", eval(source, {"StoredRow": StoredRow}))
 
 

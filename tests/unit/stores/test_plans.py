@@ -101,3 +101,16 @@ async def test_what_an_index_has_refused_is_found_by_its_key() -> None:
         assert "SCAN" not in plan
     async with opened(synced=SYNCED) as db:
         assert await plans_of(db, lambda connection: db.db._begin(connection)[0].base.hidden("tags")) == []
+
+
+@pytest.mark.parametrize("found_by", ["id", "query", "name"])
+async def test_a_row_says_its_scope_however_it_is_found(found_by: str) -> None:
+    wanted = {
+        "id": (rows_of("cards", col("id") == "1"), rows_of("tags", col("id") == "2")),
+        "query": (rows_of("cards"), rows_of("tags")),
+        "name": (rows_of("cards", col("title") == "a"), rows_of("tags", col("name") == "x")),
+    }
+    async with opened() as db:
+        await db.write(insert("1", card(board="other")), insert("2", {"name": "x"}, "tags"))
+        told = [(await db.db.read(query)).rows[0] for query in wanted[found_by]]
+    assert [(row.id, row.scope) for row in told] == [("1", "other"), ("2", "main")]  # of a field; of the declaration
