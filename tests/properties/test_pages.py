@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given, settings
@@ -61,7 +61,7 @@ async def opened(cards: Sequence[Card]) -> AsyncGenerator[Client]:
 def listed(query: Rows[Card], cards: Sequence[Card]) -> list[str]:
     """The ids of all rows of ``query`` in its order, by the reference."""
     rows = [StoredRow(card.id, 1, 1, "main", {"lane": card.lane, "size": card.size}) for card in cards]
-    every = replace(query, cursor="", forward=True)
+    every = query.after("")
     return [row.id for row in evaluate(bind(every, SCHEMA), {"cards": rows})]
 
 
