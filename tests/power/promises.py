@@ -17,6 +17,7 @@ import apsw
 
 from atoma.contracts.codec import decode
 from atoma.contracts.replica import ClientIdentity
+from atoma_stores.sqlite.main_files import check_log, device_file
 
 Machine: TypeAlias = Literal["device", "hub"]
 MACHINES: tuple[Machine, ...] = ("device", "hub")
@@ -90,6 +91,7 @@ def recovered(machine: Machine, folder: Path) -> Generator[apsw.Connection | Non
 
     Raises:
         apsw.Error: It is damaged.
+        ForeignLog: A device would take its own log for another file's.
     """
     path = folder / DATABASE[machine]
     if not path.exists():
@@ -98,6 +100,8 @@ def recovered(machine: Machine, folder: Path) -> Generator[apsw.Connection | Non
     connection = apsw.Connection(str(path))
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        if machine == "device":
+            check_log(connection, device_file(str(path), None, None))
         yield connection if connection.execute("SELECT count(*) FROM sqlite_schema").get else None
     finally:
         connection.close()

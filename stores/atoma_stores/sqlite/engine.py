@@ -152,8 +152,6 @@ class SQLiteEngine:
             on_checkpoint=self._after_checkpoint(main, environment),
             key=self.key,
         ) as database:
-            if self.path != MEMORY:
-                main.look()
             opened = SQLiteLocalDatabase(database, self, schema, synced, main)
             await opened.prepare()
             async with open_tasks() as watching:

@@ -141,17 +141,18 @@ def device_file(path: str, vfs: str | None, key: FileKey | None) -> MainFile:
 def check_log(connection: apsw.Connection, main: MainFile) -> None:
     """Make sure that the log of a device's file, which ``connection`` reads with it, is its own; nothing is written.
 
-    Other programs may have the file open. Nothing is known of one that an earlier version has left, nor where the main file
+    Afterwards ``main`` knows what it has come to. Other programs may have the file open. Nothing is known of one that an earlier version has left, nor where the main file
     cannot be read alone, as after a crash within a checkpoint.
 
     Raises:
         ForeignLog: It is not.
     """
     path = connection.filename
-    if not _has_log(path):
-        return
     before = main.alone()
     if before is None:
+        return
+    if not _has_log(path):  # whoever closed it last has synced it
+        main.checkpointed = before.count
         return
     try:
         main.checkpointed, moves = cast("tuple[int, int]", connection.execute(_WHOLE).fetchone())
@@ -162,6 +163,7 @@ def check_log(connection: apsw.Connection, main: MainFile) -> None:
     after = main.alone()  # others may have taken a checkpoint meanwhile
     if before.count > moves or (after is not None and main.is_before(after)):
         raise _foreign(path)
+    main.look()
 
 
 def _has_log(path: str) -> bool:

@@ -9,6 +9,7 @@ from tests.campaigns.plants.plant import Plant
 CUTS: Final = "tests/power/test_power_cuts.py"
 FULL: Final = (f"{CUTS}::test_full_keeps_every_promise",)
 NORMAL: Final = (f"{CUTS}::test_normal_loses_only_a_tail_and_nothing_that_was_told",)
+FOREIGN: Final = "tests/unit/stores/test_foreign_logs.py"
 RESTORED: Final = "tests/unit/hub/test_restored_files.py"
 LOCK: Final = ("tests/power/test_hub_lock.py", RESTORED)
 
@@ -141,5 +142,21 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "",
         why="a log is replayed over a backup whose pages lie elsewhere, where no counter tells that it is another file",
         tests=(f"{RESTORED}::test_the_log_of_another_file_is_known_although_no_counter_tells",),
+    ),
+    Plant(
+        "F119",
+        "atoma_stores.sqlite.main_files:check_log",
+        "if before.count > moves or (after is not None and main.is_before(after)):",
+        "if False:",
+        why="SQLite replays the log that a killed program has left over an older copy of a device's file",
+        tests=(f"{FOREIGN}::test_an_older_copy_under_the_log_of_a_killed_program_is_refused_with_both_ways_out",),
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.main_files:MainFile.look",
+        "self.checkpointed = alone.count",
+        "self.checkpointed = alone.count + 9",
+        why="a device takes its own log for another file's after a power cut",
+        tests=FULL,
     ),
 )
