@@ -97,7 +97,7 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return not self.id and self.kind == "create"
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The original identity of a mutation, which it keeps for ever: its client, its number there, and the digest after it."""
 
     client_id: bytes
@@ -105,7 +105,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
-class Recovers(msgspec.Struct, frozen=True, array_like=True):
+class Recovers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The mark of a mutation that offers what the hub has lost: a row as it was at a position of the lost history.
 
     Attributes:
@@ -129,7 +129,7 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True):
         return self.seq if self.proof else 0
 
 
-class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
+class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The part that is encoded once, at the write, and never again (digests are over these bytes).
 
     Attributes:
@@ -162,7 +162,7 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     recovers: Recovers | None = None
 
 
-class BaseRow(msgspec.Struct, frozen=True):
+class BaseRow(msgspec.Struct, frozen=True, gc=False):
     """The confirmed image of a row.
 
     Attributes:
@@ -178,7 +178,7 @@ class BaseRow(msgspec.Struct, frozen=True):
     shadowed: bool
 
 
-class PendingMutation(msgspec.Struct, frozen=True):
+class PendingMutation(msgspec.Struct, frozen=True, gc=False):
     """One mutation of the overlay; the rows of kind ``outbox`` are the outbox.
 
     Attributes:

@@ -32,7 +32,7 @@ DevicePolicy: TypeAlias = Literal["offer", "ask", "forget"]
 never, since the hub went back on purpose."""
 
 
-class Mutation(msgspec.Struct, frozen=True, array_like=True):
+class Mutation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An encoded :class:`MutationBody` with the digest chain after it: ``sha256(previous digest + body)``."""
 
     mid: int
@@ -40,7 +40,7 @@ class Mutation(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True):
+class Cursor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A position in a scope's log, for one view of the scope.
 
     Attributes:
@@ -59,7 +59,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     view: bytes = b""
 
 
-class Conflict(msgspec.Struct, frozen=True):
+class Conflict(msgspec.Struct, frozen=True, gc=False):
     """A place where a mutation met somebody else's change.
 
     Attributes:
@@ -81,7 +81,7 @@ class Conflict(msgspec.Struct, frozen=True):
     current_seq: int = 0
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The final verdict on one mutation; it never changes, a duplicate gets the same.
 
     Attributes:

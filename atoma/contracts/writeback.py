@@ -17,7 +17,7 @@ DecidedMutation: TypeAlias = tuple[PendingMutation, Outcome]
 """A pending mutation with its authority's verdict."""
 
 
-class ConfirmedRow(msgspec.Struct, frozen=True):
+class ConfirmedRow(msgspec.Struct, frozen=True, gc=False):
     """A row as an authority has it.
 
     Attributes:

@@ -43,7 +43,7 @@ class Refusal(Exception):
         return refused
 
 
-class CheckedMutation(Struct, frozen=True):
+class CheckedMutation(Struct, frozen=True, gc=False):
     """A mutation that can be decided.
 
     Attributes:

@@ -47,7 +47,7 @@ TAKEN = ("lww", "lww_hlc", "client_wins")
 """The rules of a store under which what arrives is taken over a row that others have deleted, or deletes one that they changed."""
 
 
-class Foreign(Struct, frozen=True):
+class Foreign(Struct, frozen=True, gc=False):
     """The changes of others to a row.
 
     Attributes:
@@ -72,7 +72,7 @@ class Foreign(Struct, frozen=True):
         return self.fields is None or name in self.fields
 
 
-class Seen(Struct, frozen=True):
+class Seen(Struct, frozen=True, gc=False):
     """The user's view of the row, and when it was.
 
     Attributes:
@@ -88,7 +88,7 @@ class Seen(Struct, frozen=True):
     written_ms: int = 0
 
 
-class MergedRow(Struct, frozen=True):
+class MergedRow(Struct, frozen=True, gc=False):
     """The row after the operation, and where it met somebody else's change."""
 
     image: RowImage | None

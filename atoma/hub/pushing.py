@@ -27,7 +27,7 @@ from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
 from atoma.hub.ids import check_drawn
-from atoma.hub.lineage import broken_link, next_digest, next_transaction
+from atoma.hub.lineage import broken_link, next_transaction
 from atoma.hub.recovery import check_offer, is_of_one_history, refused, shared, take_offer, withdrawn
 from atoma.hub.rules import PrincipalView, RowRules, Rules, not_replicated
 from atoma.hub.setting import HubFields
@@ -103,7 +103,8 @@ def of_principal(client: ClientState, principal: Principal) -> ClientState:
 
 def confirmed(client: ClientState, mid: int) -> ClientState:
     """``client``, whose mutations up to ``mid`` have left its outbox, as far as they were decided."""
-    return replace(client, confirmed_mid=max(client.confirmed_mid, min(mid, client.last_mid)))
+    settled = max(client.confirmed_mid, min(mid, client.last_mid))
+    return client if settled == client.confirmed_mid else replace(client, confirmed_mid=settled)
 
 
 def forked(why: str) -> RemoteError:
@@ -161,7 +162,7 @@ class ConfirmDecision:
         return WritePlan(client=confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid))
 
 
-class _Verdict(Struct, frozen=True):
+class _Verdict(Struct, frozen=True, gc=False):
     """An outcome, what it writes, and the rows of an offer that count."""
 
     outcome: Outcome
@@ -387,7 +388,7 @@ async def push_decisions(
         except Refusal as refused:
             admitted = refused
         decisions.append(PushDecision(context, principal, request, mutation, previous, admitted, view))
-        previous = next_digest(previous, mutation.body)
+        previous = mutation.digest
     return decisions, error
 
 

@@ -201,7 +201,7 @@ def too_many_texts(ops: Sequence[Op], schema: Schema) -> str:
 
 def counts(op: Op) -> bool:
     """Whether ``op`` adds to a number, so that done twice it makes another one of it."""
-    return any(edit.kind == "inc" for edit in op.edits)
+    return bool(op.edits) and any(edit.kind == "inc" for edit in op.edits)
 
 
 def joins(op: Op) -> bool:

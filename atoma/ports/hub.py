@@ -46,7 +46,7 @@ class HubIdentity:
     key: bytes
 
 
-class ClientState(Struct, frozen=True):
+class ClientState(Struct, frozen=True, gc=False):
     """The hub's knowledge of a client.
 
     Attributes:
@@ -68,7 +68,7 @@ class ClientState(Struct, frozen=True):
     seen_ms: int = 0
 
 
-class ScopeState(Struct, frozen=True):
+class ScopeState(Struct, frozen=True, gc=False):
     """A scope's log: last sequence with its lineage hash, and the oldest cursor that can be continued."""
 
     scope: str
@@ -77,7 +77,7 @@ class ScopeState(Struct, frozen=True):
     floor: int = 0
 
 
-class StoredOutcome(Struct, frozen=True):
+class StoredOutcome(Struct, frozen=True, gc=False):
     """An outcome with the digest it belongs to."""
 
     outcome: Outcome
@@ -88,7 +88,7 @@ UNTAKEN = -1
 """Position of a row of which no offer was taken: one was refused."""
 
 
-class Trace(Struct, frozen=True):
+class Trace(Struct, frozen=True, gc=False):
     """The trace that an offer has left on a row.
 
     Attributes:
@@ -109,7 +109,7 @@ class Trace(Struct, frozen=True):
         return self.position != UNTAKEN
 
 
-class Need(Struct, frozen=True):
+class Need(Struct, frozen=True, gc=False):
     """The facts that a decision needs.
 
     Attributes:
@@ -154,7 +154,7 @@ class Need(Struct, frozen=True):
     brought: bool = False
 
 
-class Facts(Struct, frozen=True):
+class Facts(Struct, frozen=True, gc=False):
     """The contents of the database at the moment of the decision; earlier decisions of the same run are included.
 
     Attributes:
@@ -276,7 +276,7 @@ class Lineage:
     unproven: bool = False
 
 
-class WrittenRow(Struct, frozen=True):
+class WrittenRow(Struct, frozen=True, gc=False):
     """One row of a hub transaction.
 
     Attributes:
@@ -296,7 +296,7 @@ class WrittenRow(Struct, frozen=True):
     fields: tuple[str, ...] | None
 
 
-class LogTransaction(Struct, frozen=True):
+class LogTransaction(Struct, frozen=True, gc=False):
     """One accepted mutation: the next sequence of its scope, with everything it changes.
 
     Attributes:
@@ -372,7 +372,7 @@ class Decision(Protocol):
         ...
 
 
-class LoggedChange(Struct, frozen=True):
+class LoggedChange(Struct, frozen=True, gc=False):
     """A change as the log holds it.
 
     Attributes:

@@ -10,14 +10,14 @@ DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
 
 
-class ForeignChange(Struct, frozen=True):
+class ForeignChange(Struct, frozen=True, gc=False):
     """Somebody else's change of a row: the columns it touched (None for all), and whether it deleted the row."""
 
     fields: tuple[str, ...] | None
     deleted: bool = False
 
 
-class TheirChange(Struct, frozen=True):
+class TheirChange(Struct, frozen=True, gc=False):
     """What somebody else has made of a row, where the rules of its store ask for more than that it was touched.
 
     Attributes:
@@ -35,7 +35,7 @@ class TheirChange(Struct, frozen=True):
     post: RowImage | None
 
 
-class RowFact(Struct, frozen=True):
+class RowFact(Struct, frozen=True, gc=False):
     """A row as it is, and what others did to it since the sequence that was asked about.
 
     Attributes:

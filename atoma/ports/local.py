@@ -21,6 +21,7 @@ from atoma.contracts.replica import (
 )
 from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import RowImage, RowKey, StoredRow
+from atoma.schema.kinds import INT64_MAX
 from atoma.schema.schema import Schema
 
 
@@ -179,12 +180,12 @@ class OutboxPart(Protocol):
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
         ...
 
-    def every(self) -> Sequence[PendingMutation]:
-        """Every outbox mutation, whatever its status, in ``mid`` order."""
+    def every(self, through: int = INT64_MAX) -> Sequence[PendingMutation]:
+        """Every outbox mutation up to number ``through``, whatever its status, in ``mid`` order."""
         ...
 
-    def acked(self, scope: str) -> Sequence[PendingMutation]:
-        """Outbox mutations of the scope that are acked and wait for their page."""
+    def acked(self, scope: str, through: int = INT64_MAX) -> Sequence[PendingMutation]:
+        """Outbox mutations of the scope that are acked, up to sequence ``through``, and wait for their page."""
         ...
 
     def waits_in(self, scope: str) -> bool:

@@ -45,9 +45,14 @@ def is_covered(tx: LocalTx, outcome: Outcome, page: PullReply | None, work: Sett
     """
     if outcome.seq == 0:
         return page is not None and page.scope == outcome.scope and page.end.seq >= page.head
-    if outcome.scope not in work.cursors:
-        work.cursors[outcome.scope] = tx.scopes.read(outcome.scope).cursor.seq
-    return outcome.seq <= work.cursors[outcome.scope]
+    return outcome.seq <= _confirmed_until(tx, outcome.scope, work)
+
+
+def _confirmed_until(tx: LocalTx, scope: str, work: Settlement) -> int:
+    """The hub's sequence that the confirmed base of ``scope`` is at."""
+    if scope not in work.cursors:
+        work.cursors[scope] = tx.scopes.read(scope).cursor.seq
+    return work.cursors[scope]
 
 
 def settle(
@@ -106,12 +111,9 @@ def settle_page(
     if len(told) >= verified_mid - confirmed:
         return  # the hub told of every mutation that may still be here
     leaving: dict[int, tuple[PendingMutation, Outcome]] = {}
-    for pending in tx.outbox.acked(page.scope):
-        if pending.mid in told or pending.mid > verified_mid or pending.ack_seq == 0:
-            continue
-        outcome = Outcome(pending.mid, "applied", page.scope, pending.ack_seq)
-        if is_covered(tx, outcome, page, work):
-            leaving[pending.lsn] = pending, outcome
+    for pending in tx.outbox.acked(page.scope, _confirmed_until(tx, page.scope, work)):
+        if pending.mid not in told and pending.mid <= verified_mid and pending.ack_seq:
+            leaving[pending.lsn] = pending, Outcome(pending.mid, "applied", page.scope, pending.ack_seq)
     _remove(tx, leaving, work)
 
 

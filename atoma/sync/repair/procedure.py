@@ -73,7 +73,7 @@ async def look_up_waiting(
     suspected, replica.repairs.suspected = replica.repairs.suspected, ""
 
     def strange(tx: LocalTx) -> list[PendingMutation]:
-        decided = (item for item in tx.outbox.every() if item.mid <= reply.last_mid)
+        decided = tx.outbox.every(reply.last_mid)
         queued = [item for item in decided if item.status == QUEUED or item.scope in moved]
         return queued if suspected or (queued and digest_before(tx, queued[0].mid) is None) else []
 
@@ -151,9 +151,7 @@ async def repair(
         StoreError: The local transaction failed as a whole.
     """
     shown = _Shown(replica, diagnosis, rehearsal=rehearsal)
-    mids = await replica.database.inspect(
-        lambda tx: [item.mid for item in tx.outbox.every() if item.mid <= reply.last_mid]
-    )
+    mids = await replica.database.inspect(lambda tx: [item.mid for item in tx.outbox.every(reply.last_mid)])
     shown.show("verdicts", 0, len(mids))
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
     before = await replica.database.inspect(lambda tx: [tx.scopes.read(scope) for scope in sorted(forks)])

@@ -19,6 +19,7 @@ from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage, RowKey
 from atoma.errors import ConflictError, OutboxFull
+from atoma.schema.kinds import INT64_MAX
 from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
 from atoma_stores.sqlite.meta import read_meta, write_meta
@@ -243,9 +244,9 @@ class Outbox:
             found.append(mutation)
         return found
 
-    def every(self) -> Sequence[PendingMutation]:
-        """Every outbox mutation, whatever its status, in ``mid`` order."""
-        return self.select("WHERE kind='outbox' ORDER BY mid")
+    def every(self, through: int = INT64_MAX) -> Sequence[PendingMutation]:
+        """Every outbox mutation up to this number, whatever its status, in ``mid`` order."""
+        return self.select("WHERE kind='outbox' AND mid<=? ORDER BY mid", (min(through, INT64_MAX),))
 
     def add_below(self, mutations: Sequence[tuple[PendingMutation, Sequence[PendingRow]]]) -> None:
         """Add outbox mutations, each with its rows, below everything that is pending."""
@@ -303,9 +304,10 @@ class Outbox:
             )
             self.settlements.append(Held(m.lsn, why) if m.kind == "held" else Renumbered(m.lsn, m.mid))
 
-    def acked(self, scope: str) -> Sequence[PendingMutation]:
-        """Outbox mutations of the scope that are acked and wait for their page."""
-        return self.select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
+    def acked(self, scope: str, through: int = INT64_MAX) -> Sequence[PendingMutation]:
+        """Outbox mutations of the scope that are acked, up to this sequence, and wait for their page."""
+        tail = "WHERE scope=? AND status=1 AND kind='outbox' AND ack_seq<=? ORDER BY mid"
+        return self.select(tail, (scope, through))
 
     def waits_in(self, scope: str) -> bool:
         """Whether anything is pending in the scope, of any kind."""

@@ -29,6 +29,7 @@ from atoma.contracts.writeback import Applied, Writeback
 from atoma.ports import seeded_environment
 from atoma.query.shapes import Shapes
 from atoma.schema import Schema, StoreSpec
+from atoma.schema.kinds import INT64_MAX
 from atoma.sync.failures import HubLostData
 from atoma.sync.outbox import next_digest
 from atoma.sync.position import Position
@@ -170,8 +171,8 @@ class Outbox(Part):
     def hurries(self) -> int:
         return 0
 
-    def acked(self, scope: str) -> list[PendingMutation]:
-        return [item for item in self.memory.waiting.values() if item.status == ACKED]
+    def acked(self, scope: str, through: int = INT64_MAX) -> list[PendingMutation]:
+        return [item for item in self.memory.waiting.values() if item.status == ACKED and item.ack_seq <= through]
 
     def by_mid(self, mid: int) -> PendingMutation | None:
         return self.memory.waiting.get(mid)
