@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -106,11 +107,31 @@ def test_a_block_that_is_not_run_is_left_out() -> None:
     assert program("<!-- not run: -->\n```python\nboom()\n```\n").strip() == "boom()"
 
 
-def test_the_pages_for_assistants_are_those_that_there_are() -> None:
+def hooks_of_the_build() -> ModuleType:
     spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
     assert spec is not None and spec.loader is not None
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
+    return hooks
+
+
+def test_the_search_finds_pages_by_other_words_and_leaves_out_decisions() -> None:
+    hooks = hooks_of_the_build()
+    assert [page for page in hooks.ALSO_CALLED if not (ROOT / "docs" / page).is_file()] == []
+
+    def meta_of(source: str) -> dict[str, object]:
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=source), meta={})
+        assert hooks.on_page_markdown("# Title", page=page, config={}, files=[]) == "# Title"
+        meta: dict[str, object] = page.meta
+        return meta
+
+    assert meta_of("adr/0001-record-decisions.md") == {"search": {"exclude": True}}
+    assert "foreign key" in str(meta_of("how-to/relate.md")["tags"])
+    assert meta_of("how-to/index.md") == {}
+
+
+def test_the_pages_for_assistants_are_those_that_there_are() -> None:
+    hooks = hooks_of_the_build()
     listed = set(re.findall(r"\]\(([\w/-]+)\.html\)", hooks.pages_for_assistants(ROOT / "docs", "a runtime")))
     there = {
         f"{page.parent.name}/{page.stem}"
