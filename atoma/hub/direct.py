@@ -143,6 +143,7 @@ class WriteDecision:
             answer=answer,
             versions=True,
             counters=self.context.hub_fields.counts,
+            size=sum(map(_size_of, self.entries)),
         )
 
     def decide(self, facts: Facts) -> WritePlan:
@@ -316,6 +317,11 @@ def write_decisions(
         scope, refused = _scope_of(context, principal, entries, located)
         decisions.append(WriteDecision(context, principal, entries, scope, key, view, request.options.reads, refused))
     return decisions
+
+
+def _size_of(entry: Op) -> int:
+    """The bytes of an entry that may be many, about."""
+    return sum(len(value) for value in (entry.values or {}).values() if isinstance(value, (str, bytes)))
 
 
 def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int, sees: Sees) -> tuple[WriteItemResult, ...]:

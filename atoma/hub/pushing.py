@@ -211,6 +211,7 @@ class PushDecision(Struct, frozen=True):
             recovers=body.recovers,
             counters=self.context.hub_fields.counts,
             brought=any(map(counts, ops)),
+            size=len(self.mutation.body),
         )
 
     def decide(self, facts: Facts) -> WritePlan:

@@ -132,6 +132,7 @@ class Need(Struct, frozen=True, gc=False):
         leftover: The decision takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
         counters: Numbers may be drawn: see :attr:`Facts.counters`.
         brought: Which of the rows offers have brought back matters: see :attr:`Facts.brought`.
+        size: About how many bytes are to be written, by which the size of groups is bounded.
     """
 
     client_id: bytes = b""
@@ -152,6 +153,7 @@ class Need(Struct, frozen=True, gc=False):
     leftover: bool = False
     counters: bool = False
     brought: bool = False
+    size: int = 0
 
 
 class Facts(Struct, frozen=True, gc=False):

@@ -19,8 +19,7 @@ from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, tra
 from atoma_stores.postgres.ddl import columns_key, read_columns
 from atoma_stores.postgres.pool import AGAIN, Pool, take_back, write
 from atoma_stores.sql.dialect import POSTGRESQL
-from atoma_stores.sql.hub.facts import DECISIONS_MAX
-from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, write_group, write_one_by_one
+from atoma_stores.sql.hub.groups import GroupQueries, OneByOne, next_group, write_group, write_one_by_one
 from atoma_stores.sql.hub.noting import noted_group
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script, resumed
@@ -155,13 +154,10 @@ class WriterLane:
         self._wake.set()
 
     def _take(self) -> list[Job]:
-        taken: list[Job] = []
-        size = 0
-        while self._waiting and (not taken or size + len(self._waiting[0].run.decisions) <= DECISIONS_MAX):
-            job = self._waiting.popleft()
+        count = next_group(job.run for job in self._waiting)
+        taken = [self._waiting.popleft() for _ in range(count)]
+        for job in taken:
             job.taken = True
-            taken.append(job)
-            size += len(job.run.decisions)
         return taken
 
     async def _write(self, jobs: Sequence[Job]) -> None:

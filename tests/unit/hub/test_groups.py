@@ -226,6 +226,17 @@ def test_a_group_has_a_bounded_number_of_steps_and_whole_runs() -> None:
     assert [[len(run.decisions) for run in group] for group in groups(runs)] == [[150, 50], [1], [300], [2]]
 
 
+async def test_a_group_has_a_bounded_number_of_bytes_and_whole_runs() -> None:
+    """Many large rows at once would take longer than a statement may."""
+    runs: list[Run] = []
+    for at, size in enumerate((400_000, 600_000, 700_000)):
+        runs.append(await pushed(_wrote(client(f"{at}"), Op("create", "cards", f"{at}", card("x" * size)))))
+    for id, size in (("3", 400_000), ("4", 10)):
+        entry = Op("create", "cards", id, card("x" * size), scope="main")
+        runs.append(Run(write_decisions(CONTEXT, USER, direct(entry, idem=id), {}), NOW_MS))
+    assert [[runs.index(run) for run in group] for group in groups(runs)] == [[0, 1], [2], [3, 4]]
+
+
 def _wrote(of: Client, *ops: Op, base: int = 0) -> Client:
     of.write(*ops, base=base)
     return of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from atoma.ports.hub import Decision, Need
@@ -13,6 +13,8 @@ from atoma_stores.sql.hub.rows import StoreSql
 from atoma_stores.sql.hub.state import Run, State, also
 from atoma_stores.sql.scripts import Execute, RowRefused, Script
 
+BYTES_MAX = 1 << 20
+"""Bytes of a group, if it is not one run alone: all of them are decided at once, and sent in one trip."""
 _BEGIN_ONE: Final = Execute("SAVEPOINT hub_decision")
 _BEGIN_RUN: Final = Execute("SAVEPOINT hub_run")
 
@@ -34,18 +36,23 @@ class OneByOne(Exception):
     """A group has to be written one decision at a time: the database refuses a row, or would not refuse what one decision did in passing."""
 
 
-def groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
-    """``runs`` as groups of a bounded number of decisions."""
-    group: list[Run] = []
-    size = 0
+def next_group(runs: Iterable[Run]) -> int:
+    """How many of ``runs``, from the first one on, are a group: a bounded number of decisions and of bytes, or one run alone."""
+    count = decisions = size = 0
     for run in runs:
-        if group and size + len(run.decisions) > DECISIONS_MAX:
-            yield group
-            group, size = [], 0
-        group.append(run)
-        size += len(run.decisions)
-    if group:
-        yield group
+        decisions, size = decisions + len(run.decisions), size + run.size
+        if count and (decisions > DECISIONS_MAX or size > BYTES_MAX):
+            break
+        count += 1
+    return count
+
+
+def groups(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
+    """``runs`` as groups, in their order."""
+    while runs:
+        count = next_group(runs)
+        yield runs[:count]
+        runs = runs[count:]
 
 
 def write_group(queries: GroupQueries, runs: Sequence[Run]) -> Script[int]:

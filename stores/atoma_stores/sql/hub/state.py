@@ -77,6 +77,7 @@ class Run:
     Attributes:
         decisions: The decisions.
         needs: What each of them wants.
+        size: About how many bytes they write.
         now_ms: Wall clock.
         plans: What was decided.
         error: What a decision raised: then nothing of the run is written.
@@ -87,6 +88,7 @@ class Run:
     decisions: Sequence[Decision]
     now_ms: int
     needs: list[Need] = field(init=False)
+    size: int = field(init=False)
     plans: list[WritePlan] = field(default_factory=list[WritePlan])
     error: Exception | None = None
     commits: int = 0
@@ -94,6 +96,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.needs = [decision.need for decision in self.decisions]
+        self.size = sum(need.size for need in self.needs)
 
 
 @dataclass(slots=True)
