@@ -19,7 +19,7 @@ from atoma.errors import ConfigurationError
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.encryption import FileKey, unlock
 from atoma_stores.sqlite.functions import add_functions
-from atoma_stores.sqlite.main_files import check_log, device_file
+from atoma_stores.sqlite.main_files import check_header, check_log, device_file
 
 MEMORY = ":memory:"
 BUSY_MS = 5_000
@@ -115,7 +115,9 @@ def open_existing(
     if not os.path.isfile(path):
         raise ConfigurationError(f"{path}: there is no such file")
     try:
-        own = partial(check_log, main=device_file(path, None, key))
+        main = device_file(path, None, key)
+        check_header(main)
+        own = partial(check_log, main=main)
         connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, prepare=own, key=key)
         try:
             if leaves_log:

@@ -60,7 +60,7 @@ from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file
 from atoma_stores.sqlite.encryption import optional_key
-from atoma_stores.sqlite.main_files import MainFile, check_log, device_file
+from atoma_stores.sqlite.main_files import MainFile, check_header, check_log, device_file
 from atoma_stores.sqlite.prebuilt import begin_with, own_identity
 
 T = TypeVar("T")
@@ -142,6 +142,7 @@ class SQLiteEngine:
             check_ours(connection)
             allow_writes(connection)
 
+        check_header(main)
         if self.prebuilt is not None:
             await self._begin_with(self.prebuilt, environment)
         async with open_database(

@@ -74,13 +74,14 @@ class MainFile:
         checkpointed: What it had come to at least.
 
     Attributes:
+        path: The file, as SQLite names it.
         checkpointed: What the disk has of it at least.
     """
 
     def __init__(
         self, path: str, count: str, vfs: str | None, key: FileKey | None = None, *, checkpointed: int = 0
     ) -> None:
-        self._path = os.path.realpath(path)
+        self.path = os.path.realpath(path)
         self._count = count
         self._vfs = vfs
         self._key = key
@@ -89,7 +90,7 @@ class MainFile:
     def alone(self) -> Alone | None:
         """What it is by itself; None when it is none of ours, or cannot be read alone."""
         try:
-            with main_alone(self._path, self._vfs) as connection:
+            with main_alone(self.path, self._vfs) as connection:
                 if self._key is not None:
                     unlock(connection, self._key)
                 found: object = connection.execute(self._count).get
@@ -126,7 +127,7 @@ class MainFile:
             apsw.Error: It does not.
         """
         flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
-        file = apsw.VFSFile(self._vfs or "", self._path, [flags, 0])
+        file = apsw.VFSFile(self._vfs or "", self.path, [flags, 0])
         try:
             file.xSync(apsw.SQLITE_SYNC_NORMAL)
         finally:
@@ -138,6 +139,17 @@ def device_file(path: str, vfs: str | None, key: FileKey | None) -> MainFile:
     return MainFile(path, MOVES_OF_DEVICE, vfs, key)
 
 
+def check_header(main: MainFile) -> None:
+    """Refuse a device's file whose header knows of no log, and that has one beside it, before any connection reads the two together.
+
+    Raises:
+        ForeignLog: It has.
+    """
+    alone = main.alone() if _has_log(main.path) else None
+    if alone is not None and alone.logless:
+        raise _foreign(main.path)
+
+
 def check_log(connection: apsw.Connection, main: MainFile) -> None:
     """Make sure that the log of a device's file, which ``connection`` reads with it, is its own; nothing is written.
 
@@ -147,7 +159,7 @@ def check_log(connection: apsw.Connection, main: MainFile) -> None:
     Raises:
         ForeignLog: It is not.
     """
-    path = connection.filename
+    path = main.path
     before = main.alone()
     if before is None:
         return

@@ -180,6 +180,8 @@ async def test_the_users_page(page: Page) -> None:
         await settle(client)
         await page.shell("cp app.db-wal left")
     await page.shell("mv left app.db-wal")  # as from a program that was killed
+    told = await page.shell("cp older.db app.db && ! atoma check app.db")  # the log forgotten
+    assert "app.db-wal, belongs to another state" in told and "Nothing was changed" in told
     await page.follow("cp older.db app.db")
     async with device(file, page.url) as client:
         await settle(client)
