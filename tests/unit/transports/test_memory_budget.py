@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import msgspec
@@ -227,6 +228,25 @@ async def test_nothing_is_held_once_everything_is_answered() -> None:
             await wired.stream.aclose()
         assert most.held > 0
         trio.lowlevel.remove_instrument(most)
+
+
+async def test_an_answer_that_waits_is_there_once() -> None:
+    """Neither the message and its frame, nor the frame and what goes over the wire."""
+    most = 4
+    calls = [fragments(encode_frame("call", id, encode(pull()), method="pull"), 60_000) for id in CALLS]
+    async with open_port(ChannelLimits(memory_bytes=most * MB)) as port, trio.open_nursery() as nursery:
+        client = port.connect("websocket", lockstep=True)
+        nursery.start_soon(client.send, upgrade(), ws_auth())
+        await client.until(b"welcome")
+        tracemalloc.start()
+        try:
+            nursery.start_soon(client.send, *calls)
+            await trio.testing.wait_all_tasks_blocked()
+            large = [trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= MB]
+        finally:
+            tracemalloc.stop()
+        assert 2 <= len(large) <= most
+        nursery.cancel_scope.cancel()
 
 
 # ---------------------------------------------------------------------- the rules

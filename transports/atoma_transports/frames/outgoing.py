@@ -53,9 +53,13 @@ class Outgoing:
         Raises:
             trio.BrokenResourceError: The connection is gone.
         """
-        while self._queue and self._is_full(len(ticket.data)) and not self._closed:
-            await self._space.park()
+        await self.space(len(ticket.data))
         self.put_now(ticket)
+
+    async def space(self, size: int) -> None:
+        """Wait until a frame of ``size`` bytes may be queued, before it is made. No checkpoint when there is room."""
+        while self._queue and self._is_full(size) and not self._closed:
+            await self._space.park()
 
     def _is_full(self, size: int) -> bool:
         """Whether ``size`` more bytes do not fit; an empty queue takes a frame of any size."""

@@ -376,6 +376,7 @@ class ServerConnection:
         return encode(await answer(self._session.service, request))
 
     async def _send_answer(self, id: int, payload: bytes, refused: ErrorInfo | None, *, streams: bool) -> None:
+        await self._out.space(len(payload))  # what waits is there once, and not as a frame besides
         if refused is not None:
             data = encode_frame("error", id, encode(refused))
         else:
@@ -383,7 +384,7 @@ class ServerConnection:
         if len(data) > self._limits.frame_bytes:
             data = encode_frame("error", id, encode(large_answer(len(data), self._limits.frame_bytes)))
         try:
-            await self._out.put(Ticket(data))
+            self._out.put_now(Ticket(data))
         except trio.BrokenResourceError:
             pass  # the connection is ending
 

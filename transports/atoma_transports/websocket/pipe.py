@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections import deque
 from collections.abc import Callable
 
@@ -21,6 +22,9 @@ from atoma_transports.serving.head import linger
 from atoma_transports.streams import CHUNK_BYTES, EAGER, send_in_chunks, unwrapped
 
 RECEIVE_BYTES = 64 * 1024
+LARGE_HEAD = struct.Struct(">BBQ")
+WHOLE_MESSAGE, EIGHT_BYTES = 0x82, 127
+"""A binary message in one frame, whose length has eight bytes (RFC 6455 §5.2)."""
 
 
 class WebSocketPipe:
@@ -46,6 +50,7 @@ class WebSocketPipe:
         self._stream = stream
         self._reads = unwrapped(stream)[2]
         self._socket = stream.socket if EAGER and isinstance(stream, trio.SocketStream) else None
+        self._side = side
         self._protocol = Connection(side, trailing_data=first)
         self._fresh = bool(first)
         self._message_bytes = message_bytes
@@ -101,7 +106,7 @@ class WebSocketPipe:
     async def send(self, message: bytes) -> None:
         """See :class:`atoma_transports.frames.MessagePipe`."""
         async with self._lock:
-            await self._write(self._framed(message))
+            await self._write(*self._parts(message))
             await self._write_pong()
 
     async def flush(self) -> None:
@@ -140,17 +145,28 @@ class WebSocketPipe:
             await trio.aclose_forcefully(self._stream)
 
     def _framed(self, message: bytes) -> bytes:
-        if self._closed or self._protocol.state is not ConnectionState.OPEN:
-            raise self._lost()
+        self._check_open()
         return self._protocol.send(BytesMessage(data=message))
 
-    async def _write(self, data: bytes | memoryview) -> None:
+    def _check_open(self) -> None:
+        if self._closed or self._protocol.state is not ConnectionState.OPEN:
+            raise self._lost()
+
+    def _parts(self, message: bytes) -> tuple[bytes, ...]:
+        """What to send for ``message``; of a large one that a server sends no second copy is made, since it is not masked."""
+        if self._side is ConnectionType.CLIENT or len(message) <= CHUNK_BYTES:
+            return (self._framed(message),)
+        self._check_open()
+        return LARGE_HEAD.pack(WHOLE_MESSAGE, EIGHT_BYTES, len(message)), message
+
+    async def _write(self, *parts: bytes) -> None:
         """Send, under the lock. Cancelled half-way, the connection is of no more use."""
         if self._torn:
             raise self._lost()
         self._torn = True
         try:
-            await send_in_chunks(self._stream, data, self._moved)
+            for part in parts:
+                await send_in_chunks(self._stream, part, self._moved)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._lost() from None
         self._torn = False
