@@ -147,7 +147,10 @@ class Stage:
         return ours
 
     async def _serve(self, stream: trio.abc.Stream) -> None:
-        await _serve_stream(cast("trio.SocketStream", stream), "127.0.0.1", self.port)
+        try:
+            await _serve_stream(cast("trio.SocketStream", stream), "127.0.0.1", self.port)
+        finally:
+            await trio.aclose_forcefully(stream)
 
 
 def tasks() -> int:

@@ -14,6 +14,7 @@ HEADERS = "tests/unit/transports/test_header_bounds.py"
 LARGE = "tests/unit/transports/test_large_requests.py"
 FAIR = "tests/unit/transports/test_fairness.py"
 BUDGET = "tests/unit/transports/test_memory_budget.py"
+ARRIVALS = "tests/unit/transports/test_arrivals.py"
 READING = "tests/unit/hub/test_reading.py"
 CLIENTS = "tests/unit/hub/test_clients.py"
 
@@ -47,11 +48,53 @@ PLANTS: Final[tuple[Plant, ...]] = (
         UNITS,
     ),
     plant(
-        f"{FAIRNESS}:Share._wait_its_turn",
-        "async with self._owner.line:",
+        f"{FAIRNESS}:Fairness.guest_turn",
+        "async with guests.line:",
         "if True:",
         "of many guests who come at once all are read in one pass of the loop",
         FAIR,
+    ),
+    plant(
+        f"{FAIRNESS}:Fairness.guest_turn",
+        "async with guests.hall, guests.line:",
+        "async with guests.line:",
+        "a guest who has asked for something waits behind all who have asked for nothing",
+        ARRIVALS,
+    ),
+    plant(
+        "atoma_transports.serving.arrivals:Arrivals._start",
+        "SWAPS if full else STARTS",
+        "500",
+        "of those who come at once all begin to be served in one pass of the loop",
+        ARRIVALS,
+    ),
+    plant(
+        "atoma_transports.serving.arrivals:Arrivals._refuse_surplus",
+        "if words and asks_for_something(words):",
+        "if words is None:",
+        "who has asked while they waited is hung up on like those who have not",
+        ARRIVALS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.wire:Http2Wire._receive_settings_frame",
+        "if self._acknowledged and frames:",
+        "if False:",
+        "the settings of a peer that only greeted are acknowledged twice",
+        ARRIVALS,
+    ),
+    plant(
+        "atoma_transports.websocket.pipe:WebSocketPipe._parts",
+        "self._side is ConnectionType.CLIENT or",
+        "True or",
+        "a large answer is copied while it is sent",
+        BUDGET,
+    ),
+    plant(
+        "atoma_transports.frames.server:ServerConnection._send_answer",
+        "await self._out.space(len(payload))",
+        "data = encode_frame('reply', id, payload); await self._out.space(len(payload))",
+        "an answer that waits is kept as a frame besides",
+        BUDGET,
     ),
     plant(
         "atoma.hub.garbage:_freeze",

@@ -287,7 +287,8 @@ async def test_a_guest_who_has_to_go_in_the_middle_of_a_request_is_told(monkeypa
         await client.send("POST", "/v1/pull", b"{}", authorization="Bearer slowly")
         await slow.wait()
         for _ in range(2):
-            await stack.enter_async_context(await dial(address))
+            another = Client(await stack.enter_async_context(await dial(address)))
+            await another.send("POST", "/v1/pull", b"{}", authorization="Bearer slowly")
         answer = await client.answer()
         assert (answer.status, b"try again" in answer.body) == (503, True)
         if GRPC:
@@ -370,7 +371,7 @@ def test_a_network_of_one_customer_counts_as_one(address: str, share: str) -> No
 Steps = list[tuple[str, int, str]]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["enter", "enter", "enter", "accept", "turn", "leave"]),
+        st.sampled_from(["enter", "enter", "enter", "speak", "accept", "turn", "leave"]),
         st.integers(0, 30),
         st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]),
     ),
@@ -389,9 +390,14 @@ def test_the_accounts_are_right_whatever_happens(steps: Steps) -> None:
             present: list[tuple[ExitStack, ConnectionSlot]] = []
             for step, number, address in steps:
                 here = [(stack, place) for stack, place in present if place.state != "gone"]
+                asking = {place for _, place in here if place.asks and place.state == "guest"}
+                silent = {place for _, place in here if not place.asks and place.state == "guest"}
                 if step == "enter":
                     stack = ExitStack()
                     present.append((stack, stack.enter_context(port.enter(address, proxy=bool(number % 2)))))
+                    gone = {place for place in asking | silent if place.unwanted}
+                    assert len(gone) == (len(asking) + len(silent) == 4)
+                    assert gone <= (silent if len(silent) >= 2 else asking), "half the places are for each kind"
                 elif here:
                     stack, place = here[number % len(here)]
                     if step == "accept":
@@ -403,6 +409,8 @@ def test_the_accounts_are_right_whatever_happens(steps: Steps) -> None:
                             place.accept()
                             assert room
                         assert place.state == ("known" if room else "guest")
+                    elif step == "speak":
+                        place.speak()
                     elif step == "turn":
                         place.turn_to(address, patient=bool(number % 3))
                     else:
@@ -414,8 +422,7 @@ def test_the_accounts_are_right_whatever_happens(steps: Steps) -> None:
                 assert all((place.state == "gone") == place.unwanted for _, place in present)
             for stack, _ in present:
                 stack.close()
-            assert (port._known, port._guests, port._asked_to_go) == (0, 0, 0)
+            assert (port._known, len(port._silent), len(port._asking), port._asked_to_go) == (0, 0, 0, 0)
             assert not port._known_from
-            assert not port._guests_from
 
     trio.run(main)

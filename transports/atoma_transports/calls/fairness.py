@@ -71,6 +71,7 @@ class Owner:
     Attributes:
         permit: Held while a large request of the principal is read.
         line: The queue of the guests that may go on.
+        hall: The queue in front of ``line`` of guests that have asked for nothing yet; one of them at a time is in ``line``.
         seconds: The time that reading their requests takes.
         memory: The memory that their requests and answers take.
         connections: The number of connections they have.
@@ -79,6 +80,7 @@ class Owner:
 
     permit: trio.Lock = field(default_factory=trio.Lock)
     line: trio.Lock = field(default_factory=trio.Lock)
+    hall: trio.Lock = field(default_factory=trio.Lock)
     seconds: Meter = field(default_factory=lambda: Meter(KNOWN_SHARE))
     memory: Memory = field(default_factory=Memory)
     connections: int = 0
@@ -117,6 +119,16 @@ class Fairness:
         if self._guests is None:
             self._guests = Owner(seconds=Meter(GUESTS_SHARE))
         return self._guests
+
+    async def guest_turn(self, *, asks: bool) -> None:
+        """Wait for the turn of a guest: one continues in each pass of the loop, and those that ask for something come first."""
+        guests = self.guests
+        if asks:
+            async with guests.line:
+                pass
+        else:
+            async with guests.hall, guests.line:
+                pass
 
     def of(self, subject: str) -> Owner:
         """Return the reads and connections of the principal ``subject``."""
@@ -320,5 +332,4 @@ class Share:
             # the turns of the others make this longer, so that they continue one after the other
             await trio.sleep(self._owner.seconds.debt_s())
         if self._own is not None:
-            async with self._owner.line:  # at least a checkpoint
-                pass  # the next one continues in the next pass
+            await self._fairness.guest_turn(asks=True)  # at least a checkpoint

@@ -26,6 +26,7 @@ from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import AnswerCall, Method, OpenFeed
 from atoma_transports.calls.requests import MESSAGEPACK, HeldAnswers, in_turns, size_max
+from atoma_transports.grpc._driver.greeting import Greeted, greet
 from atoma_transports.grpc._driver.server import GrpcLimits, ServerCall, serve_grpc
 from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
 from atoma_transports.grpc.counting import UNCOUNTED_BYTES
@@ -46,7 +47,8 @@ from atoma_transports.grpc.messages import (
 from atoma_transports.grpc.standard import REFLECTING, HealthCalls, reflection_handlers
 from atoma_transports.serving.admission import Admission, bearer_token
 from atoma_transports.serving.handlers import Hosting
-from atoma_transports.serving.head import HTTP2_START, fields_by_name
+from atoma_transports.serving.head import HTTP2_START, fields_by_name, http2_goodbye, send_last
+from atoma_transports.streams import PrefixedStream
 
 METADATA_BYTES = 8 * 1024
 """What a caller may send of it, as with gRPC's own servers: unpacking takes a quarter of a millisecond for each KiB."""
@@ -67,23 +69,39 @@ class GrpcHandler:
 
     async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
         """See :class:`atoma_transports.serving.handlers.ProtocolHandler`."""
-        hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
-        leave = trio.Event()
-        limits = replace(
-            grpc_limits(hosting.limits), metadata_bytes=METADATA_BYTES, connection_window=window_of(hosting.limits)
-        )
-        health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
+        hosting.place.spoken = True  # settings at once, and a goodbye at the end
+        limits = driver_limits(hosting.limits)
         with hosting.share() as share:
-            sync = SyncCalls(replace(hosting, drain=leave), share)
-            handlers = _Handlers(sync, {**health.handlers(), **reflection_handlers()})
-            try:
-                async with open_tasks() as nursery:
-                    nursery.start_soon(_show_out, hosting, leave)
-                    nursery.start_soon(sync.end_streams)
-                    await serve_grpc(stream, handlers, limits=limits, drain=leave, share=share)
-                    nursery.cancel_scope.cancel()
-            finally:
-                sync.close()
+            with hosting.place.until_goodbye() as until:
+                greeted = await greet(stream, limits, partial(hosting.fairness.guest_turn, asks=False))
+            if until.cancelled_caught:
+                await send_last(stream, http2_goodbye(), limits.close_s)
+            elif greeted is not None:
+                hosting.place.speak()
+                await _answer_calls(PrefixedStream(greeted.seen, stream), greeted, hosting, limits, share)
+
+
+async def _answer_calls(
+    stream: trio.abc.Stream, greeted: Greeted, hosting: Hosting, limits: GrpcLimits, share: Share
+) -> None:
+    """Answer the connection of a peer who asks for something, to its end."""
+    leave = trio.Event()
+    health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
+    sync = SyncCalls(replace(hosting, drain=leave), share)
+    handlers = _Handlers(sync, {**health.handlers(), **reflection_handlers()})
+    try:
+        async with open_tasks() as nursery:
+            nursery.start_soon(_show_out, hosting, leave)
+            nursery.start_soon(sync.end_streams)
+            await serve_grpc(stream, handlers, limits=limits, drain=leave, share=share, greeted=greeted)
+            nursery.cancel_scope.cancel()
+    finally:
+        sync.close()
+
+
+def driver_limits(limits: ChannelLimits) -> GrpcLimits:
+    """The bounds of HTTP/2 on a server."""
+    return replace(grpc_limits(limits), metadata_bytes=METADATA_BYTES, connection_window=window_of(limits))
 
 
 def window_of(limits: ChannelLimits) -> int:
@@ -94,7 +112,7 @@ def window_of(limits: ChannelLimits) -> int:
 
 async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
     """Have the connection say goodbye when the server ends, or before its place is taken away."""
-    with hosting.place.patience:
+    with hosting.place.until_goodbye():
         await hosting.drain.wait()
     leave.set()
 

@@ -14,6 +14,7 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_LINES_MAX = 101
 """The request line and a hundred fields; what looking at them takes goes by their number."""
 RECEIVE_BYTES = 64 * 1024
+LONG_HEAD_BYTES = 2048
 HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
 HTTP2_PREFACE = HTTP2_START + b"SM\r\n\r\n"
 HEAD_END = b"\r\n\r\n"
@@ -55,6 +56,35 @@ def _complete(head: bytearray) -> bool:
 
 def _may_be_http2(head: bytearray) -> bool:
     return len(head) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(head)
+
+
+PATIENT_FRAMES = frozenset((0x2, 0x4, 0x8))
+"""Frames of HTTP/2 that ask for nothing: priorities, settings, windows."""
+FRAME_HEAD_BYTES = 9
+
+
+def asks_for_something(head: bytes) -> bool:
+    """Whether what a connection begins with, which may be cut off anywhere, holds a request, or the begin of a long one.
+
+    A peer of HTTP/2 says what it is like before it asks. Of TLS nothing more can be told than that it has begun.
+    """
+    if head.startswith(HTTP2_PREFACE):
+        return quiet_frames(head, len(HTTP2_PREFACE))[1]
+    if HTTP2_PREFACE.startswith(head):
+        return False
+    return HEAD_END in head or head.startswith(TLS_START) or len(head) >= LONG_HEAD_BYTES
+
+
+def quiet_frames(data: bytes | bytearray, start: int) -> tuple[int, bool]:
+    """Where the frames of ``data`` from ``start`` on end that are whole and ask for nothing, and whether another kind follows."""
+    while len(data) >= start + FRAME_HEAD_BYTES:
+        if data[start + 3] not in PATIENT_FRAMES:
+            return start, True
+        end = start + FRAME_HEAD_BYTES + int.from_bytes(data[start : start + 3], "big")
+        if end > len(data):
+            break
+        start = end
+    return start, False
 
 
 def check_head(head: bytes) -> None:
@@ -131,11 +161,16 @@ def http1_refusal(status: int, reason: str, text: str) -> bytes:
     return head.encode() + body
 
 
-def http2_refusal(text: str, code: int = HTTP_1_1_REQUIRED) -> bytes:
-    """What HTTP/2 says before hanging up: settings, then GOAWAY with ``code`` and ``text``."""
+def http2_goodbye(text: str = "", code: int = 0) -> bytes:
+    """What HTTP/2 says last when no call was taken: GOAWAY with ``code`` and ``text``."""
     body = struct.pack(">LL", 0, code) + text.encode()
     length = len(body)
-    return SETTINGS + struct.pack(">HBBBL", length >> 8, length & 0xFF, GOAWAY, 0, 0) + body
+    return struct.pack(">HBBBL", length >> 8, length & 0xFF, GOAWAY, 0, 0) + body
+
+
+def http2_refusal(text: str, code: int = HTTP_1_1_REQUIRED) -> bytes:
+    """What HTTP/2 says before hanging up: settings, then a goodbye."""
+    return SETTINGS + http2_goodbye(text, code)
 
 
 def refusal_of(head: bytes) -> bytes:

@@ -13,9 +13,11 @@ import trio
 from atoma.errors import RemoteError
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.dialing.addresses import is_loopback
+from atoma_transports.serving.crowds import Crowds
 
 KNOWN_MAX = 5000
 GUESTS_MAX = 500
+"""Places of guests; half of them are for those who have asked for something, as long as there are any."""
 PER_ADDRESS_MAX = 1000
 """Places of the known that one address may have; this machine, when no declared proxy is on it, may have all."""
 GOODBYES_MAX = 200
@@ -27,7 +29,8 @@ class ConnectionSlots:
     """The places of one port.
 
     A connection begins as a guest's and becomes a known one with its first call whose token is good. When guests are
-    too many, one has to go: of those from the address with the most of them, the one that has been there longest.
+    too many, one has to go: of those who have asked for nothing, as long as these have more than half the places, otherwise of
+    those who have; from the address with the most of them, the one that has been there longest.
     So whoever comes with a token finds a place, however many come without, and nobody takes the place of the known.
 
     Args:
@@ -39,9 +42,14 @@ class ConnectionSlots:
         self.goodbye_s = 2 * limits.close_s
         self._known = 0
         self._known_from: Counter[str] = Counter()
-        self._guests = 0
-        self._guests_from: dict[str, dict[ConnectionSlot, None]] = {}
+        self._silent: Crowds[ConnectionSlot] = Crowds()
+        self._asking: Crowds[ConnectionSlot] = Crowds()
         self._asked_to_go = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more guest means that another one has to go."""
+        return len(self._silent) + len(self._asking) >= GUESTS_MAX
 
     @contextmanager
     def enter(self, address: str, *, proxy: bool = False) -> Generator[ConnectionSlot]:
@@ -56,21 +64,34 @@ class ConnectionSlots:
 
     def seat(self, place: ConnectionSlot) -> None:
         """Give ``place`` to a guest; when there are too many, one has to go."""
-        if self._guests >= GUESTS_MAX:
-            crowd = max(self._guests_from.values(), key=len)
-            self._ask_to_go(next(iter(crowd)))
-        self._guests_from.setdefault(place.share, {})[place] = None
-        self._guests += 1
+        if self.full:
+            self._make_room(place)
+        self._crowds_of(place).add(place.share, place)
         place.state = "guest"
+
+    def _make_room(self, place: ConnectionSlot) -> None:
+        silent = len(self._silent) + (not place.asks)
+        crowds = self._silent if self._silent and (silent > GUESTS_MAX // 2 or not self._asking) else self._asking
+        self._ask_to_go(crowds.surplus())
+
+    def _crowds_of(self, place: ConnectionSlot) -> Crowds[ConnectionSlot]:
+        return self._asking if place.asks else self._silent
+
+    def hear(self, place: ConnectionSlot) -> None:
+        """Note that ``place`` has asked for something."""
+        if place.state == "guest":
+            self._silent.remove(place.share, place)
+            self._asking.add(place.share, place)
+
+    def dismiss_silent(self) -> None:
+        """Have everybody go who has asked for nothing: nobody waits for an answer."""
+        for place in self._silent.everybody():
+            place.dismiss()
 
     def free(self, place: ConnectionSlot) -> None:
         """Take ``place`` back."""
         if place.state == "guest":
-            crowd = self._guests_from[place.share]
-            del crowd[place]
-            if not crowd:
-                del self._guests_from[place.share]
-            self._guests -= 1
+            self._crowds_of(place).remove(place.share, place)
         elif place.state == "known":
             self._known -= 1
             self._known_from[place.share] -= 1
@@ -104,8 +125,8 @@ class ConnectionSlot:
     """The place of one connection.
 
     Attributes:
-        patience: Whoever says goodbye waits in it for the moment to do so.
-        polite: Whether somebody does.
+        asks: Whether whoever is at the other end has asked for something.
+        polite: Whether somebody waits for the moment to say goodbye.
         scope: What is done for the connection runs in it; it ends a guest who stays too long, or has to go, with or
             without a goodbye.
         address: Whom the place counts for.
@@ -117,7 +138,8 @@ class ConnectionSlot:
     """
 
     __slots__ = (
-        "_places", "address", "has_words", "patience", "polite", "scope", "share", "shared", "spoken", "state", "unwanted",
+        "_patience", "_places", "_until", "address", "asks", "has_words", "polite", "scope", "share", "shared", "spoken", "state",
+        "unwanted",
     )  # fmt: skip
 
     def __init__(self, places: ConnectionSlots, address: str, *, proxy: bool) -> None:
@@ -130,13 +152,31 @@ class ConnectionSlot:
         self.has_words = False
         self.spoken = False
         self.polite = False
-        self.patience = trio.CancelScope()
+        self.asks = False
+        self._until = math.inf
+        self._patience: trio.CancelScope | None = None
         self.scope = trio.CancelScope()
         self._stay(places.guest_s)
 
     def _stay(self, seconds: float) -> None:
-        self.patience.deadline = trio.current_time() + seconds
-        self.scope.deadline = self.patience.deadline + self._places.goodbye_s
+        self._until = trio.current_time() + seconds
+        if self._patience is not None:
+            self._patience.deadline = self._until
+        self.scope.deadline = self._until + self._places.goodbye_s
+
+    @contextmanager
+    def until_goodbye(self) -> Generator[trio.CancelScope]:
+        """Wait in the block for the moment to say goodbye, which ends it; one block after the other."""
+        self.polite = True
+        self._patience = trio.CancelScope(deadline=self._until)
+        with self._patience as scope:
+            yield scope
+
+    def speak(self) -> None:
+        """Note that whoever is at the other end has asked for something: those who have not go first."""
+        if not self.asks:
+            self._places.hear(self)
+            self.asks = True
 
     def dismiss(self) -> None:
         """End the connection now: with a goodbye where somebody waits to say one, and there is time for that."""

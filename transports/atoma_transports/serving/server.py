@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import trio
@@ -19,9 +22,11 @@ from atoma_transports.calls.fairness import Fairness
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.dialing.addresses import authority_of, is_loopback
 from atoma_transports.serving.addresses import Origins, host_check, parse_address
+from atoma_transports.serving.arrivals import Arrival, Arrivals
 from atoma_transports.serving.handlers import Hosting, ProtocolHandler, alpn_of, installed_handlers
 from atoma_transports.serving.head import (
     HeadTooLarge,
+    asks_for_something,
     check_head,
     http1_refusal,
     overload_of,
@@ -36,7 +41,6 @@ from atoma_transports.streams import PrefixedStream, keep_alive
 logger = logging.getLogger("atoma.transports")
 
 DRAIN_S = 1.0
-BACKLOG = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +144,7 @@ async def open_server(
         finally:
             drain.set()
             accepting.cancel()
+            port.places.dismiss_silent()
             nursery.cancel_scope.deadline = trio.current_time() + DRAIN_S
 
 
@@ -175,7 +180,11 @@ async def serve(
         await trio.sleep_forever()
 
 
-async def _listen(address: str, context: ssl.SSLContext | None, *, insecure: bool) -> list[trio.SocketListener]:
+async def _listen(address: str, context: ssl.SSLContext | None, *, insecure: bool) -> list[socket.socket]:
+    """Sockets that listen, without Trio's: of one connection for each pass of the loop a flood is faster.
+
+    The system's line is as long as it may be: whoever finds no place in it tries again after a second, and after three.
+    """
     name, port = parse_address(address)
     if context is None and not insecure and not is_loopback(name):
         raise ConfigurationError(
@@ -183,37 +192,56 @@ async def _listen(address: str, context: ssl.SSLContext | None, *, insecure: boo
             "ssl_context, listen on 127.0.0.1 behind a proxy, or say insecure=True on a network that you trust"
         )
     try:
-        return list(await trio.open_tcp_listeners(port, host=name, backlog=BACKLOG))
+        listeners = await trio.open_tcp_listeners(port, host=name, backlog=None)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(
                 f"port {port} on {name} is taken by another program: stop it, or choose another port (0 takes a free one)"
             ) from None
         raise ConfigurationError(f"cannot listen on {address}: {error.strerror or error}") from None
+    return [_taken_over(listener.socket) for listener in listeners]
 
 
-def _bound(listener: trio.SocketListener) -> str:
-    host, port, *_ = cast("tuple[str, int]", listener.socket.getsockname())
+def _taken_over(above: trio.socket.SocketType) -> socket.socket:
+    below = socket.socket(above.family, above.type, above.proto, fileno=above.detach())
+    below.setblocking(False)
+    return below
+
+
+def _bound(listener: socket.socket) -> str:
+    host, port, *_ = cast("tuple[str, int]", listener.getsockname())
     return authority_of(host, port)
 
 
-async def _accept(listeners: list[trio.SocketListener], port: _Port, accepting: trio.CancelScope) -> None:
-    async def connected(stream: trio.SocketStream) -> None:
-        try:
-            peer_host = cast("tuple[str, int]", stream.socket.getpeername())[0]
-            keep_alive(stream, port.limits)  # an HTTP client cannot be asked while its request is being answered
-        except OSError:  # it has hung up already
-            await trio.aclose_forcefully(stream)
-            return
-        await _serve_stream(stream, peer_host, port)
-
+async def _accept(listeners: list[socket.socket], port: _Port, accepting: trio.CancelScope) -> None:
     async with trio.open_nursery() as connections:
-        with accepting:
-            await trio.serve_listeners(connected, listeners, handler_nursery=connections)
+        serve = partial(_serve_arrival, connections, port)
+        with accepting, ExitStack() as stack:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    arrivals = Arrivals(
+                        stack.enter_context(listener), port.places, serve, secure=port.ssl_context is not None
+                    )
+                    nursery.start_soon(arrivals.take_all)
+
+
+def _serve_arrival(connections: trio.Nursery, port: _Port, arrival: Arrival) -> None:
+    try:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(arrival.socket))
+        keep_alive(stream, port.limits)  # an HTTP client cannot be asked while its request is being answered
+    except OSError:  # it has hung up already
+        arrival.socket.close()
+    else:
+        connections.start_soon(_serve_socket, stream, arrival.address, port)
+
+
+async def _serve_socket(stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
+    with stream.socket:  # closed at once, and without a pass of the loop: many may end in the same one
+        await _serve_stream(stream, peer_host, port)
 
 
 async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
-    """Serve one connection; whatever goes wrong concerns this connection only."""
+    """Serve one connection, which the caller closes; whatever goes wrong concerns this connection only."""
     with port.places.enter(peer_host, proxy=port.origins.is_proxy(peer_host)) as place:
         await _serve_in(place, socket_stream, peer_host, port)
 
@@ -232,6 +260,10 @@ async def _serve_in(place: ConnectionSlot, socket_stream: trio.SocketStream, pee
                     await secure.do_handshake()
                     plain = secure
                 head = await read_head(stream)
+            asks = asks_for_something(head)
+            if asks:
+                place.speak()
+            await port.fairness.guest_turn(asks=asks)
             if head:
                 await _serve_head(head, stream, peer_host, port, place)
         if place.has_words and not place.spoken and plain is not None:
@@ -240,8 +272,6 @@ async def _serve_in(place: ConnectionSlot, socket_stream: trio.SocketStream, pee
         pass
     except Exception:
         logger.exception("a connection ended by an error")
-    finally:
-        await trio.aclose_forcefully(stream)
 
 
 async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port, place: ConnectionSlot) -> None:

@@ -29,6 +29,7 @@ from atoma_transports.grpc._driver.calls import (
 )
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
+from atoma_transports.grpc._driver.greeting import Greeted
 from atoma_transports.grpc._driver.stream import CallStream, Headers
 from atoma_transports.serving.head import ONCE
 
@@ -308,6 +309,7 @@ async def serve_grpc(
     drain: trio.Event,
     codec: CodecBase | None = None,
     share: Share | None = None,
+    greeted: Greeted | None = None,
 ) -> None:
     """Answer one connection until it ends; ``stream`` is closed then and no handler runs any more.
 
@@ -318,6 +320,7 @@ async def serve_grpc(
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
         codec: How messages become bytes; Protocol Buffers unless given.
         share: What reading the connection may take of the loop; as much as it wants unless given.
+        greeted: The peer was greeted already, with these ``limits``; ``stream`` begins with what it has sent.
 
     A handler is cancelled as soon as the caller gives up, its deadline passes or the connection is lost. It may raise
     ``GRPCError`` to answer with a status; any other error is logged and answered with ``INTERNAL``.
@@ -325,6 +328,8 @@ async def serve_grpc(
     Raises nothing but cancellation.
     """
     connection = Connection(stream, limits, client_side=False, share=share)
+    if greeted is not None:
+        connection.wire.was_greeted(acknowledged=greeted.acknowledged)
     async with open_tasks() as nursery:
         serving = _Serving(connection, handlers, codec or ProtoCodec(), nursery)
         connection.accept = serving.accept

@@ -27,6 +27,7 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     RstStreamFrame,
+    SettingsFrame,
     WindowUpdateFrame,
 )
 
@@ -125,6 +126,7 @@ class Http2Wire(H2Connection):
         self._updates = 0
         self._resets_max = limits.resets_per_s
         self._chatter_max = limits.chatter_per_s
+        self._acknowledged = False  # the first settings were, which are not known here yet
         self._updates_max = limits.chatter_per_s * _UPDATES_PER_CHATTER
         self._open(limits, client_side)
 
@@ -151,6 +153,11 @@ class Http2Wire(H2Connection):
             self.local_settings.acknowledge()
         if limits.connection_window > WINDOW_BYTES_MIN:
             self.increment_flow_control_window(limits.connection_window - WINDOW_BYTES_MIN)
+
+    def was_greeted(self, *, acknowledged: bool) -> None:
+        """Note that the peer has been sent what this side says first, and whether its settings were ``acknowledged``."""
+        self.clear_outbound_data_buffer()
+        self._acknowledged = acknowledged
 
     def tell_frames(self, on_frame: Callable[[int], None]) -> None:
         """Call ``on_frame`` with the size of every frame that comes."""
@@ -290,6 +297,12 @@ class Http2Wire(H2Connection):
         frames, events = super()._handle_data_on_closed_stream(events, exc, frame)
         if not events:
             frames = [answer for answer in frames if not isinstance(answer, RstStreamFrame)]
+        return frames, events
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> _Taken:
+        frames, events = super()._receive_settings_frame(frame)
+        if self._acknowledged and frames:
+            frames, self._acknowledged = [], False
         return frames, events
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> _Taken:
