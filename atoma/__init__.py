@@ -127,13 +127,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # programs that keep rows on one device start without the modules of sync, and clients without those of the hub
-    if name in _LOADED_WHEN_USED:
-        value: object = getattr(import_module(_LOADED_WHEN_USED[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or type checkers would take any name for one that is here
+
+    def __getattr__(name: str) -> object:
+        # programs that keep rows on one device start without the modules of sync, and clients without those of the hub
+        if name in _LOADED_WHEN_USED:
+            value: object = getattr(import_module(_LOADED_WHEN_USED[name]), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple, assert_type
 
+import atoma
 from atoma import (
     Client,
     Expression,
@@ -39,6 +40,7 @@ from atoma import (
     variants,
 )
 from atoma.schema import Many, One, Variants
+from atoma.sync import Sync
 
 
 @dataclass(frozen=True)
@@ -283,3 +285,8 @@ async def answers(client: Client) -> None:
         (await anext(batches)).nope  # type: ignore[attr-defined]  # noqa: B018
     await client.store(FLIGHTS).query(select(AIRLINES))  # type: ignore[arg-type]
     await client.store(FLIGHTS).query(select(FLIGHTS).columns(miles))  # type: ignore[arg-type]
+
+
+def names() -> None:
+    atoma.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    assert_type(atoma.Sync, type[Sync])  # which is loaded when it is used

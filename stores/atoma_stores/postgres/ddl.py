@@ -34,7 +34,7 @@ from atoma_stores.postgres.views import (
     view_steps,
 )
 from atoma_stores.postgres.views import Column as ViewColumn
-from atoma_stores.sql.defaults import constant_defaults
+from atoma_stores.sql.defaults import check_new_field, constant_defaults
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL, STORES_SCHEMA
 from atoma_stores.sql.hub.epochs import load_identity
 from atoma_stores.sql.hub.migrating import CONVERTED, note_heads
@@ -318,10 +318,7 @@ def _column_steps(store: AnyStore, there: Mapping[str, tuple[str, bool]]) -> Ite
     defaults, table = constant_defaults(store), POSTGRESQL.store(store.name)
     for name, of in store.fields.items():
         if name not in there:
-            if not of.nullable and name not in defaults:
-                raise MigrationError(
-                    f"store {store.name!r}: the new field {name!r} has neither a constant default nor allows None; give it one"
-                )
+            check_new_field(store, name, defaults)
             default = None if name not in defaults else POSTGRESQL.spelling.literal(defaults[name])
             column = POSTGRESQL.column(Column(quote(name), of.sql_type, of.nullable, default))
             yield Execute(f"ALTER TABLE {table} ADD COLUMN {column}")

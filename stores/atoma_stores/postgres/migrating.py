@@ -112,7 +112,7 @@ def _convert_store(
     told: ConversionProgress,
 ) -> Script[None]:
     values = {name: of for name, of in there.items() if name not in ("id", *SYSTEM_COLUMNS)}
-    check_columns(past, report.since, values)
+    check_columns(store, past, report.since, values)
     table = POSTGRESQL.store(store.name)
     if (renamed := renames(table, past, values)) is not None:  # values stay in place, so that no row is touched
         yield from _alter(renamed, report)

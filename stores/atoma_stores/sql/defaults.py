@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 
 from atoma.contracts.values import RowImage
-from atoma.errors import ValidationError
+from atoma.errors import MigrationError, ValidationError
 from atoma.schema.spec import StoreSpec
 
 _CONSTANT_FACTORIES: tuple[object, ...] = (list, dict, tuple, set, frozenset, str, bytes, int, float, bool)
 
 
 def _from_factory(factory: Callable[[], object] | None) -> tuple[object, ...]:
-    return (factory(),) if factory is not None and factory in _CONSTANT_FACTORIES else ()
+    plain = get_origin(factory) or factory  # list[str] makes the same as list
+    return (factory(),) if factory is not None and plain in _CONSTANT_FACTORIES else ()
 
 
 def _declared(model: Any) -> Iterator[tuple[str, tuple[object, ...]]]:
@@ -52,6 +53,24 @@ def constant_defaults(store: StoreSpec[object]) -> RowImage:
             except ValidationError:
                 continue  # a default that the field itself refuses helps nobody
     return found
+
+
+def check_new_field(store: StoreSpec[object], name: str, defaults: RowImage) -> None:
+    """Check that rows that were written before a field existed have a value for it.
+
+    Args:
+        store: The store.
+        name: The field.
+        defaults: The store's constant defaults.
+
+    Raises:
+        MigrationError: They have none.
+    """
+    if not store.fields[name].nullable and name not in defaults:
+        raise MigrationError(
+            f"store {store.name!r}: the new field {name!r} has neither a constant default nor allows None, so that rows that are "
+            "there would have no value for it; give it one, a plain value or the factory list, dict or set"
+        )
 
 
 def fill_image(store: StoreSpec[object], image: RowImage) -> RowImage:

@@ -24,7 +24,7 @@ from atoma.schema.bodies import pack_op, unpack_op, upgrade_op
 from atoma.schema.migrations import Past, statements_of
 from atoma.schema.schema import Schema
 from atoma.schema.spec import AnyStore
-from atoma_stores.sql.defaults import fill_image
+from atoma_stores.sql.defaults import check_new_field, constant_defaults, fill_image
 from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, Row, Script
@@ -211,24 +211,40 @@ def renames(table: str, past: Past, there: Collection[str]) -> list[str] | None:
     return statements
 
 
-def check_columns(past: Past, since: int, found: ColumnForms) -> None:
-    """Check that the columns of a store are as the steps say they were.
+def check_columns(store: AnyStore, past: Past, since: int, found: ColumnForms, packed: Collection[str] = ()) -> None:
+    """Check that the columns of a store are as the steps say they were, and that every field of today has a value.
+
+    Args:
+        store: The store.
+        past: The store as it was.
+        since: The version that it was of.
+        found: The columns of values that its table has.
+        packed: Those of them whose form is not that of their field.
 
     Raises:
-        MigrationError: They are not.
+        MigrationError: They are not, or a field that comes from none of them has no default.
     """
+    come = past.names(found)
+    added = [of for name, of in store.fields.items() if name != "id" and name not in come]
     for name, (sql_type, nullable) in found.items():
+        if name in packed:
+            continue
         then = past.fields.get(name)
         if then is None:
+            alike = [new.name for new in added if (new.sql_type, new.nullable) == (sql_type, nullable)]
+            renamed = "".join([f'Rename("{past.store}.{name}", "{new}") if it has another name now, ' for new in alike])
             raise MigrationError(
-                f"store {past.store!r}: version {since} has a column {name!r} that no step speaks of; "
-                f'give it up with a step: Drop("{past.store}.{name}")'
+                f"store {past.store!r}: version {since} has a column {name!r} that no step speaks of; say what became of it with a "
+                f'step: {renamed}Drop("{past.store}.{name}") to give its values up'
             )
         if (sql_type, nullable) != (then.sql_type, then.nullable):
             raise MigrationError(
                 f"store {past.store!r}: field {name!r} is {sql_type}{'' if nullable else ' NOT NULL'} in version {since}, "
                 f"and {then.sql_type}{'' if then.nullable else ' NOT NULL'} by what the steps say"
             )
+    defaults = constant_defaults(store)
+    for new in added:
+        check_new_field(store, new.name, defaults)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from atoma.schema.fields import Field
 from atoma.schema.hiding import GIVEN_UP
 from atoma.schema.schema import Schema
 from atoma.schema.spec import AnyStore
-from atoma_stores.sql.defaults import constant_defaults
+from atoma_stores.sql.defaults import check_new_field, constant_defaults
 from atoma_stores.sql.indexes import index_columns, index_name, index_where
 from atoma_stores.sql.migrating import (
     ColumnForms,
@@ -254,11 +254,7 @@ def _column_steps(connection: apsw.Connection, store: AnyStore, found: ColumnFor
     steps: list[str] = []
     for name, field in store.fields.items():
         if name not in found:
-            if not field.nullable and name not in defaults:
-                raise MigrationError(
-                    f"store {store.name!r}: the new field {name!r} has neither a constant default nor allows None; "
-                    f"give it one, or run: ALTER TABLE {table} ADD COLUMN {column_definition(field)} DEFAULT …"
-                )
+            check_new_field(store, name, defaults)
             steps.append(f"ALTER TABLE {table} ADD COLUMN {column_definition(field, defaults.get(name))}")
         elif name != "id" and found[name] != (field.sql_type, field.nullable):
             was = f"{found[name][0]}{'' if found[name][1] else ' NOT NULL'}"

@@ -169,7 +169,7 @@ class _Migration:
         packed = frozenset(item.name for item in forms.to_rebuild(past.store, past.fields, found, kept))
         system = tuple(name for name in found if name in SYSTEM_COLUMNS)
         values = tuple(name for name in found if name not in system and name != "id")
-        check_columns(past, self._since, {name: found[name] for name in values if name not in packed})
+        check_columns(store, past, self._since, {name: found[name] for name in values}, packed)
         for view in self._connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='view'").fetchall():
             if view[0] == f"{store.name}_readable" and forms.VIEW_MARK in str(view[1]):
                 self._connection.execute(f"DROP VIEW {quote(str(view[0]))}")

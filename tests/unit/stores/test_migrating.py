@@ -8,7 +8,7 @@ import random
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -241,6 +241,61 @@ async def test_a_file_that_is_not_as_the_steps_say_is_refused_as_a_whole(tmp_pat
     with pytest.raises(MigrationError, match="has a column 'by_hand' that no step speaks of"):
         await shown(path)
     assert read(path, "SELECT count(name), count(by_hand) FROM items") == [(3, 0)]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    id: str
+    name: str
+    price: Decimal
+    person: str
+    color: str | None = None
+    tags: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Stamped:
+    id: str
+    name: str
+    price: Decimal
+    person: str
+    color: str | None = None
+    at: int = field(default_factory=lambda: 7)
+
+
+@dataclass(frozen=True)
+class Titled:
+    id: str
+    title: str
+    price: Decimal
+    person: str
+    color: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Tagged, None),
+        (Stamped, "the new field 'at' has neither a constant default nor allows None"),
+        (Titled, r'Rename\("items.name", "title"\) if it has another name now, Drop'),
+    ],
+    ids=["of a factory", "without a value", "of another name"],
+)
+async def test_a_field_that_no_step_speaks_of_has_a_default_or_nothing_is_touched(
+    tmp_path: Path, model: type[Any], message: str | None
+) -> None:
+    path, rows = tmp_path / "a.db", some_items(3)
+    await make(path, rows)
+    to_text = Convert("items.price", Decimal, was=int)
+    schema = Schema(StoreSpec("items", model), version=2, steps={2: [to_text]})
+    if message is None:
+        async with opened(path, schema=schema) as device:
+            assert [image["tags"] for image in (await device.rows("items")).values()] == ["[]"] * 3
+    else:
+        with pytest.raises(MigrationError, match=message):
+            async with opened(path, schema=schema):
+                pass
+        assert read(path, "SELECT id, name, price FROM items") == [(row.id, row.name, row.price) for row in rows]
 
 
 @pytest.mark.parametrize("operation", ["write", "sync"])
