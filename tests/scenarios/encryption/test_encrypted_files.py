@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +22,14 @@ import trio
 
 from atoma.cli.assistants import serve
 from atoma.client import open_client
-from atoma.errors import AtomaError, ConfigurationError, StoreBusy, StoreCorrupt, WrongKey
+from atoma.errors import AtomaError, ConfigurationError, ForeignLog, StoreBusy, StoreCorrupt, WrongKey
 from atoma.ports import Environment
 from atoma.query import select
 from atoma.schema import Rename, Schema, StoreSpec
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, change_key, make_prebuilt
 from atoma_stores.sqlite.encryption import FileKey
+from atoma_stores.sqlite.files import back_up
 from tests.paths import memory
 from tests.scenarios.cli.kit import atoma_beside
 from tests.scenarios.encryption.device import (
@@ -107,6 +109,31 @@ async def test_nothing_can_be_read_after_kill_9(tmp_path: Path) -> None:
     assert plain_text(tmp_path) == set()
     assert await count(tmp_path / "app.db", KEY) == ROWS
     assert plain_text(tmp_path) == set()
+
+
+@pytest.mark.parametrize("key", [KEY, PASSPHRASE], ids=["key", "passphrase"])
+@pytest.mark.parametrize("way", ["cp", "backup"])
+async def test_an_older_copy_under_the_log_of_a_killed_program_is_refused(
+    key: bytes | str, way: str, tmp_path: Path
+) -> None:
+    """One that a backup has made was called damaged: with a passphrase it has a salt of its own."""
+    path, older, crashed = (tmp_path / name for name in ("app.db", "older.db", "crashed.db"))
+    async with opened(path, key) as client:
+        await write(client)
+    if way == "cp":
+        shutil.copy(path, older)
+    else:
+        back_up(str(path), str(older), lambda _done, _total: None, FileKey(key))
+    for number in range(2):
+        async with opened(path, key) as client:
+            await client.store(DRAFTS).delete(str(number))
+            shutil.copy(tmp_path / "app.db-wal", tmp_path / "crashed.db-wal")
+    shutil.copy(older, crashed)
+    with pytest.raises(ForeignLog, match=r"move .*crashed\.db-wal away"):
+        await count(crashed, key)
+    assert crashed.read_bytes() == older.read_bytes()
+    (tmp_path / "crashed.db-wal").unlink()
+    assert await count(crashed, key) == ROWS
 
 
 async def test_no_temporary_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
