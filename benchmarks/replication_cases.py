@@ -51,6 +51,8 @@ async def replication(folder: Path) -> list[Row]:
             first_number = PULLED + turn * PUSHED
             push.add("raw apsw, by hand", by_hand.push(turn, first_number))
             path = folder / f"pulling-{turn}.db"
+            async with _open_device(path, network) as device:  # what others have pushed is no part of its own push
+                await device.sync.wait_idle()
             async with _open_device(path, nowhere) as away:
                 await away.store(TODOS).insert_many([todo(first_number + number) for number in range(PUSHED)])
             async with watch_stalls() as stall:

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from atoma import Schema, open_client
+from atoma.contracts.sync import Outcome
 from atoma.ports import LocalTx
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -152,6 +153,29 @@ async def test_a_queued_write_takes_as_few_statements_as_it_needs(tmp_path: Path
                 counts[name] = len(told)
                 assert (told[0], told[-1]) == ("BEGIN IMMEDIATE", "COMMIT")
     assert counts == {"insert": 12, "update": 14}
+
+
+@pytest.mark.parametrize("count", [1, 40])
+async def test_what_many_mutations_came_to_takes_as_many_statements_as_what_one_did(tmp_path: Path, count: int) -> None:
+    counts: dict[str, int] = {}
+    with statements() as told:
+        async with opened(tmp_path / "a.db", synced=SYNCED) as db:
+            await db.queue(*(insert(str(number)) for number in range(count)))
+            mids = range(1, count + 1)
+            del told[:]
+            keys = await db.db.inspect(lambda tx: tx.outbox.keys_of([*mids, 99]))
+            counts["keys"] = len(told)
+            lsns = {one.mid: one.lsn for one in await db.db.inspect(lambda tx: tx.outbox.every())}
+            del told[:]
+            gone = {lsns[mid]: Outcome(mid, "applied", "main", seq=mid) for mid in mids}
+            touched = await db.db.apply(lambda tx: tx.outbox.remove({**gone, 4711: None}))
+            counts["remove"] = len(told)
+            assert sorted(keys) == list(mids)
+            assert list(touched) == [("cards", str(number)) for number in range(count)]
+            assert not await db.db.inspect(lambda tx: tx.outbox.every())
+            left = await db.db.inspect(lambda tx: tx.outbox.keys_of(mids))
+            assert not left
+    assert counts == {"keys": 4, "remove": 6}
 
 
 async def test_numbers_of_mutations_go_on_behind_what_another_program_and_a_failure_have_left(tmp_path: Path) -> None:
