@@ -68,6 +68,7 @@ class Intake:
                 nursery.start_soon(self._decide, writes, answers, failures)
         if answers:
             await turn.answer(answers)
+            self._retries.reset()  # a scope that is held up keeps the others waiting no longer than it has to
         if failures:
             raise failures[0]
         if len(left) < AT_ONCE:

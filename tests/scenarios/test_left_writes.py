@@ -14,7 +14,7 @@ import trio
 import trio.lowlevel
 
 from atoma import AllowLoopback, Index, Schema, StoreSpec, open_hub
-from atoma.hub import Hub
+from atoma.hub import Access, Hub, intake
 from atoma.ports.service import Principal
 from atoma_stores.sql.dialect import HUB_SCHEMA
 from tests.postgres import server
@@ -172,6 +172,35 @@ async def test_the_writes_of_a_session_are_decided_in_their_order(place: Place, 
         rows, end = await pull_all(Client.of(hub, "reader"), "s0")
         assert end.seq == 30
         assert sorted(str(image["title"]) for image in rows.values()) == ["54", "56", "58"]
+
+
+async def test_a_write_that_cannot_be_decided_holds_up_its_own_scope_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of that scope wait behind it than are taken at a time."""
+    monkeypatch.setattr(intake, "AT_ONCE", 5)
+    broken = True
+
+    class Broken:
+        def scope_access(self, principal: Principal, scope: str) -> Access:
+            if scope == "held" and broken:
+                raise RuntimeError("planned")
+            return "write"
+
+    async with hub_of(place, rules=Broken()):
+        with place.connect() as connection:
+            for number in range(12):
+                left(connection, f"h{number}", "held", f"h{number}", scope="held")
+            connection.commit()
+            for number in range(12):
+                left(connection, f"f{number}", "free", f"f{number}", scope="free")
+        for number in range(12):
+            assert (await place.answer(f"f{number}"))["ok"] is True
+        with place.connect() as connection:
+            assert connection.execute("SELECT atoma.answer('h0')").fetchall() == [(None,)]
+        broken = False
+        for number in range(12):
+            assert (await place.answer(f"h{number}"))["ok"] is True
 
 
 async def test_a_hub_that_ends_between_the_decision_and_the_answer_decides_once(place: Place) -> None:

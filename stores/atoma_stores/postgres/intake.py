@@ -23,8 +23,12 @@ T = TypeVar("T")
 CHORE_NAME = "intake"
 LEASE_MS = 3_000
 LOOK_S = 1.0
-_LEFT = f"""SELECT n, subject, key, scope, store, op, id, vals::text FROM {TABLE}
-    WHERE answer IS NULL ORDER BY n LIMIT $1::bigint"""
+LOOKED_AT = 10_000
+"""How many of the waiting writes, the oldest ones, take turns by their scopes."""
+_LEFT = f"""SELECT n, subject, key, scope, store, op, id, vals::text FROM {TABLE} JOIN (
+    SELECT n, row_number() OVER (PARTITION BY scope ORDER BY n) AS place FROM (
+        SELECT n, scope FROM {TABLE} WHERE answer IS NULL ORDER BY n LIMIT {LOOKED_AT}) AS oldest
+    ORDER BY place, n LIMIT $1::bigint) AS due USING (n) ORDER BY place, n"""
 _WAITS = f"SELECT 1 FROM {TABLE} WHERE answer IS NULL LIMIT 1"
 _ANSWER = f"UPDATE {TABLE} SET answer=$2::jsonb, answered_ms={NOW_MS} WHERE n=$1::bigint AND answer IS NULL"
 _FORGET = f"DELETE FROM {TABLE} WHERE answer IS NOT NULL AND answered_ms<$1::bigint"
