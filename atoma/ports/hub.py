@@ -122,9 +122,8 @@ class Need(Struct, frozen=True, gc=False):
         author: … by anybody but this client.
         answer: ``(principal, key)`` of a direct write whose stored answer to load, and under which the plan's is kept.
         unit: ``(principal, key)`` of a direct write that may have been several mutations, whose answers to load.
-        origin: What the mutation is called, or was called first: see :attr:`Facts.decided` and ``doubtful``. When ``renamed``, its outcome
-            is found under this from now on.
-        renamed: Whether ``origin`` is an earlier name.
+        origin: What the mutation is called, or was called first: see :attr:`Facts.decided` and ``doubtful``.
+        renamed: Whether ``origin`` is an earlier name, under which its outcome is found from now on.
         principal: Who asks: whose origins, and whose forgotten clients, count; whose a new client is.
         recovers: The offer whose traces to load; for the last one also the rows that others have brought from before.
         opening: The client opens a session: see :attr:`Facts.ended`.
