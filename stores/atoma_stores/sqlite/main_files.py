@@ -153,8 +153,8 @@ def check_header(main: MainFile) -> None:
 def check_log(connection: apsw.Connection, main: MainFile) -> None:
     """Make sure that the log of a device's file, which ``connection`` reads with it, is its own; nothing is written.
 
-    Afterwards ``main`` knows what it has come to. Other programs may have the file open. Nothing is known of one that an earlier version has left, nor where the main file
-    cannot be read alone, as after a crash within a checkpoint.
+    Afterwards ``main`` knows what it has come to. Other programs may have the file open. Nothing is known of a log that an earlier
+    version has left, nor where the main file cannot be read alone, as after a crash within a checkpoint.
 
     Raises:
         ForeignLog: It is not.
