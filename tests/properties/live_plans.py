@@ -493,6 +493,7 @@ def parents(draw: st.DrawFn) -> Plan:
 EVERY_REMARK = Plan(REMARKS)
 SAME_OWNER = Include("mates", False, (("owner", "owner"),), (Branch(None, Plan(CARDS, order=(Order(SIZE),), limit=2)),))
 """Cards beside cards, which neither their ids lead to nor one of them alone."""
+TWINS = replace(SAME_OWNER, name="twins", keys=(("owner", "owner"), ("lane", "lane")))
 
 
 @st.composite
@@ -508,11 +509,9 @@ def kept(draw: st.DrawFn) -> Plan:
         "remarks", draw(st.sampled_from([False] * 4 + [True])), (("id", "card"),), (Branch(None, children),)
     )
     every_one = Include("every", False, (("id", "card"),), (Branch(None, EVERY_REMARK),))
-    found = draw(
-        st.lists(
-            st.sampled_from([first, first, every_one, OWNER, SAME_OWNER]), max_size=2, unique_by=lambda each: each.name
-        )
-    )
+    own = Include("own", False, (("id", "card"), ("owner", "by")), (Branch(None, replace(children, where=None)),))
+    offered = [first, first, every_one, own, OWNER, SAME_OWNER, TWINS]
+    found = draw(st.lists(st.sampled_from(offered), max_size=2, unique_by=lambda each: each.name))
     counts = [
         Scalar(
             Plan(
@@ -522,6 +521,7 @@ def kept(draw: st.DrawFn) -> Plan:
             )
         ),
         Scalar(Plan(PEOPLE, where=eq(Col(-1, "owner"), ID), columns=named([COUNT]))),
+        Scalar(Plan(REMARKS, where=every(OF_CARD, eq(BY, Col(-1, "owner"))), columns=named([COUNT]))),
     ]
     shown: list[Expr] = [
         SIZE,

@@ -507,7 +507,8 @@ LIVE = Path(atoma_stores.live.__file__).parent
 MODULES = (
     "rows", "diff", "operators.keys", "operators.sorted_rows", "operators.window", "operators.operator",
     "operators.page", "operators.aggregates", "operators.grouping", "operators.groups", "operators.grouped",
-    "links", "operators.restricted", "operators.affected", "operators.kept", "operators.keeping",
+    "links", "operators.restricted", "operators.affected", "operators.children",
+    "operators.kept", "operators.keepable", "operators.keeping",
     "operators.assembled", "operators.assembled_groups",
     "operators.listing", "operators.rerun", "ranges", "index", "planner", "family", "delivery", "view", "stores",
     "dispatch",

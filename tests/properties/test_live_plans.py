@@ -539,13 +539,13 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "children that leave are followed by none": (
         "kept beside",
-        "operators.kept",
+        "operators.children",
         "len(self._rows) < self._limit\n",
         "False\n",
     ),
     "children behind those that are known are taken in": (
         "kept beside",
-        "operators.kept",
+        "operators.children",
         "self._bound is not None and after > self._bound",
         "False",
     ),
@@ -557,7 +557,7 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "children that were let go are taken for none": (
         "kept beside",
-        "operators.kept",
+        "operators.children",
         "            self._bound = self._keys[-1]\n",
         "",
     ),
@@ -569,21 +569,33 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
     ),
     "a child that moves stays where it was": (
         "kept beside",
-        "operators.kept",
+        "operators.children",
         "if before is not None and before != after:",
         "if before is not None and after is None:",
     ),
-    "a child that leaves its parent stays": (
+    "what leaves its parent stays": (
         "kept beside",
         "operators.kept",
-        "row.column(self._own) == value and self._fits(row) else None",
-        "self._fits(row) else None",
+        "row is None or row.column(self.own) != value or not self.fits(row)",
+        "row is None or not self.fits(row)",
     ),
-    "the condition of children is forgotten": (
+    "the condition of what is beside a row is forgotten": (
         "kept beside",
         "operators.kept",
-        "row.column(self._own) == value and self._fits(row) else None",
-        "row.column(self._own) == value else None",
+        "row is None or row.column(self.own) != value or not self.fits(row)",
+        "row is None or row.column(self.own) != value",
+    ),
+    "of two columns that have to be equal one is": (
+        "kept beside",
+        "operators.kept",
+        "if own is None or own != of(made):",
+        "if own is None:",
+    ),
+    "a parent that looks for others by its second column keeps those that it had": (
+        "kept beside",
+        "operators.keepable",
+        "above.update(dict.fromkeys([name for _, name in pairs]))",
+        "above[link.above] = None",
     ),
     "more children are shown than were asked for": (
         "kept beside",
@@ -594,14 +606,8 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
     "what is counted no more still counts": (
         "kept beside",
         "operators.kept",
-        "self._counts(new, value) - self._counts(old, value)",
-        "max(self._counts(new, value) - self._counts(old, value), 0)",
-    ),
-    "what another row finds is counted": (
-        "kept beside",
-        "operators.kept",
-        "row.column(self._own) == value and bool(self._fits(row))",
-        "bool(self._fits(row))",
+        "self._belonging.holds(new, value, row) - self._belonging.holds(old, value, row)",
+        "int(self._belonging.holds(new, value, row) and not self._belonging.holds(old, value, row))",
     ),
     "children of before are kept behind a read": (
         "kept beside",
@@ -638,6 +644,24 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
         "operators.assembled",
         "        self.keeping.remove(id)\n        self._move((id,))",
         "        self._move((id,))",
+    ),
+    "a new row shows what another one refers to": (
+        "kept beside",
+        "operators.keeping",
+        "rows.find(new.column(link.above))",
+        "tuple(rows._values)",
+    ),
+    "a new row shows what one that refers to the same value has by its other columns": (
+        "kept beside",
+        "operators.keeping",
+        "if rows is None or part.is_own:",
+        "if rows is None:",
+    ),
+    "what a new row refers to does not find it": (
+        "kept beside",
+        "operators.assembled",
+        "            self.keeping.put(id, row)\n            self._move((id,))",
+        "            self._move((id,))",
     ),
     "what has changed and come back is another object": ("kept beside", "operators.window", "row = told", "pass"),
     "what stands beside a row is looked at by the row that was there": (

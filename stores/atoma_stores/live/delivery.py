@@ -133,7 +133,8 @@ class Subscription:
 
     def wake(self) -> None:
         """Wake the reader so that it looks for a batch."""
-        self._readers.unpark()
+        if self._readers:  # most readers take a round themselves, and nobody waits
+            self._readers.unpark()
 
     def end(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` for the reader once it has read the remaining batches; only the first call counts."""

@@ -154,11 +154,15 @@ class _Tracer:
 
     def _next(self, plan: Plan, known: dict[int, StoreLink], waiting: Sequence[int]) -> tuple[int, int, str, str]:
         """Return ``(source, source above it, column there, own column)`` of one that can be linked."""
-        for only, left, right in _equalities(plan):
-            for own, above in ((left, right), (right, left)):
-                if own.source in waiting and above.source in known and only in (None, own.source):
-                    return own.source, above.source, above.name, own.name
-        raise Unlinked("it looks at rows that no equality of columns leads to")
+        found = [
+            (own.source, above.source, above.name, own.name)
+            for only, left, right in _equalities(plan)
+            for own, above in ((left, right), (right, left))
+            if own.source in waiting and above.source in known and only in (None, own.source)
+        ]
+        if not found:
+            raise Unlinked("it looks at rows that no equality of columns leads to")
+        return next((each for each in found if each[2] == "id"), found[0])  # an id leads to one row
 
     def _include(self, include: Include, parent: StoreLink) -> None:
         above, own = include.keys[0]

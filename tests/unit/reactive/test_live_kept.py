@@ -10,12 +10,17 @@ from typing import Any
 import pytest
 
 from atoma import Schema, StoreSpec, belongs_to, count_of, has_many, select
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.values import StoredRow
 from atoma.ports import LocalTx, apply_batch
 from atoma.ports.environment import seeded_environment
 from atoma.query import bind
 from atoma.query.builder import Query
+from atoma.query.normal import with_values
 from atoma.schema import Index
 from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
+from atoma_stores.live.links import links_of
+from atoma_stores.live.operators.assembled import Assembled
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 
 pytestmark = pytest.mark.virtual_time
@@ -50,7 +55,7 @@ REMARKS_OF = has_many(CARDS, REMARKS, on=REMARKS.col(lambda remark: remark.card)
 ID = CARDS.col(lambda card: card.id)
 TOP = select(CARDS).order_by("rank").limit(3)
 LATEST = TOP.include(REMARKS_OF, lambda found: found.order_by("-made").limit(2))
-PREFIX_STORES = {"p": ("people", ("name",)), "c": ("cards", ("owner", "rank")), "r": ("remarks", ("card", "made"))}
+STORE_OF = {"p": ("people", ("name",)), "c": ("cards", ("owner", "rank")), "r": ("remarks", ("card", "made"))}
 
 
 def put(**rows: Sequence[object] | None) -> Callable[[LocalTx], None]:
@@ -58,7 +63,7 @@ def put(**rows: Sequence[object] | None) -> Callable[[LocalTx], None]:
 
     def body(tx: LocalTx) -> None:
         for id, values in rows.items():
-            store, columns = PREFIX_STORES[id[0]]
+            store, columns = STORE_OF[id[0]]
             image: Any = None if values is None else dict(zip(columns, values, strict=True))
             tx.rows.put(store, id, "main", image)
 
@@ -154,6 +159,8 @@ async def test_how_many_remarks_there_are_is_counted_from_the_changes() -> None:
 
 async def test_an_owner_is_told_beside_each_of_its_cards() -> None:
     async with followed(TOP.include(OWNER)) as found:
+        assert ids(await found.write(c0=["p2", 0])) == [["c0", "p2"], ["c1", "p1"], ["c2", "p1"]]
+        assert ids(await found.write(c0=None)) == [["c1", "p1"], ["c2", "p1"], ["c3", "p2"]]
         assert ids(found.rows) == [["c1", "p1"], ["c2", "p1"], ["c3", "p2"]]
         rows = await found.write(p1=["Anna"])
         assert [row[1].image["name"] for row in rows] == ["Anna", "Anna", "Bob"]
@@ -162,6 +169,22 @@ async def test_an_owner_is_told_beside_each_of_its_cards() -> None:
         assert found.reads == 1
         assert ids(await found.write(c1=["p2", 1]))[0] == ["c1", None]
         assert found.reads == 2
+
+
+async def test_a_card_that_has_to_be_read_lends_its_owner_to_no_other_one() -> None:
+    def stored(id: str, version: int = 1, **image: Any) -> StoredRow:
+        return StoredRow(id, version, 0, "main", image)
+
+    query = bind(TOP.include(OWNER), SCHEMA)
+    found = Assembled(query, links_of(with_values(query)), SCHEMA, keep=True)
+    card, ann = stored("c1", owner="p1", rank=1), stored("p1", name="Ann")
+    found.load([QueryResult((), ((card, ann),))])
+    # three commits are taken before anything is read
+    found.apply({"cards": {"c1": (card, stored("c1", 2, owner="p2", rank=1))}})
+    found.apply({"people": {"p1": (ann, stored("p1", 2, name="Anna"))}})
+    found.apply({"cards": {"c0": (None, stored("c0", owner="p1", rank=0))}})
+    (asked,) = found.reads()
+    assert {"c0", "c1"} <= set(asked.params)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +213,56 @@ async def test_remarks_count_for_the_memory_that_live_queries_have() -> None:
         assert stats.tier == 2
         assert "memory" in stats.reason
         assert len(ids(await found.write(r4=["c1", 1]))[0][1]) == 44
+
+
+@dataclass(frozen=True)
+class Room:
+    id: str
+    house: str
+
+
+@dataclass(frozen=True)
+class Lamp:
+    id: str
+    room: str
+    house: str
+
+
+ROOMS, LAMPS = StoreSpec("rooms", Room, scope="house"), StoreSpec("lamps", Lamp, scope="house", indexes=[Index("room")])
+HOUSES = Schema(ROOMS, LAMPS)
+LAMPS_OF = has_many(ROOMS, LAMPS, on=LAMPS.col(lambda lamp: lamp.room))
+ROOM_ID, HOUSE = ROOMS.col(lambda room: room.id), ROOMS.col(lambda room: room.house)
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        (select(ROOMS).include(LAMPS_OF), [["l1", "l3"], ["l1"], []]),
+        (select(ROOMS).columns(ROOM_ID, HOUSE, count_of(LAMPS_OF)), [2, 1, 0]),
+    ],
+)
+async def test_what_is_of_another_scope_stands_beside_no_row(query: Query[Any], shown: list[Any]) -> None:
+    async with SQLiteEngine(":memory:").open_database(HOUSES, seeded_environment(1), frozenset()) as database:
+
+        def lamp(id: str, house: str | None) -> Callable[[LocalTx], None]:
+            image: Any = None if house is None else {"room": "r", "house": house}
+
+            def body(tx: LocalTx) -> None:
+                tx.rows.put("lamps", id, house or "a", image)
+
+            return body
+
+        await database.apply(lambda tx: tx.rows.put("rooms", "r", "a", {"house": "a"}))
+        await database.apply(lamp("l1", "a"))
+        asked = bind(query, HOUSES)
+        async with open_live_queries(database, HOUSES) as live, live.open_live(asked) as batches:
+            rows: tuple[Any, ...] = apply_batch((), await anext(batches))
+            for write, part in zip((lamp("l3", "a"), lamp("l3", None), lamp("l1", None)), shown, strict=True):
+                await database.apply(lamp("l2", "b"))
+                await database.apply(write)
+                rows = apply_batch(rows, await anext(batches))
+                found = await database.read(asked)
+                assert rows == found.tuples
+                assert [ids([rows[0][-1]])[0] if isinstance(part, list) else rows[0][-1]] == [part]
+            (stats,) = live.stats()
+            assert (stats.tier, stats.reads) == (0, 1)

@@ -130,7 +130,27 @@ class Assembled:
         elif key is not None and row is not None:
             self._put(id, key, self.keeping.changed(row, old, new))
         elif self._place is None or self._page.window.keeps(self._place(new)):
-            self._affected.ids[id] = None
+            made = None if id in self._affected.ids else self.keeping.made(new, self._row_of)
+            if made is None:
+                self._affected.ids[id] = None
+            else:
+                self._insert(id, made)
+
+    def _row_of(self, id: str) -> ResultRow | None:
+        """Return the row of the result with that id, unless it has to be read."""
+        keys = () if id in self._affected.ids else self._parts.get(id, ())
+        return next((row for key in keys if (row := self._page.window.find(key)) is not None), None)
+
+    def _insert(self, id: str, made: ResultRow) -> None:
+        key = self._key_of(made)
+        known = self._page.window.known(key)
+        row = keep_unchanged(known, (made,), self._key_of)[0] if known else made
+        self._page.put(key, row)
+        if self._page.window.holds(key):
+            self._parts[id] = {key: None}
+            self.keeping.remove(id)
+            self.keeping.put(id, row)
+            self._move((id,))
 
     def _put(self, id: str, key: ResultKey, row: ResultRow | None) -> None:
         """Replace a row of the result by ``row``; None if it has to be read."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from atoma.contracts.query import Agg, Call, Col, Expr, Include, Named, Plan, Scalar, Store
+from atoma.contracts.query import Include, Plan
 from atoma.contracts.values import StoredRow
-from atoma.query.compiled import Getter, compiled, condition
-from atoma.query.relating import of_parent
-from atoma.query.walk import conjuncts
+from atoma.query.compiled import Getter, compiled
 from atoma.schema import Schema
 from atoma_stores.changes import BeforeAfter
 from atoma_stores.live.links import Links, StoreLink, is_of_source, values_of
-from atoma_stores.live.operators.kept import KeptChildren, KeptCount, KeptPart, Made
+from atoma_stores.live.operators.keepable import is_seen_by_itself, of_row, part_of, with_more
+from atoma_stores.live.operators.kept import KeptPart, Made
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.operators.window import capacity_of
 
 PartChange: TypeAlias = tuple[KeptPart, str, object, BeforeAfter]
 
@@ -42,24 +40,25 @@ class Keeping:
         self._parts: dict[StoreLink, KeptPart] = {}
         self._rows: dict[StoreLink, _RowsByValue] = {}
         self._made: list[Getter | None] | None = None
+        above: dict[str, None] = {}
         if keep:
             for link in links:
-                part = _part_of(plan, link, schema) if _is_found(plan, link) else None
+                part = part_of(plan, link, schema, above)
                 if part is not None:
                     self._parts[link] = part
                     if not link.is_direct:
-                        self._rows[link] = _RowsByValue(of_parent(plan, link.above), within=bool(plan.include))
+                        self._rows[link] = _RowsByValue(of_row(plan, link.above))
         self.left = tuple([link for link in links if link not in self._parts])
-        self.is_whole = self.left == links[:1] and _is_seen_by_itself(plan)
+        self.is_whole = self.left == links[:1] and is_seen_by_itself(plan)
         if self.is_whole and plan.columns is not None:
             self._made = [compiled(each.expr, ()) if is_of_source(each.expr) else None for each in plan.columns]
         shown = [link.store for link in links if link.parent is not None and not link.shown.startswith("columns.")]
         shown += [plan.store] if plan.columns is None else []
         self.is_shared = len(set(shown)) < len(shown)
         self._within = bool(plan.include)
-        self._above = dict.fromkeys([link.above for link in self._parts])
+        self._above = above
         self.plan = replace(
-            plan, include=tuple([_with_more(each) if self._keeps(each) else each for each in plan.include])
+            plan, include=tuple([with_more(each) if self._keeps(each) else each for each in plan.include])
         )
 
     def _keeps(self, include: Include) -> bool:
@@ -117,6 +116,27 @@ class Keeping:
         columns = tuple([had if get is None else get(new) for get, had in zip(self._made, before, strict=True)])
         return (columns, *row[1:]) if self._within else columns
 
+    def made(self, new: StoredRow, row_of: Callable[[str], Made | None]) -> Made | None:
+        """Return the row of the result for ``new``, with parts of rows that refer to the same values; None if it has to be read.
+
+        Args:
+            new: A row of the first source that the result does not have yet.
+            row_of: Finds rows of the result by their ids.
+        """
+        row: Made = (new, *[None] * len(self.plan.include))
+        if self._made is not None:
+            columns = tuple([None if get is None else get(new) for get in self._made])
+            row = (columns, *row[1:]) if self._within else columns
+        for link, part in self._parts.items():
+            rows = self._rows.get(link)
+            if rows is None or part.is_own:
+                return None
+            alike = next((other for id in rows.find(new.column(link.above)) if (other := row_of(id)) is not None), None)
+            if alike is None:
+                return None
+            row = part.copied(row, alike)
+        return row
+
     def shown(self, row: Made) -> Made:
         """Return what is shown of a row that was read by :attr:`plan`."""
         for part in self._parts.values():
@@ -134,19 +154,17 @@ class _RowsByValue:
     """The rows of a result by the value by which each refers to others.
 
     Args:
-        value_of: Takes it from the row of the first source, or from the columns.
-        within: Whether these are the first part of a row.
+        value_of: Takes it from a row.
     """
 
-    def __init__(self, value_of: Callable[[Any], Any], *, within: bool) -> None:
+    def __init__(self, value_of: Getter) -> None:
         self._value_of = value_of
-        self._within = within
         self._ids: dict[object, dict[str, None]] = {}
         self._values: dict[str, object] = {}
 
     def put(self, id: str, row: Made) -> None:
         self.remove(id)
-        value = self._values[id] = self._value_of(row[0] if self._within else row)
+        value = self._values[id] = self._value_of(row)
         self._ids.setdefault(value, {})[id] = None
 
     def remove(self, id: str) -> None:
@@ -162,79 +180,3 @@ class _RowsByValue:
 
     def find(self, value: object) -> tuple[str, ...]:
         return tuple(self._ids.get(value, ()))
-
-
-def _is_seen_by_itself(plan: Plan) -> bool:
-    exprs = [*conjuncts(plan.where), *[each.expr for each in plan.order]]
-    return not plan.joins and all(map(is_of_source, exprs))
-
-
-def _with_more(include: Include) -> Include:
-    """Return ``include`` with a few more children than are shown."""
-    (branch,) = include.branches
-    if include.one or branch.query.limit is None:
-        return include
-    query = replace(branch.query, limit=capacity_of(branch.query.limit, 0))
-    return replace(include, branches=(replace(branch, query=query),))
-
-
-def _is_found(plan: Plan, link: StoreLink) -> bool:
-    """Return whether a row of the result contains the value by which it refers to others at ``link``."""
-    return link.is_direct or plan.columns is None or Col(0, link.above) in [each.expr for each in plan.columns]
-
-
-def _part_of(plan: Plan, link: StoreLink, schema: Schema) -> KeptPart | None:
-    """Return the keeper of what is shown at ``link``; None if that is read again."""
-    kind, _, name = link.shown.partition(".")
-    assert isinstance(plan.source, Store) or not kind
-    if kind == "include":
-        at, include = next((at, each) for at, each in enumerate(plan.include, 1) if each.name == name)
-        return KeptChildren(link, include, at, schema) if _is_kept(include, plan.store, schema) else None
-    if kind == "columns":
-        at, column = next((at, each) for at, each in enumerate(plan.columns or ()) if each.name == name)
-        counts = _counts(column, link)
-        return None if counts is None else KeptCount(link, counts, at, within=bool(plan.include))
-    return None
-
-
-def _is_kept(include: Include, parent: str, schema: Schema) -> bool:
-    """Return whether the children are whole rows of one store that one pair of columns alone leads to."""
-    if include.kind or len(include.keys) > 1:
-        return False
-    query = include.branches[0].query
-    scoped = not include.cross_scope and None not in (
-        schema.store(parent).scope_field,
-        schema.store(query.store).scope_field,
-    )
-    return query.whole_rows and query.limit != 0 and not scoped and _is_seen_by_itself(query)
-
-
-def _counts(column: Named, link: StoreLink) -> Getter | None:
-    """Return whether a row that ``link`` leads to counts; None if the column is no such number."""
-    expr = column.expr
-    if not isinstance(expr, Scalar) or not isinstance(expr.query.source, Store):
-        return None
-    query = expr.query
-    match query.columns:
-        case (Named(expr=Agg(fn="count", distinct=False) as agg),) if not (query.group or query.having or query.joins):
-            pass
-        case _:
-            return None
-    if query.limit == 0 or query.offset or query.seek is not None:
-        return None
-    same = [Call("eq", pair) for pair in _pairs(link)]
-    conditions = list(conjuncts(query.where))
-    leading = [each for each in conditions if each in same]
-    others = [each for each in conditions if each not in same]
-    if len(leading) != 1:
-        return None
-    if agg.where is not None:
-        others.append(agg.where)
-    if agg.arg is not None:
-        others.append(Call("not", (Call("is_null", (agg.arg,)),)))
-    return condition(Call("and", tuple(others)), ()) if all(map(is_of_source, others)) else None
-
-
-def _pairs(link: StoreLink) -> tuple[tuple[Expr, Expr], ...]:
-    own, above = Col(0, link.own), Col(-1, link.above)
-    return (own, above), (above, own)

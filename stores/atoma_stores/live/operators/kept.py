@@ -2,76 +2,46 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from atoma.contracts.query import Include
 from atoma.contracts.values import StoredRow
-from atoma.query.compiled import Getter, compiled, condition
-from atoma.schema import Schema
+from atoma.query.compiled import Getter, compiled
+from atoma.schema.spec import AnyStore
 from atoma_stores.changes import BeforeAfter
-from atoma_stores.live.links import StoreLink
+from atoma_stores.live.operators.children import Children
 from atoma_stores.live.operators.keys import Key, Sorting
 from atoma_stores.live.operators.window import capacity_of
-from atoma_stores.live.rows import same
 
 Made: TypeAlias = Any
 """A row of a result that is made of several: a tuple."""
 
 
-class Children:
-    """The children of one row, sorted: all of them, or the first ones up to a bound.
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """The test of whether a row is one of those that a row of the result refers to.
 
-    Args:
-        keys: Their sort keys.
-        rows: The children.
-        limit: At most so many are shown; None for all.
-        whole: Whether there are no others.
+    Attributes:
+        own: The column by which it is found.
+        fits: Its own condition.
+        pairs: Further columns, each with the value in the row of the result that it has to equal.
     """
 
-    __slots__ = ("_bound", "_keys", "_limit", "_rows")
+    own: str
+    fits: Getter
+    pairs: tuple[tuple[str, Callable[[Made], object]], ...]
 
-    def __init__(self, keys: list[Key], rows: list[StoredRow], limit: int | None, *, whole: bool) -> None:
-        self._keys = keys
-        self._rows = rows
-        self._limit = limit
-        self._bound = None if whole else keys[-1]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def lacks(self) -> bool:
-        """Whether more have to be shown than are known."""
-        return self._bound is not None and self._limit is not None and len(self._rows) < self._limit
-
-    @property
-    def shown(self) -> tuple[StoredRow, ...]:
-        """The children that are shown."""
-        return tuple(self._rows[: self._limit])
-
-    def change(self, before: Key | None, after: Key | None, row: StoredRow | None) -> None:
-        """Replace the child with the sort key ``before`` by ``row``, which has the key ``after``; None where it was, or is, no child."""
-        if before is not None and before != after:
-            at = bisect_left(self._keys, before)
-            if at < len(self._keys) and self._keys[at] == before:
-                del self._keys[at], self._rows[at]
-        if after is None or row is None or (self._bound is not None and after > self._bound):
-            return
-        at = bisect_left(self._keys, after)
-        if at == len(self._keys) or self._keys[at] != after:
-            self._keys.insert(at, after)
-            self._rows.insert(at, row)
-            self._trim()
-        elif not same(self._rows[at], row):
-            self._rows[at] = row
-
-    def _trim(self) -> None:
-        capacity = capacity_of(self._limit, 0)
-        if capacity is not None and len(self._rows) > 2 * capacity:
-            del self._keys[capacity:], self._rows[capacity:]
-            self._bound = self._keys[-1]
+    def holds(self, row: StoredRow | None, value: object, made: Made) -> bool:
+        """Return whether ``row`` belongs to ``made``, a row of the result that refers to others by ``value``."""
+        if row is None or row.column(self.own) != value or not self.fits(row):
+            return False
+        for name, of in self.pairs:
+            own = row.column(name)
+            if own is None or own != of(made):
+                return False
+        return True
 
 
 class KeptPart(Protocol):
@@ -104,6 +74,15 @@ class KeptPart(Protocol):
         """Forget every row."""
         ...
 
+    def copied(self, row: Made, other: Made) -> Made:
+        """Return ``row`` with the part of ``other``, which refers to the same value."""
+        ...
+
+    @property
+    def is_own(self) -> bool:
+        """Whether rows that refer to the same value may still differ in this part."""
+        ...
+
     @property
     def held(self) -> int:
         """The number of rows that are kept sorted, including those that are shown."""
@@ -117,27 +96,26 @@ class KeptChildren:
     displaced, and a few more when a row had to be read.
 
     Args:
-        link: The place where the plan reads them.
+        belonging: Whether a row is a child.
         include: The include.
         at: Their place in a row of the result.
-        schema: The declared stores.
+        child: Their store.
     """
 
-    def __init__(self, link: StoreLink, include: Include, at: int, schema: Schema) -> None:
+    def __init__(self, belonging: Belonging, include: Include, at: int, child: AnyStore) -> None:
         plan = include.branches[0].query
-        child = schema.store(link.store)
-        self._own = link.own
+        self._belonging = belonging
+        self.is_own = bool(belonging.pairs)
         self._at = at
         self._one = include.one
-        self._limit = None if link.own == "id" else 1 if include.one else plan.limit
-        self._fits = condition(plan.where, ())
+        self._limit = None if belonging.own == "id" else 1 if include.one else plan.limit
         self._sort = Sorting(plan.order, [compiled(each.expr, ()) for each in plan.order], (child,), turned=False).of
         self._children: dict[str, Children] = {}
         self.held = 0
 
     def after(self, id: str, value: object, row: Made, change: BeforeAfter) -> Made | None:
         """See ``KeptPart``."""
-        before, after = (self._place(each, value) for each in change)
+        before, after = (self._place(each, value, row) for each in change)
         if before is None and after is None:
             return row
         children = self._children.get(id)
@@ -152,9 +130,9 @@ class KeptChildren:
             return None
         return self._with(row, children.shown)
 
-    def _place(self, row: StoredRow | None, value: object) -> Key | None:
-        """Return the sort key of ``row`` among the children with ``value``; None if it is not one of them."""
-        return self._sort(row) if row is not None and row.column(self._own) == value and self._fits(row) else None
+    def _place(self, child: StoredRow | None, value: object, row: Made) -> Key | None:
+        """Return the sort key of ``child`` among the children of ``row``; None if it is not one of them."""
+        return self._sort(child) if self._belonging.holds(child, value, row) else None
 
     def _found(self, row: Made) -> list[StoredRow]:
         children = row[self._at]
@@ -163,8 +141,14 @@ class KeptChildren:
         return list(children)
 
     def _with(self, row: Made, children: Sequence[StoredRow]) -> Made:
-        part = (children[0] if children else None) if self._one else tuple(children)
+        return self._put(row, (children[0] if children else None) if self._one else tuple(children))
+
+    def _put(self, row: Made, part: object) -> Made:
         return (*row[: self._at], part, *row[self._at + 1 :])
+
+    def copied(self, row: Made, other: Made) -> Made:
+        """See ``KeptPart``."""
+        return self._put(row, other[self._at])
 
     def shown(self, row: Made) -> Made:
         """See ``KeptPart``."""
@@ -200,32 +184,39 @@ class KeptCount:
     """The column of a result that counts the rows of a subquery.
 
     Args:
-        link: The place where the plan reads them.
-        fits: Whether a row counts.
+        belonging: Whether a row counts.
         column: The place of the column.
         within: Whether the columns are the first part of a row.
     """
 
     held = 0
 
-    def __init__(self, link: StoreLink, fits: Getter, column: int, *, within: bool) -> None:
-        self._own = link.own
-        self._fits = fits
+    def __init__(self, belonging: Belonging, column: int, *, within: bool) -> None:
+        self._belonging = belonging
+        self.is_own = bool(belonging.pairs)
         self._column = column
         self._within = within
 
     def after(self, id: str, value: object, row: Made, change: BeforeAfter) -> Made | None:
         """See ``KeptPart``."""
         old, new = change
-        more = self._counts(new, value) - self._counts(old, value)
+        more = self._belonging.holds(new, value, row) - self._belonging.holds(old, value, row)
         if not more:
             return row
+        return self._put(row, self._count(row) + more)
+
+    def _count(self, row: Made) -> int:
+        count: int = (row[0] if self._within else row)[self._column]
+        return count
+
+    def _put(self, row: Made, count: int) -> Made:
         columns = row[0] if self._within else row
-        counted = (*columns[: self._column], columns[self._column] + more, *columns[self._column + 1 :])
+        counted = (*columns[: self._column], count, *columns[self._column + 1 :])
         return (counted, *row[1:]) if self._within else counted
 
-    def _counts(self, row: StoredRow | None, value: object) -> bool:
-        return row is not None and row.column(self._own) == value and bool(self._fits(row))
+    def copied(self, row: Made, other: Made) -> Made:
+        """See ``KeptPart``."""
+        return self._put(row, self._count(other))
 
     def shown(self, row: Made) -> Made:
         """See ``KeptPart``."""
