@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
+from atoma.contracts.boots import BootedPlace
 from atoma.contracts.values import RowImage, Scalar
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: bytes
 
 
+PROOF_BYTES = 16
+"""Of the hub's proof that a scope was somewhere; what is behind them says by which boots it had come there."""
+
+
 class Recovers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The mark of a mutation that offers what the hub has lost: a row as it was at a position of the lost history.
 
@@ -112,8 +117,8 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True, gc=False):
         epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
         seq: The client's cursor in the lost history; without a proof, where that history was left.
         hash: The lineage hash there.
-        proof: The hub's proof that the scope was there once, see :attr:`PullReply.proof`; empty in a file from before
-            proofs.
+        proof: The hub's proof that the scope was there once, see :attr:`PullReply.proof`, and behind it the boots of the hub that had
+            led there; empty in a file from before proofs.
         last: Whether everything that the client offers has come: the mutation has no operations.
     """
 
@@ -127,6 +132,11 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def position(self) -> int:
         """Where it stands among the offers of its epoch; 0, before all others, while nothing proves where it is from."""
         return self.seq if self.proof else 0
+
+    @property
+    def witness(self) -> BootedPlace:
+        """Where the client was, and by which boots of the hub the scope had come there."""
+        return BootedPlace(self.seq, self.proof[PROOF_BYTES:])
 
 
 class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

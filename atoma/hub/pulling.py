@@ -76,7 +76,7 @@ def pull_reply(
         more=page.end < page.scope.head,
         head=page.scope.head,
         outcomes=outcomes,
-        proof=prove(identity.key, request.scope, end),
+        proof=prove(identity.key, request.scope, end, page.scope.boots),
     )
 
 

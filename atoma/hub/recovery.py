@@ -16,8 +16,9 @@ import hmac
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from atoma.contracts.boots import boots_up_to
 from atoma.contracts.codec import encode
-from atoma.contracts.mutations import Op, Recovers
+from atoma.contracts.mutations import PROOF_BYTES, Op, Recovers
 from atoma.contracts.sync import Conflict, Cursor
 from atoma.contracts.values import RowKey
 from atoma.hub.admission import CheckedMutation, Refusal
@@ -27,20 +28,19 @@ from atoma.ports.hub import Facts, Need, Trace, WritePlan
 from atoma.ports.hub_rows import RowFact
 from atoma.schema.kinds import INT64_MAX
 
-PROOF_BYTES = 16
 
-
-def proof_of(key: bytes, scope: str, seq: int, lineage: bytes) -> bytes:
-    """Proves that a hub with ``key``, which is in its backups, has been at this place.
+def proof_of(key: bytes, scope: str, seq: int, lineage: bytes, boots: bytes = b"") -> bytes:
+    """Proves that a hub with ``key``, which is in its backups, has been at this place, and by which ``boots`` it has come there.
 
     The epoch is not in it: the lineage hash says which history is meant, and a device keeps its place over a new epoch.
     """
-    return hmac.new(key, encode(("place", scope, seq, lineage)), hashlib.sha256).digest()[:PROOF_BYTES]
+    place = ("place", scope, seq, lineage, boots) if boots else ("place", scope, seq, lineage)
+    return hmac.new(key, encode(place), hashlib.sha256).digest()[:PROOF_BYTES] + boots
 
 
-def prove(key: bytes, scope: str, cursor: Cursor) -> bytes:
-    """The proof for a page that ends at ``cursor``; none for the beginning."""
-    return proof_of(key, scope, cursor.seq, cursor.hash) if cursor.seq else b""
+def prove(key: bytes, scope: str, cursor: Cursor, boots: bytes) -> bytes:
+    """The proof for a page that ends at ``cursor``, of a scope that ``boots`` have written; none for the beginning."""
+    return proof_of(key, scope, cursor.seq, cursor.hash, boots_up_to(boots, cursor.seq)) if cursor.seq else b""
 
 
 def check_offer(admitted: CheckedMutation, key: bytes) -> None:
@@ -53,7 +53,8 @@ def check_offer(admitted: CheckedMutation, key: bytes) -> None:
     if offer is None:
         return
     unproven = not offer.proof and not offer.last  # whether that counts is the operator's word
-    if not unproven and not hmac.compare_digest(offer.proof, proof_of(key, body.scope, offer.seq, offer.hash)):
+    proof = proof_of(key, body.scope, offer.seq, offer.hash, offer.witness.boots)
+    if not unproven and not hmac.compare_digest(offer.proof, proof):
         raise Refusal("INVALID", "this hub has never been at the position that the offer is from")
     rows = {(op.store, op.id) for op in admitted.ops if op.kind in ("replace", "delete")}
     if len(rows) < len(admitted.ops) or offer.last == bool(rows):
@@ -115,7 +116,8 @@ def is_of_one_history(offer: Recovers, facts: Facts) -> bool:
     """Whether positions in the epoch of ``offer`` can be compared: it has ended, so one history alone has gone on under its name.
 
     A hub that was restored without an end of its epoch goes on under the same name, and may be so again. The positions of what
-    is lost each time say nothing of each other, so what another device has brought back is as good as written.
+    is lost each time say nothing of each other, so what another device has brought back is as good as written. Where two have gone
+    on so, and the file knows of neither, the facts about an offer of the second one have no traces of the first.
     """
     return offer.epoch != facts.epoch
 

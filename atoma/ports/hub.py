@@ -69,12 +69,13 @@ class ClientState(Struct, frozen=True, gc=False):
 
 
 class ScopeState(Struct, frozen=True, gc=False):
-    """A scope's log: last sequence with its lineage hash, and the oldest cursor that can be continued."""
+    """A scope's log: last sequence with its lineage hash, the oldest cursor that can be continued, and the boots that have written it."""
 
     scope: str
     head: int = 0
     head_hash: bytes = b""
     floor: int = 0
+    boots: bytes = b""
 
 
 class StoredOutcome(Struct, frozen=True, gc=False):
@@ -168,7 +169,7 @@ class Facts(Struct, frozen=True, gc=False):
         epoch: The hub's epoch.
         decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
         doubtful: Whether it may have been decided under another of its names, and how is forgotten.
-        traces: What offers of the same lost history have left on the rows.
+        traces: What offers of the same lost history, not only of its epoch's name, have left on the rows.
         recovered_until: Everything up to this position of the lost history has been offered; 0 for nothing.
         deletes: Whether devices may delete what the hub still has of that history.
         unproven: Whether offers of it count that nothing proves.

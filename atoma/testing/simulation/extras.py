@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from atoma.testing.simulation.encounters import Kind
 
-NOT_CALM = ("minds", "lies", "disks", "downgrades")
+NOT_CALM = ("minds", "lies", "disks", "downgrades", "untold")
 """What a calm run has none of."""
 
 
@@ -30,6 +30,7 @@ class Extras:
         downgrades: How often per second a device's file turns out to be one of an earlier version, which has no proof of what it
             has seen; not in a calm run.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
+        untold: The share of restores of which nothing tells the hub, as its lock file goes back with it; not in a calm run.
     """
 
     trades: float = _extra("share of calls by which rows exchange unique values")
@@ -40,6 +41,7 @@ class Extras:
     disks: float = _extra("faults of disks per second")
     downgrades: float = _extra("files of an earlier version, without proofs, per second")
     lies: float = _extra("offers per second that somebody has invented")
+    untold: float = _extra("share of restores of which nothing tells the hub")
 
     @property
     def options(self) -> str:
@@ -56,7 +58,7 @@ class Extras:
         if kind == "calm" and any(getattr(self, name) for name in NOT_CALM):
             raise ValueError(
                 "in a calm run nobody changes their mind or lies, no disk fails, and no file is of an earlier version: it is about "
-                "one restore of the hub"
+                "one restore of the hub, of which it is told"
             )
 
     @staticmethod
@@ -72,6 +74,7 @@ class Extras:
             parts=dice.choice((0.0, 0.5, 1.0)),
             disks=dice.choice((0.0, 0.1, 0.3)),
             downgrades=dice.choice((0.0, 0.0, 0.1, 0.3)),
+            untold=dice.choice((0.0, 0.0, 0.3, 0.7)),
         )
         return replace(found, **dict.fromkeys(NOT_CALM, 0.0)) if kind == "calm" else found
 

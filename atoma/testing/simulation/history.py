@@ -12,7 +12,7 @@ from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.lineage import BEGINNING, Lineage, Moment, State
 from atoma.testing.simulation.recall import Recall, read_recall
 from atoma.testing.simulation.report import Violation
-from atoma.testing.simulation.stores import PAIRED_NAMES, RULE_OF, SCHEMA, SCOPES, partner
+from atoma.testing.simulation.stores import PAIRED_NAMES, RULE_OF, RULES, SCHEMA, SCOPES, partner
 from atoma.testing.simulation.verdicts import Change, Judge, Memory
 
 
@@ -27,6 +27,7 @@ class Branch:
         forgotten: Clients that it has had and has no more.
         memory: Per scope, how far back the log reached when the hub last began to decide.
         judge: Decides everything once more.
+        witnesses: Per scope, where the devices had been, by the hash of the log, whose offers have come.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Branch:
         self.forgotten: set[bytes] = set()
         self.memory: dict[str, Memory] = {scope: Memory() for scope in SCOPES}
         self.judge = Judge(self.decided)
+        self.witnesses: dict[str, frozenset[bytes]] = {scope: frozenset() for scope in SCOPES}
 
     def copy(self) -> Branch:
         """The same, to go on from twice."""
@@ -48,6 +50,7 @@ class Branch:
         other.forgotten |= self.forgotten
         other.memory = dict(self.memory)
         other.judge = self.judge.copy(other.decided)
+        other.witnesses.update(self.witnesses)
         return other
 
 
@@ -297,10 +300,14 @@ class History:
             raise Violation("I27", where, f"{found}: it says {written.base_seq} of epoch {written.epoch.hex()[:6]}")
 
     def _follow(self, written: Written, offer: Offered, found: Decided, *, effective: bool) -> None:
-        """An offer is decided: what it changed, it may have changed."""
+        """An offer is decided: what it changed, it may have changed, and what is left out, a better witness has brought."""
+        scope, seq = found.scope, found.seq
+        if found.status == "superseded":
+            self._check_superseded(written, offer, found.seq)
+        elif found.code != "DENIED":
+            self.now.witnesses[written.scope] |= {offer.hash}
         if not effective:
             return
-        scope, seq = found.scope, found.seq
         fork = self.lineage.fork(scope, offer.hash, self.now.hashes[scope][seq - 1])
         before, after = self.now.states[scope][seq - 1], self.now.states[scope][seq]
         changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
@@ -308,6 +315,20 @@ class History:
             self.now.judge.check_offer(scope, key, offer, fork.seq, self.users.get(written.client, ""))
         change = Change(seq, written.client, None, offered=True, witness=(offer.epoch, offer.seq))
         self.now.judge.follow(scope, {key: after.get(key) for key in changed}, change, self.now.memory[scope])
+
+    def _check_superseded(self, written: Written, offer: Offered, seq: int) -> None:
+        """I22: who has seen more of the same history was here before, or the hub has the rows, or its silence is about a part."""
+        witnesses = self.now.witnesses[written.scope]
+        if any(self.lineage.leads_to(written.scope, offer.hash, witness) for witness in witnesses):
+            return
+        rows = self.now.states[written.scope][seq]
+        for op in written.ops:
+            image = None if op.kind == "delete" else op.values
+            if rows.get(op.key) != image and op.key[0] not in RULES:
+                where = f"hub {written.scope}, client {written.client.hex()[:6]}"
+                raise Violation(
+                    "I22", where, f"nobody who has seen more of it was here, and {op.key} is left out: {written}"
+                )
 
     def _count(self, written: Written, found: Decided) -> None:
         self.counts["decided"] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,8 @@ from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.swarm import Restores
 
 COPIES_MAX = 4
+AGAIN = 0.5
+"""Share of restores by which the hub goes back once more to where it went when nothing told it."""
 Copy = TypeVar("Copy")
 
 
@@ -29,7 +31,7 @@ class HubCopy:
     """A backup of the hub's file, with the history it holds.
 
     Attributes:
-        files: The file alone, as a backup that was made while the hub ran.
+        files: The file as a backup that was made while the hub ran, and the lock file beside it then.
         branch: What the checkers know of it.
         epoch: Its epoch.
         commits: How many commits it holds.
@@ -87,6 +89,7 @@ class Disasters:
         backups: Copies of the hub's file.
         snapshots: Copies of each device's file.
         words: What the operator still has to say about devices, before the hub serves anybody.
+        untold: The copy that was put back last with nothing to tell of it, None for none.
         gone: First names of mutations that went down with the file that held them.
     """
 
@@ -98,12 +101,14 @@ class Disasters:
     backups: list[HubCopy] = field(default_factory=list[HubCopy])
     snapshots: dict[str, list[DeviceCopy]] = field(default_factory=dict[str, list[DeviceCopy]])
     words: list[DevicePolicy] = field(default_factory=list[DevicePolicy])
+    untold: HubCopy | None = None
     gone: set[tuple[bytes, int, bytes]] = field(default_factory=set[tuple[bytes, int, bytes]])
 
     def back_up(self) -> HubCopy:
         """Make a backup of the running hub."""
         epoch, commits = self.history.raw("SELECT epoch, commits FROM _atoma_hub_info")[0]
-        copy = HubCopy(backup(self.hub.path), self.history.now.copy(), epoch, commits)
+        files = replace(backup(self.hub.path), beside=FileCopy.take(self.hub.path).beside)
+        copy = HubCopy(files, self.history.now.copy(), epoch, commits)
         self._keep(self.backups, copy)
         return copy
 
@@ -123,6 +128,36 @@ class Disasters:
             self.words = [] if by_itself else [word]
             self.counts["hub restores found out" if by_itself else f"hub restores told, {word}"] += 1
 
+        self.hub.replace(put)
+
+    def go_back(self, copy: HubCopy, *, untold: float) -> None:
+        """Put ``copy`` in the place of the hub's file.
+
+        A hub that is told of it may go where it went when nothing told it, and then two histories bear the name of its epoch.
+
+        Args:
+            copy: The backup.
+            untold: The share of times at which nothing tells the hub.
+        """
+        dice = self.dice
+        if untold and dice.random() < untold:
+            self._restore_untold(copy)
+            return
+        if self.untold is not None and dice.random() < AGAIN:
+            copy = self.untold
+        found_out = dice.random() < self.restores.found_out
+        self.restore_hub(copy, found_out=found_out, word=dice.choice(self.restores.words))
+
+    def _restore_untold(self, copy: HubCopy) -> None:
+        """Put a backup and its lock file in the place of the hub's, as with a snapshot of the whole machine: nothing tells the hub."""
+
+        def put() -> None:
+            copy.files.put(self.hub.path)
+            self.history.now = copy.branch.copy()
+            self.words = []
+            self.counts["hub restores untold"] += 1
+
+        self.untold = copy
         self.hub.replace(put)
 
     def snapshot(self, replica: Replica) -> DeviceCopy:

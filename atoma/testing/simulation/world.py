@@ -412,8 +412,7 @@ class World:
         if self.hub is not None and dice.random() < 0.5:
             disasters.back_up()
         self.encounters.meet(Fault.HUB_RESTORED, *self.sites)
-        found_out = dice.random() < disasters.restores.found_out
-        disasters.restore_hub(copy, found_out=found_out, word=dice.choice(disasters.restores.words))
+        disasters.go_back(copy, untold=self.swarm.extras.untold)
 
     async def _snapshot(self, site: str) -> None:
         if self.disasters is not None and self.replicas[site].now is not None and not self.lives[site].dead:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import apsw
 
+from atoma.contracts.boots import BOOT_BYTES
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
@@ -158,6 +159,7 @@ class SQLiteHubStore:
             prepare_file(connection, schema, layout="hub", internals=INTERNALS, additions=ADDITIONS)
             where = f"{connection.filename or MEMORY}: "
             identity, commits = drive(connection, epochs.load_identity(SQLITE, environment, where))
+            drive(connection, epochs.note_boot(SQLITE, environment.random.randbytes(BOOT_BYTES)))
             ended = [past.epoch for past in drive(connection, epochs.ended_epochs(SQLITE))]
             if witness is not None and witness.is_another(identity.epoch, ended, commits):
                 epoch = epochs.mint_epoch(environment)

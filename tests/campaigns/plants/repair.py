@@ -291,4 +291,20 @@ PLANTS: Final[tuple[Plant, ...]] = (
             f"{SEVERAL}::test_a_history_that_moves_again_and_again_has_a_code_and_a_way_out",
         ),
     ),
+    Plant(
+        "F119",
+        "atoma_stores.sql.hub.state:State._is_apart",
+        "return not offer.witness",
+        "return False and not offer.witness",
+        why="of two histories that bear one epoch's name the one with the larger position wins, and nobody hears of it",
+        tests=(f"{SCENARIOS}/test_untold_restores.py",),
+    ),
+    Plant(
+        "F119",
+        "atoma_stores.postgres.lineage:differs",
+        "return now != kept or boot != [(_boot(started),)]",
+        "return now != kept",
+        why="a server that went back with its timeline is taken for the one that ran before",
+        tests=(f"{SCENARIOS}/test_restored_server.py",),
+    ),
 )

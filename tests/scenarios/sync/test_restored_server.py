@@ -112,3 +112,52 @@ async def test_another_timeline_is_another_epoch_and_devices_make_the_hub_whole(
             async with world.open_device("c") as c:
                 await c.settle()
                 assert set(await c.rows()) == set(wanted)
+
+
+def go_back(server: Server, disks: Path) -> None:
+    """Put a snapshot of the disks in the place of the data: the server starts on it as after a power cut, and says nothing."""
+    server.stop(signal.SIGINT)
+    shutil.rmtree(server.data)
+    shutil.copytree(disks, server.data)
+    if server.user is not None:
+        for path in (server.data, *server.data.rglob("*")):
+            shutil.chown(path, server.user)
+    server.start()
+
+
+async def test_two_histories_of_one_timeline_are_told_apart_by_the_starts_of_the_server(
+    tmp_path: Path, server: Server
+) -> None:
+    """A snapshot of the disks goes back with the timeline and all; the next one is told, and neither device has seen the other's history."""
+    world = WorldOnServer(tmp_path, dsn=server.dsn(server.new_database()))
+    disks = server.folder / "disks"
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub() as hub:
+            for device in (a, b):
+                await put_in(device)
+            await observed(a, "there")
+            await put_in(b)
+            for device in (a, b):
+                device.wire.cut()
+            before = hub.identity.epoch
+        await trio.to_thread.run_sync(server.stop, signal.SIGINT)
+        shutil.copytree(server.data, disks)
+        await trio.to_thread.run_sync(server.start)
+        for device, title, times in ((a, "of a", 4), (b, "of b", 1)):
+            async with world.open_hub() as hub:
+                assert hub.identity.epoch == before, "nothing has told it"
+                await device.store(world.CARDS).insert(world.Card(id=device.name))
+                for _ in range(times):
+                    await device.store(world.CARDS).update("there", title=title)
+                    await put_in(device)
+                device.wire.cut()
+            await trio.to_thread.run_sync(go_back, server, disks)
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (a, b, a):
+                await put_in(device)
+            rows = await a.rows()
+            assert rows == await b.rows()
+            assert set(rows) == {"there", "a", "b"}
+            told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
+            assert {rows["there"].title, *told} == {"of a", "of b"}

@@ -112,3 +112,49 @@ async def test_of_two_losses_nobody_can_tell_which_version_of_a_row_is_later(wor
             told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
             assert {row.title, *told} == {"7", "later"}, (await inbox(a), await inbox(b))
             assert await a.rows() == await b.rows()
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("first", ["a", "b"])
+async def test_two_histories_of_one_epoch_are_told_apart_once_a_restore_is_told(world: Any, first: str) -> None:
+    """The file that is put back knows of neither; the one with the larger position had seen nothing of the other."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        await begin(world, a, b)
+        await lose_much(world, a)
+        async with world.open_hub():
+            await b.store(world.CARDS).update("there", title="later")
+            await b.store(world.CARDS).insert(world.Card(id="of b"))
+            await put_in(b)
+            await unplug(b)
+        go_back(world)
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (a, b, a) if first == "a" else (b, a, b):
+                await put_in(device)
+            rows = await a.rows()
+            assert rows == await b.rows()
+            assert set(rows) == {"there", "of b"}
+            told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
+            assert {rows["there"].title, *told} == {"7", "later"}, (await inbox(a), await inbox(b))
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+async def test_witnesses_of_one_history_are_ordered_over_the_starts_of_its_hub(world: Any, first: str) -> None:
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        await begin(world, a, b)
+        save(world)
+        for title in ("1", "2", "3"):
+            async with world.open_hub():
+                await a.store(world.CARDS).update("there", title=title)
+                await put_in(a)
+                if title == "1":
+                    await put_in(b)
+                await unplug(a, b)
+        go_back(world)
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (a, b, a) if first == "a" else (b, a, b):
+                await put_in(device)
+            for device in (a, b):
+                assert [row.title for row in (await device.rows()).values()] == ["3"]
+                assert await inbox(device) == []

@@ -31,7 +31,7 @@ class EffectQueries:
         self.clients = _update(dialect, tables.CLIENT, ("client_id",), client)
         # a plain insert: where somebody else has made the row meanwhile the group is decided anew, on what is there
         self.new_scopes = _insert(dialect, tables.SCOPE)
-        self.scopes = _update(dialect, tables.SCOPE, ("scope",), ("head", "head_hash"))
+        self.scopes = _update(dialect, tables.SCOPE, ("scope",), ("head", "head_hash", "boots"))
         self.transactions = _insert(dialect, tables.TX)
         self.changes = _insert(dialect, tables.CHANGE)
         self.tombstones = _insert(
@@ -48,7 +48,8 @@ class EffectQueries:
         self.reached = _insert(
             dialect,
             tables.RECOVERED,
-            f"(scope, epoch) DO UPDATE SET position={greatest}(old.position, excluded.position)",
+            f"(scope, epoch) DO UPDATE SET position={greatest}(old.position, excluded.position), seen=excluded.seen, "
+            "boots=excluded.boots",
         )
         self.traces = _insert(
             dialect,
@@ -133,9 +134,11 @@ def _of_log(queries: EffectQueries, state: State, decided: Sequence[MadeDecision
         decision.plan.transaction.scope for decision in decided if decision.plan.transaction is not None
     )
     moved = [state.scopes[scope] for scope in scopes]
-    new: list[Row] = [(at.scope, at.head, at.head_hash, 0, b"") for at in moved if at.scope not in state.stored]
+    new: list[Row] = [
+        (at.scope, at.head, at.head_hash, 0, b"", at.boots) for at in moved if at.scope not in state.stored
+    ]
     yield from _written(queries.new_scopes, new)
-    known: list[Row] = [(at.scope, at.head, at.head_hash) for at in moved if at.scope in state.stored]
+    known: list[Row] = [(at.scope, at.head, at.head_hash, at.boots) for at in moved if at.scope in state.stored]
     yield from _written(queries.scopes, known)
     counted = {(decision.need.scope, name): None for decision in decided for name in decision.plan.counters}
     yield from _written(queries.counters, [(scope, name, state.counters[scope][name]) for scope, name in counted])
@@ -217,10 +220,13 @@ def _of_offers(queries: EffectQueries, state: State, decided: Sequence[MadeDecis
     left: dict[tuple[str, bytes, str, str], None] = {}
     for decision in decided:
         if decision.need.recovers is not None:
-            offers = (decision.need.scope, decision.need.recovers.epoch)
-            reached.update({offers: None} if decision.plan.recovered_until else {})
+            offers = state.batch_of(decision.need.scope, decision.need.recovers)
+            reached.update({offers: None} if offers in state.furthest else {})
             left.update({(*offers, *key): None for key in (*decision.plan.traces, *decision.plan.refused)})
-    yield from _written(queries.reached, [(*offers, state.reached[offers]) for offers in reached])
+    places = [(offers, state.furthest[offers]) for offers in reached]
+    yield from _written(
+        queries.reached, [(*offers, state.reached.get(offers, 0), at.seq, at.boots) for offers, at in places]
+    )
     traces: list[Row] = []
     for scope, epoch, store, id in left:
         trace = state.traces[scope, epoch][store, id]

@@ -81,6 +81,11 @@ def load_identity(dialect: Dialect, environment: Environment, where: str = "") -
     return identity, commits
 
 
+def note_boot(dialect: Dialect, boot: bytes) -> Script[None]:
+    """Note that what is written from now on is of another boot: the database may have gone back, with nothing left to tell of it."""
+    yield [Execute(dialect.render("UPDATE {info} SET boot={p1}"), (boot,))]
+
+
 def mint_epoch(environment: Environment) -> bytes:
     """A name for an epoch that is about to begin."""
     return environment.random.randbytes(IDENTITY_BYTES)

@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar, cast
 
 import msgspec
 
+from atoma.contracts.boots import BootedPlace
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.ports.hub import ClientState, Need, ScopeState, StoredOutcome, Trace
 from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
@@ -72,10 +73,10 @@ class FactQueries:
 
     def _about_scopes_and_clients(self, lookup: _Lookups) -> None:
         render = self.dialect.render
-        self.info = render("SELECT i.epoch, i.commits FROM {info} i")
+        self.info = render("SELECT i.epoch, i.commits, i.boot FROM {info} i")
         self.scopes = lookup(
             {"scope": "TEXT"},
-            "SELECT s.scope, s.head, s.head_hash, s.floor FROM {keys} {join} {scope} s ON s.scope=k.scope",
+            "SELECT s.scope, s.head, s.head_hash, s.floor, s.boots FROM {keys} {join} {scope} s ON s.scope=k.scope",
         )
         self.counters = lookup(
             {"scope": "TEXT"},
@@ -174,7 +175,8 @@ class FactQueries:
         self.traces_before = render(f"{traced}{{trace}} r WHERE {before}")
         self.reached = lookup(
             {"scope": "TEXT", "epoch": "BLOB"},
-            "SELECT r.scope, r.epoch, r.position FROM {keys} {join} {recovered} r ON r.scope=k.scope AND r.epoch=k.epoch",
+            "SELECT r.scope, r.epoch, r.position, r.seen, r.boots FROM {keys} {join} {recovered} r ON r.scope=k.scope "
+            "AND r.epoch=k.epoch",
         )
         self.ended = render(ENDED)
         self.ends = lookup({"scope": "TEXT"}, ENDS)
@@ -248,11 +250,12 @@ class _Questions:
         self._reads.append(read)
 
     def _read_info(self, rows: FactRows) -> None:
-        self._state.epoch, self._state.commits = cast("tuple[bytes, int]", rows[0])
+        self._state.epoch, self._state.commits, boot = cast("tuple[bytes, int, bytes | None]", rows[0])
+        self._state.boot = boot or b""
 
     def _read_scopes(self, rows: FactRows) -> None:
-        for scope, head, head_hash, floor in cast("Sequence[tuple[str, int, bytes, int]]", rows):
-            self._state.scopes[scope] = ScopeState(scope, head, head_hash, floor)
+        for scope, head, head_hash, floor, boots in cast("Sequence[tuple[str, int, bytes, int, bytes | None]]", rows):
+            self._state.scopes[scope] = ScopeState(scope, head, head_hash, floor, boots or b"")
             self._state.stored[scope] = True
 
     def _read_counters(self, rows: FactRows) -> None:
@@ -517,8 +520,9 @@ class _Questions:
         self._state.ends = read_ends(rows)
 
     def _read_reached(self, rows: FactRows) -> None:
-        for scope, epoch, position in cast("Sequence[tuple[str, bytes, int]]", rows):
+        for scope, epoch, position, seen, boots in cast("Sequence[tuple[str, bytes, int, int, bytes | None]]", rows):
             self._state.reached[scope, epoch] = position
+            self._state.furthest[scope, epoch] = BootedPlace(seen, boots or b"")
 
     def _read_traces(self, rows: FactRows) -> None:
         for scope, epoch, store, id, position, seq, survivor, refused in cast(

@@ -35,7 +35,7 @@ class ReadQueries:
     def __init__(self, dialect: Dialect, schema: Schema, stores: Mapping[str, StoreSql]) -> None:
         self.dialect, self.schema, self.stores = dialect, schema, stores
         lookup, render = dialect.lookup, dialect.render
-        scope = "s.scope, s.head, s.head_hash, s.floor, s.floor_hash"
+        scope = "s.scope, s.head, s.head_hash, s.floor, s.boots, s.floor_hash"
         self.epoch = render("SELECT i.epoch FROM {info} i")
         self.scopes = lookup(
             {"scope": "TEXT"}, f"SELECT {scope} FROM {{keys}} {{join}} {{scope}} s ON s.scope=k.scope ORDER BY k.n"
@@ -410,8 +410,11 @@ class _Hashes:
 
 def _states(rows: Sequence[Row]) -> dict[str, tuple[ScopeState, bytes]]:
     """Each scope with the hash at its floor."""
-    found = cast("Sequence[tuple[str, int, bytes, int, bytes]]", rows)
-    return {scope: (ScopeState(scope, head, hash_, floor), of_floor) for scope, head, hash_, floor, of_floor in found}
+    found = cast("Sequence[tuple[str, int, bytes, int, bytes | None, bytes]]", rows)
+    return {
+        scope: (ScopeState(scope, head, hash_, floor, boots or b""), of_floor)
+        for scope, head, hash_, floor, boots, of_floor in found
+    }
 
 
 def _state(states: Mapping[str, tuple[ScopeState, bytes]], scope: str) -> ScopeState:

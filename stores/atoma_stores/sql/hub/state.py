@@ -6,6 +6,7 @@ earlier ones have left; a run that fails is taken back alone.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from atoma.contracts.boots import BootedPlace, booted
 from atoma.contracts.execution import item_key
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.values import RowImage, RowKey
@@ -106,6 +108,7 @@ class State:
     Attributes:
         epoch: The hub's epoch.
         commits: The hub's counter of commits.
+        boot: Which boot of the hub it is.
         scopes: The scopes that were ever written.
         clients: The clients that are known.
         numbers: Their numbers, …
@@ -125,6 +128,7 @@ class State:
         spent: What is kept of keys whose answers are gone.
         traces: What offers have left on rows.
         reached: How far offers have come.
+        furthest: Where the device was that had seen most of those whose offers have come.
         brought: Sequences of the rows that offers have brought back, as they were then.
         firsts: Of a client and one of its numbers, what it was decided up to, and whether an outcome is kept there; None for
             a client that is not known.
@@ -137,6 +141,7 @@ class State:
 
     epoch: bytes = b""
     commits: int = 0
+    boot: bytes = b""
     scopes: dict[str, ScopeState] = field(default_factory=dict[str, ScopeState])
     clients: dict[bytes, ClientState] = field(default_factory=dict[bytes, ClientState])
     numbers: dict[bytes, int] = field(default_factory=dict[bytes, int])
@@ -157,6 +162,7 @@ class State:
     traces: dict[OfferBatch, dict[RowKey, Trace]] = field(default_factory=dict[OfferBatch, dict[RowKey, Trace]])
     brought: dict[RowAddress, int] = field(default_factory=dict[RowAddress, int])
     reached: dict[OfferBatch, int] = field(default_factory=dict[OfferBatch, int])
+    furthest: dict[OfferBatch, BootedPlace] = field(default_factory=dict[OfferBatch, BootedPlace])
     firsts: dict[tuple[Origin, str], tuple[int, bool] | None] = field(
         default_factory=dict[tuple[Origin, str], "tuple[int, bool] | None"]
     )
@@ -235,7 +241,10 @@ class State:
         since = self.since[need.scope, need.epoch, need.since] if need.since else 0
         answer = None if need.answer is None else self.answers.get(need.answer)
         forgotten_ms = self.forgotten_ms if need.answer is not None and answer is None else 0
-        traces = {} if need.recovers is None else self._traces(need, need.recovers)
+        comparable = need.recovers
+        if comparable is not None and self._is_apart(need.scope, comparable):
+            comparable = None
+        traces = {} if comparable is None else self._traces(need, comparable)
         leftover = self.leftover.get(need.scope, {}) if need.leftover else {}
         _, deletes, unproven = NO_WORD
         if need.recovers is not None:
@@ -261,7 +270,7 @@ class State:
             leftover=leftover,
             versions=versions_of(self.epoch, self.ends.get(need.scope, ())) if need.versions else PLAIN,
             traces=traces,
-            recovered_until=0 if need.recovers is None else self.reached.get((need.scope, need.recovers.epoch), 0),
+            recovered_until=0 if comparable is None else self.reached.get((need.scope, comparable.epoch), 0),
             deletes=deletes,
             unproven=unproven,
             ended=tuple(self.ended) if need.opening else (),
@@ -335,6 +344,16 @@ class State:
         last_mid, is_another = first
         return origin.mid <= last_mid and not is_another
 
+    def _is_apart(self, scope: str, offer: Recovers) -> bool:
+        """Whether ``offer`` is of another history than those that have come under the name of its epoch."""
+        return not offer.witness.is_on_the_way_of(self.furthest.get((scope, offer.epoch), BootedPlace()))
+
+    def batch_of(self, scope: str, offer: Recovers) -> OfferBatch:
+        """What ``offer`` belongs to; what is apart has a name that no epoch has, and keeps it whatever comes on the way of the others."""
+        if not self._is_apart(scope, offer):
+            return scope, offer.epoch
+        return scope, hashlib.sha256(offer.epoch + offer.witness.boots).digest()[: len(offer.epoch)]
+
     def _traces(self, need: Need, offer: Recovers) -> dict[RowKey, Trace]:
         """What offers of the same lost history have left on the needed rows, or on all rows before the last one's place."""
         left = self.traces.get((need.scope, offer.epoch), {})
@@ -375,7 +394,8 @@ class State:
     def _take_transaction(self, tx: LogTransaction, facts: Facts) -> None:
         scope = self.scopes.get(tx.scope) or ScopeState(tx.scope)
         assert tx.seq == scope.head + 1, "I7: a scope's sequence is dense"
-        self._set(self.scopes, tx.scope, replace(scope, head=tx.seq, head_hash=tx.hash))
+        boots = booted(scope.boots, tx.seq, self.boot)
+        self._set(self.scopes, tx.scope, replace(scope, head=tx.seq, head_hash=tx.hash, boots=boots))
         for change in tx.changes:
             address = (tx.scope, change.store, change.id)
             before = facts.rows[change.store, change.id]
@@ -393,9 +413,9 @@ class State:
             self._set(self.aliases, name, self.aliases.get(name, stored))
 
     def _take_traces(self, need: Need, offer: Recovers, facts: Facts, plan: WritePlan) -> None:
-        offers = (need.scope, offer.epoch)
-        if plan.recovered_until:
-            self._set(self.reached, offers, max(plan.recovered_until, self.reached.get(offers, 0)))
+        offers = self.batch_of(need.scope, offer)
+        if not self._is_apart(need.scope, offer):
+            self._note_witness(offers, offer, plan)
         for key in plan.traces:
             address = (need.scope, *key)
             self._set(self.brought, address, self.rows[address].seq if address in self.rows else 0)
@@ -409,6 +429,16 @@ class State:
                     seq = self.rows.get((need.scope, *key), _NOTHING).seq
                     left[key] = replace(before, position=offer.position, seq=seq)
             self._set(self.traces, offers, left)
+
+    def _note_witness(self, offers: OfferBatch, offer: Recovers, plan: WritePlan) -> None:
+        """Note how far offers have come, and where the device was that had seen most of the lost history."""
+        if not (plan.traces or plan.refused or plan.recovered_until):
+            return
+        self._set(self.reached, offers, max(plan.recovered_until, self.reached.get(offers, 0)))
+        known = self.furthest.get(offers, BootedPlace())
+        if offer.proof and offer.seq >= known.seq:
+            known = offer.witness
+        self._set(self.furthest, offers, known)
 
     def _set(self, table: dict[K, V], key: K, value: V) -> None:
         self._journal.append((table, key, table.get(key, _UNSET)))

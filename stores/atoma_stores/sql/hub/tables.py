@@ -7,15 +7,17 @@ from atoma_stores.sql.tables import Column, Table, blobs, integers, text
 INFO = Table(
     "info",
     (*integers("one"), *blobs("hub_id", "epoch", "key"), *integers("format"),
-     Column("commits", "INTEGER", default="0", later=True)),
+     Column("commits", "INTEGER", default="0", later=True), Column("boot", "BLOB", nullable=True, later=True)),
     ("one",),
     single=True,
 )  # fmt: skip
 SCOPE = Table(
     "scope",
-    (*text("scope"), *integers("head"), *blobs("head_hash"), *integers("floor"), *blobs("floor_hash")),
+    # boots: which boots of the hub have written which part of the log
+    (*text("scope"), *integers("head"), *blobs("head_hash"), *integers("floor"), *blobs("floor_hash"),
+     Column("boots", "BLOB", nullable=True, later=True)),
     ("scope",),
-)
+)  # fmt: skip
 TX = Table(
     "tx",
     # author: number of the client, 0 for a direct write
@@ -78,10 +80,12 @@ TRACE = Table(
 )  # fmt: skip
 RECOVERED = Table(
     "recovered",
-    # everything up to this position of a lost history has been offered
-    (*text("scope"), *blobs("epoch"), *integers("position")),
+    # everything up to this position of a lost history has been offered; the device that had seen most of it was at "seen", and
+    # by these boots it had come there
+    (*text("scope"), *blobs("epoch"), *integers("position"), Column("seen", "INTEGER", default="0", later=True),
+     Column("boots", "BLOB", nullable=True, later=True)),
     ("scope", "epoch"),
-)
+)  # fmt: skip
 EXPIRED = Table("expired", blobs("client"), ("client",))
 """Clients that were forgotten, and first digests of mutations that were decided under later names, so that they are not taken
 for new ones."""
