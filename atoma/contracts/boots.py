@@ -39,6 +39,15 @@ class BootedPlace:
         return not (self.boots and other.boots) or _boot_at(self.boots, seq) == _boot_at(other.boots, seq)
 
 
+def parted(place: BootedPlace, boots: bytes) -> int:
+    """Up to where the log that ``boots`` have written may be the one of ``place``: behind that another boot has written each."""
+    for before in sorted({before for before, _ in (*_read(place.boots), *_read(boots))}):
+        ours, theirs = (_boot_at(written, before + 1) for written in (place.boots, boots))
+        if before < place.seq and ours and theirs and ours != theirs:
+            return before
+    return place.seq
+
+
 def booted(boots: bytes, seq: int, boot: bytes) -> bytes:
     """``boots`` once ``boot`` has written ``seq``; the same when nobody says which it is."""
     if not boot or boots.endswith(boot):

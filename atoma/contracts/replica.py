@@ -106,7 +106,8 @@ class Subscription(msgspec.Struct, frozen=True):
         """Where the scope is, as it is reported to the hub."""
         turns = [mark for mark in self.turns if mark not in self.trail]
         room = TRAIL_MAX - len(turns)
-        return Place(self.scope, self.cursor, tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq)))
+        trail = tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq))
+        return Place(self.scope, self.cursor, trail, self.proof)
 
 
 class ReplicaDelta(msgspec.Struct, frozen=True):

@@ -132,11 +132,16 @@ class Place(msgspec.Struct, frozen=True):
         scope: The scope.
         cursor: Position of the client's confirmed rows.
         trail: Marks behind the cursor, oldest first, the further back the fewer: at most :data:`TRAIL_MAX`.
+        proof: The hub's proof of the cursor, see :attr:`PullReply.proof`.
+        LATER: As in :class:`OpenRequest`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("proof",)
 
     scope: str
     cursor: Cursor
     trail: tuple[Mark, ...] = ()
+    proof: bytes = b""
 
     @property
     def marks(self) -> tuple[Mark, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from atoma.contracts.boots import BootedPlace, parted
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Mutation, Place
 from atoma.ports.hub import Lineage, LogTransaction, ScopeState, WrittenRow
@@ -52,11 +53,12 @@ def next_transaction(
     )
 
 
-def fork(place: Place, lineage: Lineage) -> int:
+def fork(place: Place, lineage: Lineage, witness: BootedPlace) -> int:
     """Up to where the history that ``place`` reports and the hub's are one.
 
-    Exact where the hub knows where the place's epoch ended. Else, and when a mark contradicts that, it is the last mark
-    that both have: a lower bound, which is safe. What was offered since may have made the logs the same a while longer; rows
+    Exact where the hub knows where the place's epoch ended, and that one history alone has borne its name: where ``witness``, the
+    place as it is proved, has come there by other boots, it is where those began. Else, and when a mark contradicts that, it is the
+    last mark that both have: a lower bound, which is safe. What was offered since may have made the logs the same a while longer; rows
     that came back that way are none that the hub had kept, so it never lies behind the end of an epoch.
     """
     cursor, hashes = place.cursor, lineage.hashes
@@ -66,6 +68,6 @@ def fork(place: Place, lineage: Lineage) -> int:
         return common
     if lineage.ended is None:
         return min(common, lineage.began)
-    end = min(cursor.seq, lineage.ended)
+    end = min(cursor.seq, lineage.ended, parted(witness, lineage.scope.boots))
     contradicted = any(seq <= end and hashes.get(seq, hash_) != hash_ for seq, hash_ in marks.items())
     return min(common, end) if contradicted else end

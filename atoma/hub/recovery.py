@@ -16,10 +16,10 @@ import hmac
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from atoma.contracts.boots import boots_up_to
+from atoma.contracts.boots import BootedPlace, boots_up_to
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import PROOF_BYTES, Op, Recovers
-from atoma.contracts.sync import Conflict, Cursor
+from atoma.contracts.sync import Conflict, Cursor, Place
 from atoma.contracts.values import RowKey
 from atoma.hub.admission import CheckedMutation, Refusal
 from atoma.hub.workspace import Workspace, plan_of_hub
@@ -41,6 +41,14 @@ def proof_of(key: bytes, scope: str, seq: int, lineage: bytes, boots: bytes = b"
 def prove(key: bytes, scope: str, cursor: Cursor, boots: bytes) -> bytes:
     """The proof for a page that ends at ``cursor``, of a scope that ``boots`` have written; none for the beginning."""
     return proof_of(key, scope, cursor.seq, cursor.hash, boots_up_to(boots, cursor.seq)) if cursor.seq else b""
+
+
+def witness_of(place: Place, key: bytes) -> BootedPlace:
+    """Where a device is, and by which boots of this hub it has come there; by none where nothing proves it."""
+    cursor = place.cursor
+    proof = proof_of(key, place.scope, cursor.seq, cursor.hash, place.proof[PROOF_BYTES:])
+    proven = hmac.compare_digest(place.proof, proof)
+    return BootedPlace(cursor.seq, place.proof[PROOF_BYTES:] if proven else b"")
 
 
 def check_offer(admitted: CheckedMutation, key: bytes) -> None:

@@ -57,6 +57,7 @@ from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull
 from atoma.hub.pushing import DecisionContext, OpenDecision, push_decisions
 from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
+from atoma.hub.recovery import witness_of
 from atoma.hub.resolving import ResolveDecision, resolution
 from atoma.hub.rules import EveryScope, why_not_replicated
 from atoma.hub.shaping import ShapedViews
@@ -249,7 +250,7 @@ class HubService:
                 place, lineage = compared[scope]
                 status = replace(
                     status,
-                    fork=fork(place, lineage),
+                    fork=fork(place, lineage, witness_of(place, database.identity.key)),
                     devices=lineage.devices,
                     deletes=lineage.deletes,
                     unproven=lineage.unproven,

@@ -338,8 +338,7 @@ class WritePlan(Struct, frozen=True):
         refused: Rows on which it leaves that it was refused.
         recovered_until: Everything up to this position of the lost history has been offered.
         counters: Where counters of the scope stand from now on, those that have moved.
-        wants: Rows of the scope that the decision turned out to need: it is made again once they are loaded, and
-            nothing else of this plan counts.
+        wants: Rows that the decision turned out to need: it is made again once they are loaded, and nothing else of this plan counts.
     """
 
     client: ClientState | None = None

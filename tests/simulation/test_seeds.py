@@ -44,6 +44,7 @@ WITH_EXTRAS: list[tuple[Kind, int, Extras, str]] = [
     ("steady", 4, Extras(disks=0.3), "tails lost"),
     ("restored", 13, Extras(disks=0.3), "tails lost"),
     ("restored", 4, Extras(downgrades=0.3), "unproven rows kept"),
+    ("restored", 16, Extras(untold=0.6), "hub restores untold"),
 ]
 """What is drawn for them, and what has to have happened. The first one added twice to a number once; in 980000009 somebody brings a
 row back that others have written and deleted since, of which they may not know; in the one of disks with seed 4 a device waited for a

@@ -340,8 +340,8 @@ def each_alone(_original: Original) -> object:
 
 
 def only_the_trail(original: Original) -> object:
-    def fork(place: object, lineage: Any) -> int:
-        common: int = original(place, replace(lineage, ended=None))
+    def fork(place: object, lineage: Any, witness: object) -> int:
+        common: int = original(place, replace(lineage, ended=None), witness)
         return common
 
     return fork

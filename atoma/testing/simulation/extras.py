@@ -30,7 +30,8 @@ class Extras:
         downgrades: How often per second a device's file turns out to be one of an earlier version, which has no proof of what it
             has seen; not in a calm run.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
-        untold: The share of restores of which nothing tells the hub, as its lock file goes back with it; not in a calm run.
+        untold: The share of restores of which nothing tells the hub, as its lock file goes back with it; not in a calm run, and not
+            drawn for a campaign.
     """
 
     trades: float = _extra("share of calls by which rows exchange unique values")
@@ -74,7 +75,6 @@ class Extras:
             parts=dice.choice((0.0, 0.5, 1.0)),
             disks=dice.choice((0.0, 0.1, 0.3)),
             downgrades=dice.choice((0.0, 0.0, 0.1, 0.3)),
-            untold=dice.choice((0.0, 0.0, 0.3, 0.7)),
         )
         return replace(found, **dict.fromkeys(NOT_CALM, 0.0)) if kind == "calm" else found
 

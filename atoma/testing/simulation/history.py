@@ -304,7 +304,7 @@ class History:
         scope, seq = found.scope, found.seq
         if found.status == "superseded":
             self._check_superseded(written, offer, found.seq)
-        elif found.code != "DENIED":
+        elif found.code not in ("DENIED", "INVALID"):
             self.now.witnesses[written.scope] |= {offer.hash}
         if not effective:
             return

@@ -307,4 +307,12 @@ PLANTS: Final[tuple[Plant, ...]] = (
         why="a server that went back with its timeline is taken for the one that ran before",
         tests=(f"{SCENARIOS}/test_restored_server.py",),
     ),
+    Plant(
+        "F119",
+        "atoma.hub.lineage:fork",
+        "end = min(cursor.seq, lineage.ended, parted(witness, lineage.scope.boots))",
+        "end = min(cursor.seq, lineage.ended)",
+        why="what a device has of one history is taken for what another one of the same epoch had there, and rows of both are gone",
+        tests=(f"{SCENARIOS}/test_untold_restores.py",),
+    ),
 )

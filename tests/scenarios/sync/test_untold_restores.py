@@ -158,3 +158,30 @@ async def test_witnesses_of_one_history_are_ordered_over_the_starts_of_its_hub(w
             for device in (a, b):
                 assert [row.title for row in (await device.rows()).values()] == ["3"]
                 assert await inbox(device) == []
+
+
+async def test_what_a_history_had_before_the_end_of_another_one_is_not_taken_for_what_that_one_had(world: Any) -> None:
+    """The epoch of both ends further on than they part, and the device has no mark in between, which would tell."""
+    async with (
+        world.open_device("a", down=True) as a,
+        world.open_device("b", down=True) as b,
+        world.open_device("gone", down=True) as gone,
+    ):
+        await begin(world, a, b, gone)
+        save(world)
+        async with world.open_hub():
+            await gone.store(world.CARDS).insert_many([world.Card(id=f"of a {number}") for number in range(8)])
+            await put_in(gone)
+            await put_in(a)
+            await unplug(a, gone)
+        go_back(world)
+        async with world.open_hub():
+            await b.store(world.CARDS).insert_many([world.Card(id=f"of b {number}") for number in range(6)])
+            await put_in(b)
+            await unplug(b)
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (a, b):
+                await put_in(device)
+            assert len(await a.rows()) == 15
+            assert await a.rows() == await b.rows()

@@ -193,14 +193,16 @@ class Mark(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
 
 class Place(_message.Message):
-    __slots__ = ("scope", "cursor", "trail")
+    __slots__ = ("scope", "cursor", "trail", "proof")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     TRAIL_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     scope: str
     cursor: Cursor
     trail: _containers.RepeatedCompositeFieldContainer[Mark]
-    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., trail: _Optional[_Iterable[_Union[Mark, _Mapping]]] = ...) -> None: ...
+    proof: bytes
+    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., trail: _Optional[_Iterable[_Union[Mark, _Mapping]]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("digest", "outcome")
