@@ -9,11 +9,12 @@ import apsw
 import pytest
 
 from atoma.ports import LocalTx
+from atoma.query import bind, count, select
 from atoma.query.evaluate import evaluate
 from atoma.query.normal import rebind
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
-from tests.unit.stores.kit import SCHEMA, SYNCED, Opened, card, insert, opened
+from tests.unit.stores.kit import CARDS, SCHEMA, SYNCED, Opened, card, insert, opened
 
 
 async def plans_of(db: Opened, work: object) -> list[str]:
@@ -34,7 +35,7 @@ async def plans_of(db: Opened, work: object) -> list[str]:
             connection.exec_trace = None
         plans: list[str] = []
         for sql, bindings in statements:
-            if sql.lstrip().upper().startswith("SELECT"):
+            if sql.lstrip().upper().startswith(("SELECT", "WITH")):
                 found = connection.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)  # type: ignore[arg-type]
                 plans.append(" / ".join(str(row[3]) for row in found))
         return plans
@@ -47,6 +48,16 @@ FILTERS = {
     "equal and range": rows_of("cards", (col("lane") == "done") & (col("rank") > 3)),
     "filter and order": rows_of("cards", col("lane") == "done", order_by=("rank",), limit=5),
 }
+
+
+async def test_a_derived_table_is_computed_once_not_for_each_row_that_it_is_joined_to() -> None:
+    lane, rank = CARDS.col(lambda card: card.lane), CARDS.col(lambda card: card.rank)
+    top = select(CARDS).columns(lane, count()).group_by(lane).limit(5).named("top")
+    query = bind(select(CARDS).join(top, rank < top.col(lambda row: row[1])), SCHEMA)
+    async with opened() as db:
+        plan = (await plans_of(db, db.db._reader.answer(query)))[1]
+    assert plan.startswith("MATERIALIZE"), plan
+    assert "CO-ROUTINE" not in plan, "SQLite would make it anew within the loop around it"
 
 
 @pytest.mark.paths
