@@ -7,7 +7,6 @@ import gc
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import trio
@@ -96,9 +95,9 @@ def test_one_address_after_the_other_has_its_turn() -> None:
 class Listener(socket.socket):
     """A listening socket, over which what is sent has arrived at once, that gives its connections these addresses in turns."""
 
-    def __init__(self, path: Path, addresses: tuple[str, ...] = ("192.0.2.1",)) -> None:
+    def __init__(self, addresses: tuple[str, ...]) -> None:
         super().__init__(socket.AF_UNIX)
-        self.bind(str(path))
+        self.bind("")  # Linux finds a name, in no folder
         self.listen(1000)
         self.setblocking(False)
         self.taken = 0
@@ -159,9 +158,9 @@ class Crowd:
 
 @asynccontextmanager
 async def listening(
-    folder: Path, places: int, addresses: tuple[str, ...] = ("192.0.2.1",)
+    places: int, addresses: tuple[str, ...] = ("192.0.2.1",)
 ) -> AsyncGenerator[tuple[Port, Crowd, Arrivals, Listener]]:
-    with Listener(folder / "s", addresses) as listener:
+    with Listener(addresses) as listener:
         port, crowd = Port(places), Crowd(listener)
         try:
             yield port, crowd, Arrivals(listener, port, port.served.append), listener
@@ -171,8 +170,8 @@ async def listening(
                 one.close()
 
 
-async def test_who_has_asked_comes_before_all_who_have_not(tmp_path: Path) -> None:
-    async with listening(tmp_path, places=0) as (port, crowd, door, _), trio.open_nursery() as nursery:
+async def test_who_has_asked_comes_before_all_who_have_not() -> None:
+    async with listening(places=0) as (port, crowd, door, _), trio.open_nursery() as nursery:
         crowd.come(*[GREETING] * (ACCEPTS - 2), REQUEST)
         nursery.start_soon(door.take_all)
         with trio.fail_after(25):
@@ -182,8 +181,8 @@ async def test_who_has_asked_comes_before_all_who_have_not(tmp_path: Path) -> No
         nursery.cancel_scope.cancel()
 
 
-async def test_a_pass_of_the_loop_has_a_bound(tmp_path: Path) -> None:
-    async with listening(tmp_path, places=0) as (port, crowd, door, listener), trio.open_nursery() as nursery:
+async def test_a_pass_of_the_loop_has_a_bound() -> None:
+    async with listening(places=0) as (port, crowd, door, listener), trio.open_nursery() as nursery:
         crowd.come(*[GREETING, REQUEST, GREETING] * 100)
         nursery.start_soon(door.take_all)
         before = (0, 0)
@@ -199,8 +198,8 @@ async def test_a_pass_of_the_loop_has_a_bound(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_while_there_are_places_nobody_is_refused_and_the_system_keeps_the_rest(tmp_path: Path) -> None:
-    async with listening(tmp_path, places=1000) as (port, crowd, door, listener), trio.open_nursery() as nursery:
+async def test_while_there_are_places_nobody_is_refused_and_the_system_keeps_the_rest() -> None:
+    async with listening(places=1000) as (port, crowd, door, listener), trio.open_nursery() as nursery:
         crowd.come(*[b""] * 600)
         nursery.start_soon(door.take_all)
         with trio.fail_after(25):
@@ -211,9 +210,9 @@ async def test_while_there_are_places_nobody_is_refused_and_the_system_keeps_the
         nursery.cancel_scope.cancel()
 
 
-async def test_of_those_who_ask_none_is_refused_however_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_those_who_ask_none_is_refused_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "SILENT_MAX", 3)
-    async with listening(tmp_path, places=0) as (port, crowd, door, _), trio.open_nursery() as nursery:
+    async with listening(places=0) as (port, crowd, door, _), trio.open_nursery() as nursery:
         crowd.come(*[REQUEST] * 300)
         nursery.start_soon(door.take_all)
         with trio.fail_after(25):
@@ -223,11 +222,11 @@ async def test_of_those_who_ask_none_is_refused_however_many(tmp_path: Path, mon
         nursery.cancel_scope.cancel()
 
 
-async def test_surplus_is_told_and_hung_up_on_without_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_surplus_is_told_and_hung_up_on_without_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two addresses the one with more who wait loses its first ones; who hung up is not missed."""
     monkeypatch.setattr(arrivals, "SILENT_MAX", 4)
     addresses = ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2")
-    async with listening(tmp_path, places=0, addresses=addresses) as (port, crowd, door, _):
+    async with listening(places=0, addresses=addresses) as (port, crowd, door, _):
         crowd.come(b"", GREETING, b"GET", b"", b"", GREETING, b"", b"")
         crowd.all[7].close()
         async with trio.open_nursery() as nursery:
@@ -245,9 +244,9 @@ async def test_surplus_is_told_and_hung_up_on_without_a_task(tmp_path: Path, mon
             nursery.cancel_scope.cancel()
 
 
-async def test_who_asks_while_waiting_is_not_surplus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_asks_while_waiting_is_not_surplus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "SILENT_MAX", 4)
-    async with listening(tmp_path, places=0) as (port, crowd, door, _):
+    async with listening(places=0) as (port, crowd, door, _):
         crowd.come(*[b""] * 5)
         door._accept()
         crowd.all[0].send(REQUEST)
@@ -260,10 +259,8 @@ async def test_who_asks_while_waiting_is_not_surplus(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.virtual_time
-async def test_when_the_system_has_no_room_it_is_asked_again_later(
-    tmp_path: Path, mock_clock: trio.testing.MockClock
-) -> None:
-    async with listening(tmp_path, places=9) as (port, crowd, door, listener), trio.open_nursery() as nursery:
+async def test_when_the_system_has_no_room_it_is_asked_again_later(mock_clock: trio.testing.MockClock) -> None:
+    async with listening(places=9) as (port, crowd, door, listener), trio.open_nursery() as nursery:
         crowd.come(b"", b"")
         listener.fails += [OSError(errno.ECONNABORTED, "gone"), OSError(errno.EMFILE, "too many open files")]
         nursery.start_soon(door.take_all)
@@ -274,8 +271,8 @@ async def test_when_the_system_has_no_room_it_is_asked_again_later(
         nursery.cancel_scope.cancel()
 
 
-async def test_those_who_wait_are_hung_up_on_at_the_end(tmp_path: Path) -> None:
-    async with listening(tmp_path, places=0) as (_, crowd, door, _):
+async def test_those_who_wait_are_hung_up_on_at_the_end() -> None:
+    async with listening(places=0) as (_, crowd, door, _):
         crowd.come(*[b""] * 20, *[REQUEST] * 20)
         door._accept()
         async with trio.open_nursery() as nursery:
