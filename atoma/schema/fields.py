@@ -14,6 +14,7 @@
 | ``time`` (naive) | TEXT | ``HH:MM:SS`` with ``.ffffff`` where there are microseconds | by time |
 | ``timedelta`` | INTEGER | microseconds | by length |
 | ``UUID`` | TEXT | ``xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`` | by number |
+| ``Path`` | TEXT | the text with slashes | ``==`` |
 | ``Annotated[Decimal, Scale(n)]`` | INTEGER | the value · 10ⁿ | by value |
 | ``Decimal`` | TEXT | its digits, without exponent and zeros at the end | ``==`` |
 | a ``NewType``, a ``type`` alias | | as the type behind it | as that |
@@ -27,6 +28,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_origin
 from uuid import UUID
@@ -57,7 +59,7 @@ SIMPLE: Mapping[object, Callable[[str, str], Kind]] = MappingProxyType(
         Decimal: decimals.bare,
     }
 )
-"""The types that have a column form of their own."""
+"""The types that have a type of values of their own in queries; a ``Path`` has that of texts."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Field(msgspec.Struct, frozen=True):
         packed: How values are sent and kept as bytes; None when it is as they are stored.
         places: For a decimal that is kept as a whole number: its places behind the point.
         wired: Whether it travels as bytes that a hub cannot read; see :mod:`atoma.schema.wire`.
+        stored_as: A word for how it is stored, where another type with the same ``type`` would misread it.
     """
 
     name: str
@@ -95,13 +98,15 @@ class Field(msgspec.Struct, frozen=True):
     packed: Packed | None = None
     places: int | None = None
     wired: bool = False
+    stored_as: str = ""
 
     @property
     def form(self) -> str:
         """How values are stored and packed, as one word or two: what makes a column that is there readable."""
         if self.wired:
             return "blob"  # what the hub has, and all that both sides have to agree on
-        return f"{self.type} json" if self.packed is not None and self.packed.json else self.type
+        form = self.stored_as or self.type
+        return f"{form} json" if self.packed is not None and self.packed.json else form
 
     @property
     def boolean(self) -> bool:
@@ -149,6 +154,7 @@ def field_of(store: str, name: str, hint: object, bare: object) -> Field:
         kind.plain,
         kind.packed,
         kind.places,
+        stored_as=kind.stored_as,
     )
 
 
@@ -248,7 +254,7 @@ def _column_kind(store: str, name: str, declared: _Declared) -> Kind | None:
         if hint is not Decimal or len(declared.scales) > 1:
             raise SchemaError(f"store {store!r}: field {name!r}: one Scale(…) belongs to a Decimal")
         return decimals.scaled(store, name, scale)
-    simple, members = SIMPLE.get(hint), False
+    simple, members = kinds.path if hint is Path else SIMPLE.get(hint), False
     if simple is not None:
         kind = simple(store, name)
     elif get_origin(hint) is Literal:
@@ -259,8 +265,8 @@ def _column_kind(store: str, name: str, declared: _Declared) -> Kind | None:
         raise SchemaError(f"store {store!r}: field {name!r}: no column can hold {hint.__name__}, not even as JSON")
     else:
         return None
-    if not declared.named or (kind.packed is not None and kind.packed.json):
-        return kind
+    if not declared.named or hint is Path or (kind.packed is not None and kind.packed.json):
+        return kind  # what has a name travelled as JSON in earlier versions, which had no field for a Path
     if members:  # a member that is none any more is passed on
         return replace(kind, packed=as_json(str if kind.sql_type == "TEXT" else int, None, lambda value: value))
     return replace(kind, packed=as_json(hint, kind.decode, kind.literal))

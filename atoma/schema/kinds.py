@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -66,6 +67,7 @@ class Kind(msgspec.Struct, frozen=True):
         comparisons: What can be asked.
         packed: How it is sent and kept as bytes; None when it is as it is stored.
         places: For a decimal that is kept as a whole number: its places behind the point.
+        stored_as: A word for how it is stored, where another type with the same ``type`` would misread it.
     """
 
     sql_type: SqlType
@@ -77,6 +79,7 @@ class Kind(msgspec.Struct, frozen=True):
     comparisons: Comparisons = VALUES
     packed: Packed | None = None
     places: int | None = None
+    stored_as: str = ""
 
 
 def refuse(store: str, name: str, expected: str, value: object) -> ValidationError:
@@ -212,6 +215,35 @@ def identifier(store: str, name: str) -> Kind:
         return UUID(value)
 
     return Kind("TEXT", "uuid", encode, decode, None, encode, packed=as_json(UUID, decode, encode))
+
+
+_BY_PARTS = "a Path is compared part by part, and its text is not; declare a str field to compare the text"
+_OF_PATHS = Comparisons(order=_BY_PARTS, text=_BY_PARTS)
+
+
+def path(store: str, name: str) -> Kind:
+    """A ``Path``, by its text with slashes, so that another system reads the same path."""
+
+    def literal(value: object) -> Scalar:
+        if not isinstance(value, Path):
+            raise refuse(store, name, "a Path", value)
+        text = value.as_posix()
+        if not is_unicode(text):
+            raise refuse(store, name, "a Path without lone surrogates", value)
+        return text
+
+    def encode(value: object) -> Scalar:
+        text = literal(value)
+        if "\x00" in text:  # type: ignore[operator]  # it is a str
+            raise refuse(store, name, "a Path without NUL", value)
+        return text
+
+    def decode(value: object) -> Path:
+        if not isinstance(value, str):
+            raise TypeError(f"the text of a Path, not a {type(value).__name__}")
+        return Path(value)
+
+    return Kind("TEXT", "text", encode, decode, None, literal, _OF_PATHS, stored_as="path")
 
 
 def choice(store: str, name: str, allowed: tuple[object, ...]) -> Kind:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
+from uuid import UUID
 
 import msgspec
 
@@ -49,7 +50,7 @@ def fields_of(store: str, model: type[Any], scope: str) -> dict[str, Field]:
     """
     hints = _hints(store, model)
     if "id" not in hints or not is_text(hints["id"][1]):
-        raise SchemaError(f"store {store!r}: {model.__name__} needs a field `id: str`")
+        raise SchemaError(f"store {store!r}: {model.__name__} needs a field `id: str`{_why_text(hints.get('id'))}")
     if scope in hints and not is_text(hints[scope][1]):
         raise SchemaError(f"store {store!r}: the scope field {scope!r} must be a str")
     fields: dict[str, Field] = {}
@@ -60,6 +61,14 @@ def fields_of(store: str, model: type[Any], scope: str) -> dict[str, Field]:
         lowered.add(name.lower())
         fields[name] = field_of(store, name, hint, bare)
     return fields
+
+
+def _why_text(hint: tuple[object, object] | None) -> str:
+    if hint is None:
+        return ""
+    if hint[1] is int:
+        return "; devices without a network would count to the same number, so take new_id() as the default_factory"
+    return "; new_id(), as its default_factory, makes the text of a UUID" if hint[1] is UUID else ""
 
 
 def checked_search(store: str, fields: Mapping[str, Field], search: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, localcontext
 from enum import Enum, IntEnum, StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, cast
 
 import hypothesis.strategies as st
@@ -83,6 +84,7 @@ Raw = NewType("Raw", bytes)
 At = NewType("At", datetime)
 Lasts = NewType("Lasts", timedelta)
 Key = NewType("Key", uuid.UUID)
+Photo = NewType("Photo", Path)
 Tone = NewType("Tone", Color)
 Price = NewType("Price", Decimal)
 Cents = Annotated[Decimal, Scale(2)]
@@ -125,6 +127,9 @@ DURATIONS = st.integers(-(2**63), 2**63 - 1).map(lambda n: timedelta(microsecond
     lambda n: timedelta(seconds=n)
 )
 UUIDS = st.uuids() | st.sampled_from([uuid.UUID(int=9), uuid.UUID(int=10), uuid.UUID(int=0xA)])
+PATHS = st.lists(TEXT, max_size=3).map(lambda parts: Path(*parts)) | st.sampled_from(
+    [Path(), Path("a/b"), Path("a-b"), Path("/a")]
+)
 
 ALL = "equality order text"
 VALUE = "equality order"
@@ -153,6 +158,7 @@ TYPES: dict[str, Type] = {
     "time": Type(time, TIMES, VALUE),
     "timedelta": Type(timedelta, DURATIONS, VALUE),
     "UUID": Type(uuid.UUID, UUIDS, VALUE),
+    "Path": Type(Path, PATHS, SAME),
     "Decimal": Type(Decimal, DECIMALS, SAME),
     "Decimal with a scale": Type(Cents, CENTS, VALUE),
     "Decimal without places": Type(Annotated[Decimal, Scale(0)], st.integers(-99, 99).map(Decimal), VALUE),
@@ -175,6 +181,7 @@ TYPES: dict[str, Type] = {
     "NewType of a moment": Type(At, MOMENTS, VALUE),
     "NewType of a timedelta": Type(Lasts, DURATIONS, VALUE),
     "NewType of a UUID": Type(Key, UUIDS, VALUE),
+    "NewType of a Path": Type(Photo, PATHS, SAME),
     "NewType of an Enum": Type(Tone, st.sampled_from(Color), SAME),
     "NewType of a Decimal": Type(Price, DECIMALS, SAME),
     "NewType of a Decimal with a scale": Type(Money, CENTS, VALUE),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -63,6 +64,16 @@ class Odd:
     size: complex
 
 
+@dataclass(frozen=True)
+class Numbered:
+    id: int
+
+
+@dataclass(frozen=True)
+class Keyed:
+    id: UUID
+
+
 NOTES = StoreSpec("notes", Note)
 SCHEMA = Schema(NOTES)
 ENGINE = SQLiteEngine(":memory:")
@@ -80,6 +91,8 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (SchemaError, r"StoreSpec\(…\)", lambda: Schema(wrong([NOTES]))),
     (SchemaError, "version must be", lambda: Schema(NOTES, version=wrong("1"))),
     (SchemaError, "no column can hold complex", lambda: StoreSpec("odd", Odd)),
+    (SchemaError, "would count to the same number", lambda: StoreSpec("numbered", Numbered)),
+    (SchemaError, "the text of a UUID", lambda: StoreSpec("keyed", Keyed)),
     (ConfigurationError, "are lists", lambda: Sync(wrong(NOTES))),
     (ConfigurationError, "takes a mapping", lambda: StaticTokenVerifier(wrong(["secret"]))),
     (ConfigurationError, r"calls=…\) must be a number of at least 1", lambda: ChannelLimits(calls=-1)),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
+from pathlib import Path
 from typing import Annotated, Any, Literal, NewType
 
 import msgspec
@@ -47,6 +48,7 @@ SAMPLES: dict[str, tuple[Any, list[Any]]] = {
     "time": (time, [time(12), time(1, 2, 3, 4)]),
     "timedelta": (timedelta, [timedelta(0), timedelta(days=1), timedelta(microseconds=250)]),
     "UUID": (uuid.UUID, [uuid.UUID(int=7)]),
+    "Path": (Path, [Path(), Path("/srv/a b.jpg"), Path("5")]),
     "Decimal": (Decimal, [Decimal("1.5"), Decimal(250)]),
     "Scale(0)": (Annotated[Decimal, Scale(0)], [Decimal(1), Decimal(250)]),
     "Scale(2)": (Annotated[Decimal, Scale(2)], [Decimal("2.50"), Decimal("0.01")]),
