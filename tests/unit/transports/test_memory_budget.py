@@ -232,9 +232,8 @@ async def test_nothing_is_held_once_everything_is_answered() -> None:
 
 async def test_an_answer_that_waits_is_there_once() -> None:
     """Neither the message and its frame, nor the frame and what goes over the wire."""
-    most = 4
     calls = [fragments(encode_frame("call", id, encode(pull()), method="pull"), 60_000) for id in CALLS]
-    async with open_port(ChannelLimits(memory_bytes=most * MB)) as port, trio.open_nursery() as nursery:
+    async with open_port(ChannelLimits(memory_bytes=4 * MB)) as port, trio.open_nursery() as nursery:
         client = port.connect("websocket", lockstep=True)
         nursery.start_soon(client.send, upgrade(), ws_auth())
         await client.until(b"welcome")
@@ -242,10 +241,10 @@ async def test_an_answer_that_waits_is_there_once() -> None:
         try:
             nursery.start_soon(client.send, *calls)
             await trio.testing.wait_all_tasks_blocked()
-            large = [trace.size for trace in tracemalloc.take_snapshot().traces if trace.size >= MB]
+            large = sum(trace.size >= MB for trace in tracemalloc.take_snapshot().traces)
         finally:
             tracemalloc.stop()
-        assert 2 <= len(large) <= most
+        assert large == port.fairness.of("alice").memory.held // MB == 3
         nursery.cancel_scope.cancel()
 
 
