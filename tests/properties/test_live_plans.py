@@ -624,8 +624,8 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
     "a row is still found by the value that it had": (
         "kept beside",
         "operators.keeping",
-        "    def put(self, id: str, row: Made) -> None:\n        self.remove(id)\n",
-        "    def put(self, id: str, row: Made) -> None:\n        self._values.pop(id, None)\n",
+        "            rows.remove(id)\n",
+        "            rows._values.pop(id, None)\n",
     ),
     "columns of a row beside which others stand are not made anew": (
         "kept beside",

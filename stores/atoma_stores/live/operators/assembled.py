@@ -77,11 +77,13 @@ class Assembled:
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
         """See ``Operator``."""
         links = self._links.get(store, ())
-        return {
-            id: change
-            for id, change in delta.items()
-            if any(self._concerns(link, id, change, settled=settled) for link in links)
-        }
+        found: dict[str, BeforeAfter] = {}
+        for id, change in delta.items():
+            for link in links:
+                if self._concerns(link, id, change, settled=settled):
+                    found[id] = change
+                    break
+        return found
 
     def _concerns(self, link: StoreLink, id: str, change: BeforeAfter, *, settled: bool) -> bool:
         if link.parent is not None:
@@ -90,7 +92,7 @@ class Assembled:
             if not settled:
                 return True
             if link in self.keeping:
-                return any(id in self._parts for _, ids in self.keeping.finds(link, change) for id in ids)
+                return self.keeping.concerns(link, change, self._parts)
             if not (link.beside and link.is_direct):
                 return True
             return any(value in self._parts for value in values_of(link, change))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -73,7 +73,7 @@ class Keeping:
         return sum([part.held for part in self._parts.values()])
 
     def put(self, id: str, row: Made) -> None:
-        """Note that the result has ``row``, whose first row has that id."""
+        """Note that the result has ``row``, whose first row has that id; :meth:`remove` comes before if it had another one."""
         for rows in self._rows.values():
             rows.put(id, row)
 
@@ -91,20 +91,25 @@ class Keeping:
         for part in self._parts.values():
             part.clear()
 
-    def finds(self, link: StoreLink, change: BeforeAfter) -> Iterator[tuple[object, Iterable[object]]]:
-        """Yield the values by which rows refer to what has changed at ``link``, each with the ids of the rows that may do so."""
+    def concerns(self, link: StoreLink, change: BeforeAfter, ids: Container[object]) -> bool:
+        """Return whether one of the rows of the result, which have these ``ids``, refers to what has changed at ``link``."""
         rows = self._rows.get(link)
         for value in values_of(link, change):
-            yield value, (value,) if rows is None else rows.find(value)
+            if value in ids if rows is None else any(id in ids for id in rows.find(value)):
+                return True
+        return False
 
     def changes(self, deltas: Deltas) -> Iterator[PartChange]:
         """Yield what has changed beside rows: the part, the id of the row, the value by which it refers to the change, and that."""
         for link, part in self._parts.items():
+            rows = self._rows.get(link)
             for change in deltas.get(link.store, {}).values():
-                for value, ids in self.finds(link, change):
-                    for id in ids:
-                        if isinstance(id, str):
+                for value in values_of(link, change):
+                    if rows is not None:
+                        for id in rows.find(value):
                             yield part, id, value, change
+                    elif isinstance(value, str):
+                        yield part, value, value, change
 
     def changed(self, row: Made, old: StoredRow | None, new: StoredRow) -> Made | None:
         """Return ``row`` with ``new`` in the place of ``old``; None if it has to be read."""
@@ -163,7 +168,6 @@ class _RowsByValue:
         self._values: dict[str, object] = {}
 
     def put(self, id: str, row: Made) -> None:
-        self.remove(id)
         value = self._values[id] = self._value_of(row)
         self._ids.setdefault(value, {})[id] = None
 
