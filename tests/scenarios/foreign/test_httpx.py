@@ -43,7 +43,9 @@ async def open_session(folder: Path) -> AsyncGenerator[Any]:
                     base_url=f"http://{address}/v1",
                     headers={"authorization": "Bearer a-secret"},
                     timeout=PATIENCE_S,
-                    limits=httpx.Limits(max_connections=4),  # a hub grants sixteen, and a pool opens a hundred by itself
+                    limits=httpx.Limits(
+                        max_connections=4
+                    ),  # a hub grants sixteen, and a pool opens a hundred by itself
                 ) as session:
                     yield session
 

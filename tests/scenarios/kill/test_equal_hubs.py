@@ -32,6 +32,7 @@ from atoma.ports.service import SyncService
 from atoma.testing.queries import rows_of
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.websocket import WebSocketTransport
+from tests.postgres import server
 from tests.scenarios.kill.histories import Transaction, Verdict, faults_of
 from tests.unit.hub.homes import PostgreSQLHome
 from tests.unit.hub.kit import SCHEMA, Client, Rows, apply_page, card
@@ -287,18 +288,23 @@ async def look(farm: Farm, dice: random.Random, lists: Lists, over: trio.Event) 
 
 
 async def disturb(farm: Farm, pg: PostgreSQLHome, dice: random.Random, seconds: float) -> None:
-    """Kill and start again, stop and let go on, and end backends, one after the other."""
+    """Kill and start again, stop and let go on, end backends, and the whole server, one after the other."""
     until = trio.current_time() + seconds
     while trio.current_time() < until:
         await trio.sleep(0.1 + 0.4 * dice.random())
         number = dice.randrange(HUBS)
-        match dice.choice(["kill", "kill", "stop", "backends"]):
+        match dice.choice(["kill", "kill", "stop", "backends", "server"]):
             case "kill":
                 await farm.kill(number)
                 await trio.sleep(0.3 * dice.random())
                 await farm.start(number)
             case "stop":
                 await farm.stop_a_while(number, 0.3 + (4.5 if seconds > 30 else 0.0) * dice.random())
+            case "server":  # it ends at once, as by `pg_ctl stop -m immediate`, and recovers from its log
+                await trio.to_thread.run_sync(server().stop)
+                await trio.sleep(0.5 * dice.random())
+                await trio.to_thread.run_sync(server().start)
+                farm.faults["server"] += 1
             case _:
                 await trio.to_thread.run_sync(pg.ask, END)
                 farm.faults["backends"] += 1

@@ -35,11 +35,14 @@ from tests.unit.hub.truth import check_truth
 pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 
 from atoma_stores.postgres import PostgreSQLHubStore, lanes
-from atoma_stores.postgres.codes import ErrorClass, ServerError
+from atoma_stores.postgres.codes import ConnectionLost, ErrorClass, ServerError
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
 from atoma_stores.postgres.faults import FaultPlan
 from atoma_stores.postgres.heads import Heads
-from atoma_stores.sql.scripts import Batch
+from atoma_stores.postgres.pool import BEGIN, COMMIT, Pools
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.hub import tables
+from atoma_stores.sql.scripts import Batch, Execute
 
 
 def create(id: str, **values: Any) -> Op:
@@ -305,6 +308,24 @@ async def test_backends_that_are_killed_all_the_time_cost_nobody_anything(pg: Po
         assert end_.seq == len(acked)
         again = [database_of(hub).figures.again for hub in two]
         assert sum(again) > 0, "nothing was hit"
+    check_truth(pg, SCHEMA)
+
+
+async def test_whoever_stops_with_the_lock_of_a_scope_loses_it(pg: PostgreSQLHome) -> None:
+    """A process that is suspended, or its machine: the server takes the lock from it, and what it wakes up to write comes to nothing."""
+    async with hubs(pg, 2) as (stopped, other):
+        client = Client.of(other, "a")
+        await client.do(create("1"))
+        pools: Pools = cast("Any", database_of(stopped))._pools
+        async with pools.writing.connection() as connection:
+            connection.in_transaction = True
+            lock = POSTGRESQL.lock(tables.SCOPE, "scope", [SCOPE])
+            await connection.trip([BEGIN, *lock, Execute(POSTGRESQL.render("UPDATE {scope} SET head=head+1"))])
+            with trio.fail_after(60):
+                assert (await client.do(create("2"))).seq == 2
+            with pytest.raises((ServerError, ConnectionLost)):
+                await connection.trip([COMMIT])
+        assert (await client.on(stopped).do(create("3"))).seq == 3
     check_truth(pg, SCHEMA)
 
 
