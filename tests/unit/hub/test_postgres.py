@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +13,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from atoma.contracts.execution import OperationContext, ResolveRequest
 from atoma.contracts.limits import TEXTS_MAX
 from atoma.contracts.mutations import Edit, Op
 from atoma.contracts.presence import AppearRequest, PresenceRequest
@@ -192,6 +193,9 @@ async def test_what_no_process_of_the_hub_has_said_is_passed_over(
 # faults
 
 
+TRIPS_MAX = 60
+
+
 def writes(batch: Batch) -> bool:
     """Whether it is a trip of a write group."""
     return batch[0].sql == "BEGIN" or batch[-1].sql == "COMMIT"
@@ -259,6 +263,47 @@ async def test_a_connection_that_is_lost_leaves_one_effect_and_one_truth(
             result = await client.service.write(direct(entry, idem="the key"))
             assert [item.version for item in result.items] == [2]
     check_truth(pg, SCHEMA)
+
+
+def is_asked_for(batch: Batch) -> bool:
+    """Whether it is a trip of what a test does, and not of what a hub does by itself."""
+    texts = [statement.sql for statement in batch]
+    return not any(word in text for text in texts for word in ("pg_notify", "LISTEN", "intake"))
+
+
+STEPS: dict[str, Callable[[Hub, Client, str], Awaitable[object]]] = {
+    "push": lambda hub, client, id: client.do(create(id)),
+    "open": lambda hub, client, id: client.open(SCOPE, confirmed=len(client.mutations)),
+    "write": lambda hub, client, id: client.service.write(
+        direct(Op("create", "cards", id, {**card("t"), "board": SCOPE}, scope=SCOPE), idem=f"key of {id}")
+    ),
+    "resolve": lambda hub, client, id: client.service.resolve(ResolveRequest(f"key of {id}", OperationContext(id))),
+    "compact": lambda hub, client, id: hub.compact(keep=1),
+}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("kind", STEPS)
+async def test_whatever_is_done_outlives_a_connection_that_is_lost_at_any_trip_of_it(
+    pg: PostgreSQLHome, kind: str, moment: Any
+) -> None:
+    plan, ids, trip = FaultPlan(concerns=is_asked_for), ["last"], 0
+    async with hub_on(PostgreSQLHubStore(pg.address(), faults=plan)) as hub:
+        client = Client.of(hub, "a")
+        for trip in range(0, TRIPS_MAX, 9 if kind == "compact" else 1):
+            await client.do(create(f"before {trip}"))
+            plan.heal()
+            plan.skip, plan.lost = trip, moment
+            await STEPS[kind](hub, client, f"{trip}")
+            ids += [f"before {trip}", *([f"{trip}"] if kind in ("push", "write") else ())]
+            if not plan.hit:
+                break
+        assert 0 < trip < TRIPS_MAX - 9, "it has trips, and an end"
+        plan.heal()
+        await client.do(create("last"))
+        assert sorted(await client.query("cards")) == sorted(ids)
+    if kind != "compact":
+        check_truth(pg, SCHEMA)
 
 
 async def test_a_group_that_finds_no_turn_is_told_so_and_nothing_of_it_is_written(
