@@ -17,7 +17,49 @@ GETS = "tests/unit/transports/test_gathered_gets.py"
 SHARED = "tests/unit/stores/test_shared_reads.py"
 FENCE = "atoma_stores.sql.fence:FencedTables._fence"
 
+PAGES = "tests/properties/test_pages.py"
+
 PLANTS: Final[tuple[Plant, ...]] = (
+    plant(
+        "F20",
+        "atoma.runtime.reading:Reading._query",
+        "if count.meta.commit == result.meta.commit:",
+        "if True:",
+        "a page and its total are of two commits",
+        f"{PAGES}::test_a_page_and_its_total_are_of_one_commit_when_others_write_in_between",
+    ),
+    plant(
+        "F21",
+        "atoma_stores.sql.select:Compiler._conditions",
+        "found.append(self.condition(plan.where, aliases, outer))",
+        'found.append(self.condition(plan.where, aliases, outer).replace("<=", "<"))',
+        "a condition is true of a row as a value, and does not find it",
+        "tests/properties/test_metamorphic.py",
+    ),
+    plant(
+        "F22",
+        "atoma.query.seek:page_of",
+        "page[::-1] if plan.backward else page",
+        "page",
+        "the page before is turned round",
+        f"{PAGES}::test_pages_turned_both_ways_are_the_list",
+    ),
+    plant(
+        "F22",
+        "atoma_stores.sqlite._queries:_sorted_by",
+        "columns = (*KEY_COLUMNS, *whole[0].value_columns)",
+        "columns = (*KEY_COLUMNS, *whole[0].value_columns[::-1])",
+        "a cursor stands for another row than the last one of its page",
+        "tests/properties/test_query_semantics.py::test_pages_put_together_are_the_whole_list",
+    ),
+    plant(
+        "F25",
+        "atoma_stores.sql.select:Compiler._source",
+        "AS MATERIALIZED (",
+        "AS (",
+        "a derived table is made anew for each row that it is joined to",
+        "tests/unit/stores/test_plans.py",
+    ),
     plant(
         "F21",
         "atoma.query.functions:_remainder",

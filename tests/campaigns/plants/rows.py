@@ -1,4 +1,4 @@
-"""Ways to spoil rows that are kept when deleted, fetched, merged, or moved by files: F04, F44, F73, and F96."""
+"""Ways to spoil rows that are written, kept when deleted, fetched, merged, or moved by files: F01–F06, F44, F73, and F96."""
 
 from __future__ import annotations
 
@@ -15,7 +15,42 @@ TEXTS = "tests/scenarios/sync/test_merging_texts.py"
 MERGING = "tests/scenarios/sync/test_merging.py"
 FILES = "tests/scenarios/test_transfer.py"
 
+DECIDING = "atoma.mutations.deciding"
+STORE = "tests/unit/runtime/test_store.py"
+
 PLANTS: Final[tuple[Plant, ...]] = (
+    plant(
+        "F01",
+        f"{DECIDING}:decide",
+        'if op.kind == "create":',
+        'if op.kind == "create" and hidden:',
+        "insert overwrites a row that is there",
+        f"{STORE}::test_insert_never_overwrites",
+    ),
+    plant(
+        "F03",
+        f"{DECIDING}:replay",
+        "return {**op.defaults, **op.values} if image is None else _merged(op, image)",
+        "return {**op.defaults, **op.values}",
+        "an upsert that merges loses the fields that it does not name",
+        f"{STORE}::test_upsert_on_both_axes",
+    ),
+    plant(
+        "F05",
+        "atoma.runtime.transaction:Transaction.savepoint",
+        "del self._entries[entries:]",
+        "pass",
+        "what was written in a nested part that failed is written",
+        f"{STORE}::test_raising_in_a_transaction_writes_nothing_and_a_savepoint_takes_back_only_itself",
+    ),
+    plant(
+        "F06",
+        f"{DECIDING}:decide",
+        "if op.base_version is not None and op.base_version != row.version and not unseen:",
+        "if False:",
+        "a write that is about an older version of its row goes through",
+        f"{STORE}::test_a_stale_base_version_is_a_conflict_that_shows_the_current_row",
+    ),
     plant(
         "F04",
         "atoma.query.check:Checker._joins",
