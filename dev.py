@@ -44,6 +44,7 @@ import json
 import random
 import time
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -167,7 +168,8 @@ def install_with_uv(wanted: "list[str]") -> bool:
     if not uv:
         return False
     made = os.path.exists(PYTHON) or run([uv, "venv", "--quiet", "--python", INTERPRETER, str(VENV)]) == 0
-    if made and run([uv, "pip", "install", "--quiet", "--python", PYTHON, *wanted]) == 0:
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    if made and run([uv, "pip", "install", *quiet, "--python", PYTHON, *wanted]) == 0:
         return True
     print("dev.py: uv could not; trying pip...", file=sys.stderr, flush=True)
     return False
@@ -178,7 +180,8 @@ def install_with_pip(wanted: "list[str]") -> bool:
     if not can_import(PYTHON, "pip"):
         shutil.rmtree(VENV, ignore_errors=True)
         make_venv()
-    return run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]) == 0
+    command = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", *wanted]
+    return (run(command, show_latest) if sys.stderr.isatty() else run([*command, "--quiet"])) == 0
 
 
 def environment_key(project: "dict[str, object]") -> str:
@@ -243,11 +246,32 @@ def bare_venv() -> None:
         raise Failed(f"pip could not be installed into .venv: {advice}")
 
 
-def run(command: "list[str]") -> int:
-    """Run a program in the checkout and return its exit code. Ctrl-C and SIGTERM reach it, and are waited for."""
-    process = subprocess.Popen(command, cwd=ROOT)
+def show_latest(lines: "Iterable[str]") -> None:
+    """Show the latest line on the terminal, in the place of the one before; errors and warnings stay."""
+    width = shutil.get_terminal_size().columns - 1
+    for line in lines:
+        stays = line.startswith(("ERROR", "WARNING"))
+        print(
+            f"\r\033[K{line.strip() if stays else line.strip()[:width]}",
+            end="\n" if stays else "",
+            file=sys.stderr,
+            flush=True,
+        )
+    print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def run(command: "list[str]", follow: "Callable[[Iterable[str]], None] | None" = None) -> int:
+    """Run a program in the checkout and return its exit code. Ctrl-C and SIGTERM reach it, and are waited for.
+
+    With ``follow``, that function gets the lines that the program prints.
+    """
+    out, err = (subprocess.PIPE, subprocess.STDOUT) if follow else (None, None)
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=out, stderr=err)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
+        if follow is not None and process.stdout is not None:
+            with process.stdout:
+                follow(process.stdout)
         code = process.wait()
     except KeyboardInterrupt:
         stop(process)
@@ -257,7 +281,7 @@ def run(command: "list[str]") -> int:
     return code if code >= 0 else 128 - code
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[str]") -> None:
     """Give an interrupted program a moment: a terminal has told it too, a plain signal to this process has not."""
     for tell in (None, signal.SIGINT, signal.SIGKILL if os.name != "nt" else signal.SIGTERM):
         try:

@@ -89,7 +89,7 @@ def test_only_the_standard_library_is_imported() -> None:
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
+            imported.add((node.module or "").partition(".")[0])
     assert imported <= sys.stdlib_module_names
 
 
@@ -146,6 +146,16 @@ def test_a_failed_installation_tries_pip_says_so_and_is_tried_again(checkout: Pa
     assert outcome.stderr.splitlines()[-1].startswith("dev.py: the packages could not be installed")
     assert "Traceback" not in outcome.stderr
     assert run_dev(checkout, "demo").returncode == 7
+
+
+def test_a_terminal_sees_what_the_installation_is_at(dev: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    program = "print('Collecting trio'); print('ERROR: no network'); print('x' * 500); raise SystemExit(3)"
+    assert dev.run([sys.executable, "-c", program], dev.show_latest) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    first, error, long, cleared = err.split("\r\033[K")[1:]
+    assert (first, error, cleared) == ("Collecting trio", "ERROR: no network\n", "")
+    assert 0 < len(long) < 500
 
 
 def test_every_command_that_the_pages_name_exists(dev: ModuleType) -> None:
