@@ -639,12 +639,6 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
         "if new is None or not self._fits(new):\n            self._affected",
         "if new is None:\n            self._affected",
     ),
-    "a row that comes back shows what stood beside it": (
-        "kept beside",
-        "operators.assembled",
-        "        self.keeping.remove(id)\n        self._move((id,))",
-        "        self._move((id,))",
-    ),
     "a new row shows what another one refers to": (
         "kept beside",
         "operators.keeping",

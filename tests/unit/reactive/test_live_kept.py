@@ -149,6 +149,15 @@ async def test_a_card_that_comes_in_is_read_with_its_remarks() -> None:
         assert found.reads == 2
 
 
+async def test_what_is_kept_beside_a_card_goes_with_it() -> None:
+    async with followed(LATEST) as found:
+        assert found.live.stats()[0].held == 4
+        await found.write(r5=["c1", 9])
+        assert found.live.stats()[0].held == 4 + 3
+        await found.write(c1=None)
+        assert found.live.stats()[0].held == 3
+
+
 async def test_how_many_remarks_there_are_is_counted_from_the_changes() -> None:
     async with followed(TOP.columns(ID, CARDS.col(lambda card: card.rank), count_of(REMARKS_OF))) as found:
         assert found.rows == (("c1", 1, 3), ("c2", 2, 1), ("c3", 3, 0))
