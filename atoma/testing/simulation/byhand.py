@@ -76,7 +76,7 @@ class ByHand:
         memory = self._memory
         old = self._moved.pop(lsn, None) or memory.held.pop(lsn)
         self.check_same(old, written)
-        written = replace(written, seen=old.seen)
+        written = written.known_by(old)
         memory.unsettled[written.name] = (written, lsn)
         self._rename(old, written)
         if memory.fates.get(written.first_name) == RENAMED:  # it has the number again that it had before
@@ -105,7 +105,7 @@ class ByHand:
         """A mutation that has lost its number, and stays."""
         old = self._moved.pop(lsn)
         self.check_same(old, written)
-        written = replace(written, seen=old.seen)
+        written = written.known_by(old)
         self._rename(old, written)
         self._memory.held[lsn] = written
 
@@ -155,7 +155,9 @@ def read_held(
     rows = file.rows("SELECT lsn, scope, body FROM _atoma_pending WHERE kind='held' ORDER BY lsn")
     for lsn, scope, body in rows:
         known = memory.held.get(lsn)
-        written = read_body(b"", b"held:%d" % lsn, body, places[scope].hash if known is None else known.seen)
+        written = read_body(b"", b"held:%d" % lsn, body, places[scope].hash)
+        if known is not None:
+            written = written.known_by(known)
         if known is None and byhand is not None and byhand.knows(lsn):
             byhand.hold(lsn, written)
         elif known is None:

@@ -115,6 +115,10 @@ class Written:
         """What it was called first, for ever."""
         return self.origin or self.name
 
+    def known_by(self, before: Written) -> Written:
+        """This, which was ``before`` until now, with what its bytes do not tell."""
+        return replace(self, seen=before.seen, offered=before.offered, brought=before.brought)
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:

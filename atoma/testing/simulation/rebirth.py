@@ -43,7 +43,7 @@ def renamed(written: Written, before: Pending | None, place: Place, history: His
         raise Violation("I24", where, f"{old.first_name} is called {written.origin} in its new life")
     if [op.said for op in old.ops] != [op.said for op in written.ops]:
         raise Violation("I26", where, f"{old} became {written}")
-    return replace(written, seen=old.seen, offered=old.offered, brought=old.brought)
+    return written.known_by(old)
 
 
 def _told(written: Written) -> Offered | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import msgspec
 from atoma.errors import StoreError
 from atoma.testing.simulation.byhand import ByHand, Restated, read_held
 from atoma.testing.simulation.disks import Disk
-from atoma.testing.simulation.facts import Key, Operation, Written, difference, image_of, read_body, replayed
+from atoma.testing.simulation.facts import Key, Written, difference, image_of, read_body, replayed
 from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.history import History, check_pairs, read_rows
 from atoma.testing.simulation.lineage import State
@@ -416,7 +416,8 @@ class Replica:
                 raise Violation("I17", where, f"rows are there that the hub has deleted: {gone}")
             raise Violation("I8", where, f"the base is not the hub's state: {difference(known, wanted)}")
         writes = {**{pending.lsn: pending.written for pending in now.outbox.values()}, **self.memory.held}
-        ops = [op for lsn in sorted(writes) if writes[lsn].scope == scope for op in writes[lsn].ops]
+        here = [writes[lsn] for lsn in sorted(writes) if writes[lsn].scope == scope]
+        ops = [op for written in here for op in written.ops]
         seen = dict(wanted)
         for key in shadows:
             image = replayed(wanted.get(key), ops, key)
@@ -426,8 +427,8 @@ class Replica:
                 seen[key] = image
         if seen != visible:
             raise Violation("I10", where, f"visible is not base and pending: {difference(visible, seen)}")
-        offered = {op.key for op in ops_of_offers(now, scope)}
-        check_pairs(visible, where, moment.loose | offered)
+        row_by_row = (one for one in here if one.offered is not None or one.brought or one.epoch != place.epoch)
+        check_pairs(visible, where, moment.loose.union(*(one.keys for one in row_by_row)))
 
     def seen(self, now: Snapshot, scope: str, rows: State) -> State:
         """What of the hub's ``rows`` the base is to hold, which its cursor says."""
@@ -469,16 +470,6 @@ class Replica:
 
 
 MARK_BYTES = 16
-
-
-def ops_of_offers(now: Snapshot, scope: str) -> Iterator[Operation]:
-    """Operations of pending offers, which come row by row."""
-    for pending in now.outbox.values():
-        written = pending.written
-        if written.scope == scope and (
-            written.offered is not None or written.brought or written.epoch != now.places[scope].epoch
-        ):
-            yield from written.ops
 
 
 def _mark(packed: bytes) -> bytes:
