@@ -555,18 +555,6 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
         "whole = self._limit is None or len(found) < self._limit",
         "whole = True",
     ),
-    "children that were let go are taken for none": (
-        "kept beside",
-        "operators.children",
-        "            self._bound = self._keys[-1]\n",
-        "",
-    ),
-    "children that were read are taken for all": (
-        "kept beside",
-        "operators.kept",
-        "whole = len(found) != capacity_of(self._limit, 0)",
-        "whole = True",
-    ),
     "a child that moves stays where it was": (
         "kept beside",
         "operators.children",

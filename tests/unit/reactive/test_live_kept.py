@@ -21,6 +21,7 @@ from atoma.schema import Index
 from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 from atoma_stores.live.links import links_of
 from atoma_stores.live.operators.assembled import Assembled
+from atoma_stores.live.operators.children import Children
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 
 pytestmark = pytest.mark.virtual_time
@@ -139,6 +140,26 @@ async def test_the_remarks_of_one_card_are_read_where_too_few_are_known_and_then
             await found.write(**{gone: None})
         assert ids(found.rows)[0] == ["c1", ["r16", "r17"]]
         assert found.reads == 2
+        for number in range(16, 21):
+            await found.write(**{f"r{number}": None})
+        assert ids(found.rows)[0] == ["c1", ["r21"]]  # there were more than had been read
+        assert found.reads == 3
+
+
+def test_children_that_were_let_go_are_known_to_be_there() -> None:
+    def child(number: int) -> StoredRow:
+        return StoredRow(f"r{number:02}", 1, 0, "main", {})
+
+    found = Children([], [], 1, whole=True)
+    for number in range(30, 0, -1):
+        found.change(None, (number,), child(number))
+        assert (found.shown, found.lacks) == ((child(number),), False)
+    kept = len(found)
+    assert kept < 30
+    for number in range(1, kept + 1):
+        assert not found.lacks
+        found.change((number,), None, None)
+    assert found.lacks
 
 
 async def test_a_card_that_comes_in_is_read_with_its_remarks() -> None:
