@@ -30,8 +30,7 @@ class Extras:
         downgrades: How often per second a device's file turns out to be one of an earlier version, which has no proof of what it
             has seen; not in a calm run.
         lies: How many rows somebody offers per second that they have invented; not in a calm run.
-        untold: The share of restores of which nothing tells the hub, as its lock file goes back with it; not in a calm run, and not
-            drawn for a campaign.
+        untold: The share of restores of which nothing tells the hub, as its lock file goes back with it; not in a calm run.
     """
 
     trades: float = _extra("share of calls by which rows exchange unique values")
@@ -64,7 +63,11 @@ class Extras:
 
     @staticmethod
     def drawn(seed: int, kind: Kind) -> Extras:
-        """Those that the run ``seed`` of a campaign has: some frequent, some rare, most absent."""
+        """Those that the run ``seed`` of a campaign has: some frequent, some rare, most absent.
+
+        Files without proofs and restores of which nothing tells come apart: a device shows by its proof alone which of two
+        histories of one epoch it has followed.
+        """
         dice = random.Random(f"extras {seed} {kind}")
         found = Extras(
             trades=dice.choice((0.0, 0.0, 0.05, 0.4)),
@@ -75,7 +78,10 @@ class Extras:
             parts=dice.choice((0.0, 0.5, 1.0)),
             disks=dice.choice((0.0, 0.1, 0.3)),
             downgrades=dice.choice((0.0, 0.0, 0.1, 0.3)),
+            untold=dice.choice((0.0, 0.0, 0.3, 0.6)),
         )
+        if found.downgrades:
+            found = replace(found, untold=0.0)
         return replace(found, **dict.fromkeys(NOT_CALM, 0.0)) if kind == "calm" else found
 
 
