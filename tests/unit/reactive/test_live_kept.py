@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import trio
 
 from atoma import Schema, StoreSpec, belongs_to, count_of, has_many, select
 from atoma.contracts.execution import QueryResult
@@ -84,7 +85,8 @@ class Followed:
     async def write(self, **rows: Sequence[object] | None) -> tuple[Any, ...]:
         """What the result is behind a commit that changes it."""
         await self.database.apply(put(**rows))
-        batch = await anext(self.batches)
+        with trio.fail_after(5):
+            batch = await anext(self.batches)
         self.told = [type(change).__name__ for change in batch.changes]
         self.rows = apply_batch(self.rows, batch)
         return self.rows
