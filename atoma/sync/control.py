@@ -270,6 +270,7 @@ class SyncControl:
             while True:
                 moved = replica.bell.next
                 if self._pulled(goals) and (not pushed or await self._pushed()):
+                    await replica.show_file()
                     replica.board.publish()
                     await trio.lowlevel.checkpoint()
                     return

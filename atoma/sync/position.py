@@ -92,6 +92,11 @@ class Position:
         """How often somebody has asked that what is queued be sent at once."""
         return self._found.hurries
 
+    @property
+    def commit(self) -> int:
+        """The last commit of which it is known what it has changed here."""
+        return max(self._heard, self._read)
+
     async def read(self) -> None:
         """Read it of the file."""
         async with self._reading:

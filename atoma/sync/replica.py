@@ -188,6 +188,11 @@ class Replica:
         """Read of the file where it is: what other programs do to it is told by nobody."""
         await self.position.read()
 
+    async def show_file(self) -> None:
+        """See that what is shown is not behind the file, in which a commit is a moment before it is told."""
+        if await self.database.inspect(lambda tx: tx.commit) > self.position.commit:
+            await self.refresh()
+
     def show_now(self) -> None:
         """Show every scope anew, and tell everybody before this returns."""
         self.position.show_all()

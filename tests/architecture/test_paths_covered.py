@@ -38,6 +38,7 @@ ABOUT_THE_CHOICE = {
 }
 HELD_BY_OTHERS = {
     "tests/scenarios/sync/test_conditions.py": "what a device says of each answer; test_ways_out.py takes the ways with what it does then",
+    "tests/scenarios/sync/test_failing_disks.py": "one disk failure at each I/O of a story; test_ways_out.py takes the ways with disks that fail",
     "tests/scenarios/sync/test_restored_server.py": "a database server is restored; test_restores.py takes the ways with a hub's file",
 }
 
