@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 import msgspec
 
@@ -12,6 +13,10 @@ from atoma.schema.fields import Field
 
 BYTES_PREFIX = "\\x"
 """How PostgreSQL's JSON shows bytes: this, and hexadecimal digits."""
+
+
+NESTED_MAX = 500
+"""Lists and objects within one another, of which the values are the first: how deep a decoder goes differs by version of Python."""
 
 
 def values_from_json(text: str, fields: Mapping[str, Field]) -> dict[str, object]:
@@ -26,9 +31,26 @@ def values_from_json(text: str, fields: Mapping[str, Field]) -> dict[str, object
     """
     try:
         told = msgspec.json.decode(text, type=dict[str, object])
-        return {name: _stored_from_json(fields.get(name), value) for name, value in told.items()}
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValidationError(f"the values are a JSON object of values by field: {error}") from error
+    if _is_deeper(told, NESTED_MAX):
+        raise ValidationError(f"the values are nested more than {NESTED_MAX} deep")
+    return {name: _stored_from_json(fields.get(name), value) for name, value in told.items()}
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [part for each in level for part in _parts_of(each)]
+        if not level:
+            return False
+    return True
+
+
+def _parts_of(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def _stored_from_json(field: Field | None, value: object) -> object:
