@@ -9,7 +9,7 @@ from typing import get_args
 import trio
 
 from atoma.cli import serving, setup, tokens, upkeep
-from atoma.cli.reports import Report, answers, needs_command, said
+from atoma.cli.reports import Report, answers, commands_of, said
 from atoma.cli.screen import progress
 from atoma.cli.upkeep import WORDS, at_hub
 from atoma.cli.words import count, moment, pairs, size
@@ -30,8 +30,7 @@ _PERMISSIONS = {
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands with their descriptions and arguments."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
 
     setup.add_command(
         commands.add_parser("init", help="create what a hub needs: its database, a tokens file, a unit for systemd")

@@ -53,7 +53,7 @@ from atoma.cli import (
     waiting,
     watching,
 )
-from atoma.cli.reports import Exit, Report, needs_command
+from atoma.cli.reports import Exit, Report, commands_of
 from atoma.cli.words import print_json
 from atoma.contracts.extras import DISTRIBUTION
 from atoma.errors import AtomaError
@@ -123,8 +123,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("--version", action="version", version=f"atoma {version(DISTRIBUTION)}")
-    needs_command(found)
-    commands = found.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = commands_of(found)
     demo.add_command(commands.add_parser("demo", help="show two devices and a hub in a browser"))
     files.add_query(commands.add_parser("query", help="query a file in SQL"))
     watching.add_command(commands.add_parser("top", help="show what is happening in a file"))

@@ -12,7 +12,7 @@ import trio
 from atoma.cli import keys, schemas
 from atoma.cli.files import WHOSE, add_file
 from atoma.cli.offline import open_offline
-from atoma.cli.reports import Exit, Report, answers, needs_command, said
+from atoma.cli.reports import Exit, Report, answers, commands_of, said
 from atoma.cli.words import count
 from atoma.contracts.quarantine import Quarantined
 from atoma.errors import ConfigurationError
@@ -24,8 +24,7 @@ from atoma_stores.sqlite.files import discard_quarantined, read_quarantine
 
 def add_command(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of the command."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
     listed = commands.add_parser("list", help="list what could not be converted, oldest first, with the reasons")
     add_file(listed)
     answers(listed, _list)

@@ -43,6 +43,8 @@ class Report:
 
 
 RunCommand: TypeAlias = Callable[[argparse.Namespace], Report]
+# argparse has no public name for it
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
 
 
 def answers(command: argparse.ArgumentParser, run: RunCommand) -> None:
@@ -51,14 +53,15 @@ def answers(command: argparse.ArgumentParser, run: RunCommand) -> None:
     command.set_defaults(run=run)
 
 
-def needs_command(parser: argparse.ArgumentParser) -> None:
-    """Let ``parser``, which has commands, print its help if none of them is given."""
+def commands_of(parser: argparse.ArgumentParser) -> Commands:
+    """Return the commands of ``parser``, to be added; if none of them is given, its help is printed."""
 
     def run(options: argparse.Namespace) -> Exit:
         parser.print_help(sys.stderr)
         return Exit.USAGE
 
     parser.set_defaults(run=run)
+    return parser.add_subparsers(metavar="COMMAND", title="commands")
 
 
 def unsound(where: str, data: object, problems: Sequence[str], helps: str) -> Report:

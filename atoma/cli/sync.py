@@ -18,7 +18,7 @@ import trio
 from atoma.cli import keys
 from atoma.cli.numbers import seconds
 from atoma.cli.offline import add_device_file
-from atoma.cli.reports import Report, answers, needs_command, said
+from atoma.cli.reports import Report, answers, commands_of, said
 from atoma.cli.words import count, moment, pairs
 from atoma.client import Client, open_client
 from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, Subscription
@@ -41,8 +41,7 @@ SHOWN = 20
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands with their descriptions and arguments."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
 
     status = commands.add_parser(
         "status",

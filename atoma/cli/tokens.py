@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
-from atoma.cli.reports import Report, answers, needs_command, said
+from atoma.cli.reports import Report, answers, commands_of, said
 from atoma.cli.words import count
 from atoma.errors import ConfigurationError, StoreError
 from atoma.hub import StaticTokenVerifier, token_digest
@@ -119,8 +119,7 @@ _RELOAD = "A running hub reads the file again on SIGHUP: systemctl reload atoma-
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``atoma hub tokens``."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="tokens", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
     add = commands.add_parser(
         "add",
         help="draw a token for a user",

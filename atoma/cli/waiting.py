@@ -15,7 +15,7 @@ import trio
 from atoma.cli import keys, schemas
 from atoma.cli.offline import add_device_file, open_offline
 from atoma.cli.quarantine import field_value
-from atoma.cli.reports import Report, RunCommand, answers, needs_command, said
+from atoma.cli.reports import Report, RunCommand, answers, commands_of, said
 from atoma.cli.words import count, moment
 from atoma.client import Client
 from atoma.contracts.outbox import WaitingWrite
@@ -34,8 +34,7 @@ WaitingWork: TypeAlias = Callable[[Client, argparse.Namespace], Awaitable[Report
 
 def add_outbox(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``atoma outbox``."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
     listed = commands.add_parser(
         "list", help="list the writes that wait to be sent, in the order in which they were made"
     )
@@ -76,8 +75,7 @@ def add_outbox(parser: argparse.ArgumentParser) -> None:
 
 def add_inbox(parser: argparse.ArgumentParser) -> None:
     """Add the description and the arguments of ``atoma inbox``."""
-    needs_command(parser)
-    commands = parser.add_subparsers(dest="action", metavar="COMMAND", title="commands")
+    commands = commands_of(parser)
     listed = commands.add_parser("list", help="list the changes that the hub refused or dropped, oldest first")
     add_device_file(listed)
     answers(listed, _list_inbox)
