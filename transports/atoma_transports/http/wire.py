@@ -14,7 +14,7 @@ from h11._receivebuffer import ReceiveBuffer
 
 from atoma_transports.calls.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
 from atoma_transports.http.messages import HttpError
-from atoma_transports.serving.head import HEAD_LINES_MAX, linger
+from atoma_transports.serving.head import HEAD_LINES_MAX, RECEIVE_BYTES, linger
 from atoma_transports.serving.places import ConnectionSlot
 from atoma_transports.streams import send_in_chunks, unwrapped
 
@@ -22,7 +22,6 @@ T = TypeVar("T")
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
 HEADER_BYTES_MAX = 64 * 1024
-RECEIVE_BYTES = 64 * 1024
 HEADER_S = 10.0
 KEEP_ALIVE_S = 75.0
 BODY_S = 30.0

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import trio
+from hyperframe.frame import SettingsFrame
 
 from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc._driver.wire import Http2Wire
-from atoma_transports.serving.head import HTTP2_PREFACE, quiet_frames
+from atoma_transports.serving.head import HTTP2_PREFACE, RECEIVE_BYTES, quiet_frames
 
-SETTINGS = 0x4
-ACK = 0x1
-ACKNOWLEDGED = bytes((0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0))
+ACKNOWLEDGED = SettingsFrame(flags=("ACK",)).serialize()
 QUIET_BYTES_MAX = 1024
 """What a peer may send before it asks for something: longer greetings are looked at by HTTP/2 itself."""
-RECEIVE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ async def greet(stream: trio.abc.Stream, limits: GrpcLimits, turn: Callable[[], 
         if asks or len(seen) > QUIET_BYTES_MAX or not seen.startswith(HTTP2_PREFACE):
             return Greeted(bytes(seen), acknowledged)
         if at > start and not acknowledged:
-            if (seen[start + 3], seen[start + 4]) != (SETTINGS, 0):
+            if (seen[start + 3], seen[start + 4]) != (SettingsFrame.type, 0):
                 return Greeted(bytes(seen), acknowledged)
             await stream.send_all(ACKNOWLEDGED)
             acknowledged = True
