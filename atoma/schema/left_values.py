@@ -13,8 +13,6 @@ from atoma.schema.fields import Field
 
 BYTES_PREFIX = "\\x"
 """How PostgreSQL's JSON shows bytes: this, and hexadecimal digits."""
-
-
 NESTED_MAX = 500
 """Lists and objects within one another, of which the values are the first: how deep a decoder goes differs by version of Python."""
 
@@ -40,17 +38,15 @@ def values_from_json(text: str, fields: Mapping[str, Field]) -> dict[str, object
 
 def _is_deeper(value: object, most: int) -> bool:
     level = [value]
-    for _ in range(most + 1):
-        level = [part for each in level for part in _parts_of(each)]
+    for _ in range(most):
+        level = [part for each in level for part in _parts_of(each) if isinstance(part, dict | list)]
         if not level:
             return False
     return True
 
 
 def _parts_of(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return cast("dict[str, object]", value).values()
-    return cast("list[object]", value) if isinstance(value, list) else ()
+    return cast("dict[str, object]", value).values() if isinstance(value, dict) else cast("list[object]", value)
 
 
 def _stored_from_json(field: Field | None, value: object) -> object:
