@@ -229,13 +229,16 @@ class View:
         self._surrounded = _surrounded(planned.operator)
         self._stir()
 
+    @property
+    def _beside(self) -> int:
+        return 0 if self._surrounded is None else self._surrounded.beside
+
     def weigh(self) -> int:
         """Estimate the memory kept in addition to the rows of the result; return by how many bytes it has grown."""
         before, self.weight = self.weight, 0
         if self.planned.tier < 2:
             held = self._operator.held
-            beside = 0 if self._surrounded is None else self._surrounded.beside
-            self.weight = (held + beside) * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
+            self.weight = (held + self._beside) * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
         return self.weight - before
 
     def _stir(self) -> None:
@@ -273,7 +276,7 @@ class View:
             last_us=self._last_s * 1e6,
             tier=self.planned.tier,
             reason=self.planned.reason,
-            held=self._operator.held + (0 if self._surrounded is None else self._surrounded.beside),
+            held=self._operator.held + self._beside,
             bytes=self.weight + self._operator.shown * self._row_bytes,
             reads=self._reads,
             question=None if isinstance(self.query, Called) else self.query,

@@ -60,9 +60,8 @@ def open_connection(
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
     try:
-        connection.config(
-            apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1
-        )  # what is refused stays as it is, and its log beside it
+        # what is refused stays as it is, and its log beside it
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(busy_ms)
         if key is not None:
             unlock(connection, key)
