@@ -39,13 +39,12 @@ async def open_session(folder: Path) -> AsyncGenerator[Any]:
     async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub:
         async with open_server(hub, "127.0.0.1:0") as address:
             with trio.fail_after(PATIENCE_S):
+                limits = httpx.Limits(max_connections=4)  # a hub grants sixteen, and a pool opens a hundred by itself
                 async with httpx.AsyncClient(
                     base_url=f"http://{address}/v1",
                     headers={"authorization": "Bearer a-secret"},
                     timeout=PATIENCE_S,
-                    limits=httpx.Limits(
-                        max_connections=4
-                    ),  # a hub grants sixteen, and a pool opens a hundred by itself
+                    limits=limits,
                 ) as session:
                     yield session
 

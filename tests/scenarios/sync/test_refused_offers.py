@@ -54,6 +54,25 @@ async def test_a_row_that_an_older_witness_brought_stays_where_a_better_ones_is_
                 assert (await device.rows(world.LABELS))["1"].text == "older"
 
 
+async def part(world: Any, a: Any, b: Any, c: Any) -> None:
+    """Two rows come to all, and then ``b`` and ``c`` leave one after the other: each has seen another version of the one than ``a``,
+    and neither has seen the other one deleted."""
+    labels = a.store(world.LABELS)
+    await labels.insert(world.Note(id="1", text="older"))
+    await labels.insert(world.Note(id="2", text="deleted"))
+    for device in (a, b, c):
+        await put_in(device)
+    await unplug(b)
+    await labels.update("1", text="between")
+    for device in (a, c):
+        await put_in(device)
+    await unplug(c)
+    await labels.update("1", text="taken")
+    await labels.delete("2")
+    await a.settle()
+    await unplug(a)
+
+
 @pytest.mark.virtual_time
 @pytest.mark.paths
 @pytest.mark.parametrize("order", ["abc", "acb", "bac", "bca", "cab", "cba"])
@@ -63,21 +82,8 @@ async def test_the_best_offer_that_is_not_refused_is_taken_in_any_order(world: A
     async with names["a"] as a, names["b"] as b, names["c"] as c:
         devices = {"a": a, "b": b, "c": c}
         await back_up_with(world, a, b, c)
-        labels = a.store(world.LABELS)
         async with world.open_hub():
-            await labels.insert(world.Note(id="1", text="older"))
-            await labels.insert(world.Note(id="2", text="deleted"))
-            for device in (a, b, c):
-                await put_in(device)
-            await unplug(b)
-            await labels.update("1", text="between")
-            for device in (a, c):
-                await put_in(device)
-            await unplug(c)
-            await labels.update("1", text="taken")
-            await labels.delete("2")
-            await a.settle()
-            await unplug(a)
+            await part(world, a, b, c)
         async with open_restored(world):
             async with world.open_device("other") as other:
                 await other.store(world.LABELS).insert(world.Note(id="3", text="taken"))
@@ -122,7 +128,6 @@ async def test_a_repair_that_began_at_a_hub_of_before_goes_on(kind: str, tmp_pat
             world.open_device("b", down=True) as b,
             world.open_device("c", down=True) as c,
         ):
-            labels = a.store(world.LABELS)
             async with world.open_hub():
                 for device in (a, b, c):
                     await put_in(device)
@@ -130,19 +135,7 @@ async def test_a_repair_that_began_at_a_hub_of_before_goes_on(kind: str, tmp_pat
             home.copy("hub", "backup")
             async with world.open_hub():
                 await put_in(a)
-                await labels.insert(world.Note(id="1", text="older"))
-                await labels.insert(world.Note(id="2", text="deleted"))
-                for device in (a, b, c):
-                    await put_in(device)
-                await unplug(b)
-                await labels.update("1", text="between")
-                for device in (a, c):
-                    await put_in(device)
-                await unplug(c)
-                await labels.update("1", text="taken")
-                await labels.delete("2")
-                await put_in(a)
-                await unplug(a)
+                await part(world, a, b, c)
             async with open_restored(world):
                 async with world.open_device("other") as other:
                     await other.store(world.LABELS).insert(world.Note(id="3", text="taken"))

@@ -48,6 +48,15 @@ async def begin(world: Any, *devices: Any) -> None:
         await unplug(*devices)
 
 
+async def told_of_both(a: Any, b: Any) -> set[str]:
+    """The rows that both have; of the one that both have changed one version is there, and somebody is told of the other."""
+    rows = await a.rows()
+    assert rows == await b.rows()
+    told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
+    assert {rows["there"].title, *told} == {"7", "later"}, (await inbox(a), await inbox(b))
+    return set(rows)
+
+
 @pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
 async def test_what_came_after_a_restore_that_nobody_told_of_comes_back_from_the_next_one(
     world: Any, told: bool
@@ -108,10 +117,7 @@ async def test_of_two_losses_nobody_can_tell_which_version_of_a_row_is_later(wor
         async with world.open_hub():
             for device in (a, b, a) if first == "a" else (b, a, b):
                 await put_in(device)
-            (row,) = (await a.rows()).values()
-            told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
-            assert {row.title, *told} == {"7", "later"}, (await inbox(a), await inbox(b))
-            assert await a.rows() == await b.rows()
+            assert await told_of_both(a, b) == {"there"}
 
 
 @pytest.mark.paths
@@ -131,11 +137,7 @@ async def test_two_histories_of_one_epoch_are_told_apart_once_a_restore_is_told(
             await hub.new_epoch()
             for device in (a, b, a) if first == "a" else (b, a, b):
                 await put_in(device)
-            rows = await a.rows()
-            assert rows == await b.rows()
-            assert set(rows) == {"there", "of b"}
-            told = [entry.mine["title"] for device in (a, b) for entry in await device.sync.inbox.entries()]
-            assert {rows["there"].title, *told} == {"7", "later"}, (await inbox(a), await inbox(b))
+            assert await told_of_both(a, b) == {"there", "of b"}
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
